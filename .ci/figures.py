@@ -1,0 +1,44 @@
+"""Run the Snakefile, one at a time in a checkout: the lock ends with this process, even by kill -9.
+
+python .ci/figures.py CORES [profile=laptop] [fresh=1] ["only=01*"] -- [options of Snakemake's]
+"""
+
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from snakemake.cli import main
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNNING = ROOT / "logs" / "running"
+
+
+def progress_and_errors(record):
+    """A filter for Snakemake's log: the notebooks' own lines say the rest."""
+    event = getattr(getattr(record, "event", None), "name", "")
+    return event == "PROGRESS" or (record.levelno >= logging.WARNING and event != "JOB_ERROR")
+
+
+def run(cores, config, options):
+    """Snakemake with what a kill leaves behind in mind: its own lock would stay, so ours takes its place."""
+    command = ["--cores", cores, "--nolock", "--rerun-incomplete", "--keep-going", "--forcerun", "render"]
+    if not options:
+        logging.getLogger("snakemake.logging").addFilter(progress_and_errors)
+    main([*command, *(["--config", *config] if config else []), *options])
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    RUNNING.parent.mkdir(exist_ok=True)
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    os.environ["COMPANION_LAUNCHER"] = f"{socket.gethostname()}:{os.getpid()}"
+    cut = sys.argv.index("--")
+    try:
+        with FileLock(f"{RUNNING}.lock", timeout=0):
+            RUNNING.write_text(str(os.getpid()))
+            run(sys.argv[1], sys.argv[2:cut], sys.argv[cut + 1 :])
+    except Timeout:
+        sys.exit(f"another `make figures` (process {RUNNING.read_text()}) is at work here: wait for it, or end it")

@@ -1,0 +1,96 @@
+"""Re-execute the committed notebooks in place, from records, and leave nothing in them that a run would change.
+
+python .ci/normalise.py notebooks/*.ipynb            execute and normalise
+python .ci/normalise.py --check notebooks/*.ipynb    only say which are not normalised
+"""
+
+import copy
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).resolve().parent.parent
+WIDGETS = ("application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json")
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
+}
+KEPT = ("tags", "jupyter", "slideshow")  # of a cell's metadata
+
+
+def normalise(book):
+    """A copy without timings, widget state and tool traces; the outputs stay."""
+    book = copy.deepcopy(book)
+    book.metadata = nbformat.from_dict(copy.deepcopy(METADATA))
+    counts = iter(range(1, len(book.cells) + 1))
+    for cell in book.cells:
+        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in KEPT})
+        if cell.cell_type != "code":
+            continue
+        count = next(counts) if cell.source.strip() else None
+        cell.execution_count = count
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = count
+            for kind in WIDGETS:
+                output.get("data", {}).pop(kind, None)
+    return book
+
+
+def machine_paths(book):
+    """The numbers of the cells whose outputs name this machine's folders."""
+    private = {str(ROOT), str(Path.home())} - {"/"}
+    return [
+        n
+        for n, cell in enumerate(book.cells, 1)
+        if any(path in str(output) for path in private for output in cell.get("outputs", []))
+    ]
+
+
+def execute(path):
+    """Run a notebook as JupyterLab would, training forbidden."""
+    book = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        book,
+        kernel_name="python3",
+        timeout=600,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    try:
+        return client.execute()
+    except CellExecutionError as error:
+        sys.exit(f"{path}: {error.ename}: {error.evalue}\n  not written")
+
+
+def write(book, path):
+    part = path.with_name(f".{path.name}.part")
+    nbformat.write(book, part)
+    part.replace(path)
+
+
+def main(names, *, check):
+    wrong = []
+    for path in map(Path, names):
+        book = nbformat.read(path, as_version=4) if check else execute(path)
+        clean = normalise(book)
+        nbformat.validate(clean)
+        if cells := machine_paths(clean):
+            sys.exit(f"{path}: the output of cell {cells[0]} names a folder of this machine")
+        if not check:
+            write(clean, path)
+            print(f"{path}: executed and normalised", flush=True)
+        elif clean != book:
+            wrong.append(path)
+    if wrong:
+        sys.exit(f"{', '.join(map(str, wrong))}: not normalised; `make notebooks` does it")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("COMPANION_TRAIN", "never")
+    os.environ["COMPANION_PROGRESS"] = "0"
+    main([n for n in sys.argv[1:] if n != "--check"], check="--check" in sys.argv)

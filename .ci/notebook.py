@@ -1,0 +1,111 @@
+"""Run one notebook with parameters; on failure say which cell's error it was, and where the traceback is.
+
+python .ci/notebook.py notebooks/NN_name.ipynb EXECUTED.ipynb [--train never] [--threads 1] [name=value ...]
+"""
+
+import argparse
+import ast
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+
+def value(text):
+    """A parameter's value: a Python literal, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("executed", type=Path)
+    parser.add_argument("parameters", nargs="*", metavar="name=value")
+    parser.add_argument("--train", choices=["never", "missing", "fresh"], default="missing")
+    parser.add_argument("--threads", type=int, help="threads of the numerical libraries; default: theirs")
+    parser.add_argument("--offline", action="store_true", help="no downloads")
+    given = parser.parse_intermixed_args()
+    if bad := [p for p in given.parameters if not p.partition("=")[0].isidentifier() or "=" not in p]:
+        parser.error(f"{bad[0]!r} is not of the form name=value")
+    return given
+
+
+def settings(given):
+    """The environment that the notebook's kernel inherits."""
+    yield "COMPANION_TRAIN", given.train
+    yield "COMPANION_PROGRESS", "0"
+    yield "JUPYTER_PREFER_ENV_PATH", "1"  # this environment's kernel, not a python3 of the user's
+    if given.offline:
+        yield "COMPANION_DOWNLOAD", "0"
+    if given.threads:
+        for library in ("OMP", "MKL", "OPENBLAS"):
+            yield f"{library}_NUM_THREADS", str(given.threads)
+
+
+def end_with_launcher():
+    """End when the `make figures` that started this was killed: nothing trains on behind the next one's back."""
+    host, _, launcher = os.environ.get("COMPANION_LAUNCHER", "").partition(":")
+    if os.name != "posix" or host != socket.gethostname():
+        return
+
+    def watch():
+        while True:
+            time.sleep(1)
+            try:
+                os.kill(int(launcher), 0)
+            except OSError:
+                os._exit(1)  # the kernel follows: it watches its parent
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def divert(path):
+    """Send what the kernel prints past the notebook to a file; return the terminal, as it was."""
+    terminal = os.fdopen(os.dup(2), "w")
+    with path.open("w") as log:
+        os.dup2(log.fileno(), 2)
+    return terminal
+
+
+def main():
+    given = arguments()
+    os.environ.update(settings(given))
+    os.environ.pop("JUPYTER_PATH", None)
+    end_with_launcher()
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    given.executed.parent.mkdir(parents=True, exist_ok=True)
+    parameters = {name: value(text) for name, _, text in (p.partition("=") for p in given.parameters)}
+    what = " ".join([given.source.stem, *given.parameters])
+    kernel_log = given.executed.with_suffix(".stderr")
+    terminal, start = divert(kernel_log), time.monotonic()
+    try:
+        papermill.execute_notebook(
+            str(given.source),
+            str(given.executed),
+            parameters,
+            kernel_name="python3",
+            language="python",
+            cwd=str(given.source.parent),  # as in JupyterLab and nbval
+            progress_bar=False,
+        )
+    except Exception as error:
+        traceback.print_exc()
+        cause, where = f"{type(error).__name__}: {error}", kernel_log
+        if isinstance(error, PapermillExecutionError):
+            cause, where = f"{error.ename}: {error.evalue}", given.executed
+        tail = "\n  ".join(cause.strip().splitlines()[-3:])
+        print(f"FAILED: {what}\n  {tail}\n  traceback in {where}", file=terminal, flush=True)
+        sys.exit(1)
+    print(f"done in {time.monotonic() - start:.0f} s: {what}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+# The commands of the companion: `make help` lists them.
+PYTHON ?= python3
+CORES ?= all
+PROFILE ?=
+FRESH ?=
+ONLY ?=
+SNAKEMAKE ?=
+LAB ?=
+UPGRADE ?=
+
+NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts/
+else
+BIN := .venv/bin/
+endif
+
+# The environment's own packages and kernel, whatever else this shell has set up.
+export JUPYTER_PREFER_ENV_PATH := 1
+unexport JUPYTER_PATH PYTHONPATH PYTHONHOME
+
+ifneq ($(filter figures,$(MAKECMDGOALS)),)
+ifneq ($(filter-out laptop paper quick,$(PROFILE)),)
+$(error PROFILE=$(PROFILE) is unknown; known: laptop, paper, quick)
+endif
+ifneq ($(filter-out 0,$(FRESH)),)
+ifeq ($(filter laptop paper,$(PROFILE)),)
+$(error FRESH=$(FRESH) retrains everything of a profile: give PROFILE=laptop or PROFILE=paper, too)
+endif
+endif
+endif
+
+.PHONY: help environment figures test lab notebooks lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make figures                  every figure from the committed records, then every notebook at quick"
+	@echo "make figures PROFILE=laptop   train what has no record, at laptop or paper; FRESH=1: train everything"
+	@echo "make test                     lint, tests, and the notebooks against their committed outputs"
+	@echo "make lab                      JupyterLab"
+	@echo "make notebooks                re-execute the committed notebooks in place, from records"
+	@echo "make environment              only set up .venv/; every command above does that first"
+	@echo "make lock                     renew requirements.txt and environment.yml; UPGRADE=1: newest versions"
+	@echo "make clean                    remove caches, logs, quick and custom figures; never data or records"
+	@echo "Settings: PYTHON=python3.12  CORES=4  ONLY=01 (notebooks so named)  LAB=\"--port 9999\""
+	@echo "          SNAKEMAKE=\"--executor slurm --jobs 20\" (more options of Snakemake's)"
+
+environment:
+	@$(PYTHON) .ci/setup.py
+
+figures: environment
+	@$(BIN)python .ci/figures.py $(CORES) $(if $(PROFILE),profile=$(PROFILE)) $(if $(FRESH),fresh=$(FRESH)) \
+		$(if $(ONLY),"only=$(ONLY)*") -- $(SNAKEMAKE)
+
+test: environment
+	$(BIN)ruff check .
+	$(BIN)ruff format --check .
+	$(BIN)pytest
+	$(if $(NOTEBOOKS),COMPANION_TRAIN=never COMPANION_PROGRESS=0 $(BIN)pytest --nbval --nbval-current-env $(NOTEBOOKS))
+
+lab: environment
+	$(BIN)jupyter lab $(LAB)
+
+notebooks: environment
+	@$(if $(NOTEBOOKS),$(BIN)python .ci/normalise.py $(NOTEBOOKS),echo "no notebooks")
+
+lock: environment
+	@$(PYTHON) .ci/setup.py pip compile --quiet --no-config --universal --generate-hashes --custom-compile-command "make lock" \
+		$(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.txt
+	@$(BIN)python .ci/environment.py > environment.yml
+	@$(PYTHON) .ci/setup.py
+
+clean:
+	rm -rf logs figures/quick figures/custom .snakemake .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find .ci lib tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

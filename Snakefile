@@ -1,0 +1,152 @@
+# `make figures` runs this; `snakemake --cores 4 --config profile=laptop` does too.
+#
+# Without a profile: every notebook is rendered from the committed records, and run at `quick`, end to end.
+# With one: shards of notebook x seed train in parallel, each notebook's timing part then has the machine to
+# itself, and the notebook is rendered. What is trained is kept by lib.runs, not here: a shard without work
+# to do ends in seconds, so training's sentinels last only until the run is complete.
+#
+# `make figures` renders whatever has changed or not (`--forcerun render`); that takes seconds.
+#
+# On a cluster: `make figures PROFILE=paper SNAKEMAKE="--executor slurm --jobs 20"`.
+import ast
+import json
+from pathlib import Path
+
+PROFILES = ("laptop", "paper", "quick")
+PROFILE = str(config.get("profile", ""))
+FRESH = str(config.get("fresh", "0")) not in ("", "0")
+ONLY = f"{config.get('only', '*')}.ipynb"
+NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob(ONLY))
+RUN = f"logs/{PROFILE}-fresh" if FRESH else f"logs/{PROFILE or 'committed'}"
+TRAIN = "fresh" if FRESH else "missing"
+CODE = [str(path) for path in sorted(Path("lib").rglob("*.py"))]
+EXECUTE = "python .ci/notebook.py notebooks/{wildcards.notebook}.ipynb {log}"
+
+if PROFILE not in ("", *PROFILES):
+    raise WorkflowError(f"profile {PROFILE!r} is unknown; known: {', '.join(PROFILES)}")
+if FRESH and PROFILE not in ("laptop", "paper"):
+    raise WorkflowError("fresh=1 retrains everything of a profile: give profile=laptop or profile=paper, too")
+if not NOTEBOOKS:
+    raise WorkflowError(f"there is no notebooks/{ONLY}")
+
+
+def parameters(notebook):
+    """The literals of a notebook's parameters cell."""
+    book = json.loads(Path(f"notebooks/{notebook}.ipynb").read_text(encoding="utf-8"))
+    found = {}
+    for cell in book["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            for line in ast.parse("".join(cell["source"])).body:
+                if isinstance(line, (ast.Assign, ast.AnnAssign)):
+                    target = line.targets[0] if isinstance(line, ast.Assign) else line.target
+                    found[target.id] = ast.literal_eval(line.value)
+    return found
+
+
+def shards(wildcards):
+    """The sentinels of one notebook's training, a seed each."""
+    known = parameters(wildcards.notebook)
+    if "seeds" not in known:
+        raise WorkflowError(f"notebooks/{wildcards.notebook}.ipynb: its parameters cell has no `seeds`")
+    first = known.get("first_seed", 0)
+    return [f"{RUN}/{wildcards.notebook}/seed{k}.done" for k in range(first, first + known["seeds"])]
+
+
+def whole_machine(wildcards):
+    """All cores here, so that nothing runs beside it; elsewhere a node of its own is asked for."""
+    return workflow.cores if workflow.local_exec else 1
+
+
+wildcard_constraints:
+    notebook="[^/]+",
+    seed=r"\d+",
+
+
+DONE = expand("logs/quick/{notebook}.done", notebook=NOTEBOOKS) if PROFILE in ("", "quick") else []
+if PROFILE != "quick":
+    DONE += expand(f"{RUN}/{{notebook}}/figures.done", notebook=NOTEBOOKS)
+
+
+rule all:
+    input:
+        DONE,
+
+
+if PROFILE in ("laptop", "paper"):
+
+    rule train:
+        input:
+            CODE,
+            "notebooks/{notebook}.ipynb",
+        output:
+            temp(touch(f"{RUN}/{{notebook}}/seed{{seed}}.done")),
+        log:
+            f"{RUN}/{{notebook}}/seed{{seed}}.ipynb",
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=24 * 60,
+        shell:
+            f"{EXECUTE} --train {TRAIN} --threads 1 profile={PROFILE} part=train seeds=1 "
+            "first_seed={wildcards.seed}"
+
+    rule timing:
+        input:
+            shards,
+        output:
+            temp(touch(f"{RUN}/{{notebook}}/timing.done")),
+        log:
+            f"{RUN}/{{notebook}}/timing.ipynb",
+        threads: whole_machine
+        resources:
+            mem_mb=8000,
+            runtime=24 * 60,
+            slurm_extra="--exclusive",
+        shell:
+            f"{EXECUTE} --train {TRAIN} profile={PROFILE} part=timing"
+
+    rule render:
+        input:
+            shards,
+            f"{RUN}/{{notebook}}/timing.done",
+        output:
+            touch(f"{RUN}/{{notebook}}/figures.done"),
+        log:
+            f"{RUN}/{{notebook}}/figures.ipynb",
+        resources:
+            mem_mb=4000,
+            runtime=60,
+        shell:
+            f"{EXECUTE} --train {TRAIN} --threads 1 profile={PROFILE}"
+
+else:
+
+    rule render:
+        input:
+            CODE,
+            "notebooks/{notebook}.ipynb",
+        output:
+            touch(f"{RUN}/{{notebook}}/figures.done"),
+        log:
+            f"{RUN}/{{notebook}}/figures.ipynb",
+        priority: 1
+        resources:
+            mem_mb=4000,
+            runtime=10,
+        shell:
+            f"{EXECUTE} --train never --threads 1 --offline"
+
+
+rule quick:
+    input:
+        CODE,
+        "notebooks/{notebook}.ipynb",
+    output:
+        touch("logs/quick/{notebook}.done"),
+    log:
+        "logs/quick/{notebook}.ipynb",
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    shell:
+        f"{EXECUTE} --train missing --threads 1 --offline profile=quick"

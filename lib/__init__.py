@@ -1,0 +1,1 @@
+"""The parts that the notebooks are made of: models, penalties, pruning, training, measures, records, figures."""

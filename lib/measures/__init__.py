@@ -1,0 +1,193 @@
+"""How well, how small, how fast: scores, counts, operations, bytes and latency, and the one table of them."""
+
+import copy
+import statistics
+import time
+from functools import partial
+
+import pandas as pd
+import torch
+from sklearn.metrics import f1_score, roc_auc_score
+from torch.utils.flop_counter import FlopCounterMode
+
+from lib import models as networks
+from lib import shrinking
+from lib.measures.segmentation import average_precision, dice, instances, seg
+
+__all__ = [
+    "accuracy",
+    "alive",
+    "auc",
+    "average_precision",
+    "compare",
+    "compression",
+    "dice",
+    "file_bytes",
+    "flops",
+    "instances",
+    "latency",
+    "macro_f1",
+    "nonzero",
+    "parameters",
+    "r2",
+    "rmse",
+    "seg",
+    "sparsity",
+]
+
+# --- scores: outputs (N, …) and targets (N, …) → float ------------------------------------------------------
+
+
+def accuracy(logits, y):
+    """Share of rows (N, classes) whose largest logit is at the class in y (N,)."""
+    return (logits.argmax(1) == y).double().mean().item()
+
+
+def macro_f1(logits, y):
+    """F1 averaged over the classes that occur in y (N,) or in the decisions of logits (N, classes)."""
+    return float(f1_score(y.cpu(), logits.argmax(1).cpu(), average="macro", zero_division=0))
+
+
+def auc(logits, y):
+    """Area under the ROC curve: of class 1 for logits (N, 2), mean of one against rest for more classes."""
+    chances = logits.double().softmax(1).cpu()
+    return float(roc_auc_score(y.cpu(), chances[:, 1] if chances.shape[1] == 2 else chances, multi_class="ovr"))
+
+
+def rmse(outputs, y):
+    """Root of the mean squared error, in the unit of y."""
+    return _same_shape(outputs, y).square().mean().sqrt().item()
+
+
+def r2(outputs, y):
+    """Share of the variance of y that the outputs explain, 1 − Σ(ŷ − y)² / Σ(y − ȳ)², columns pooled."""
+    error = _same_shape(outputs, y).square().sum()
+    return (1 - error / (y.double() - y.double().mean(0)).square().sum()).item()
+
+
+def _same_shape(outputs, y):
+    if outputs.shape != y.shape:  # (N, 1) against (N,) would broadcast to (N, N) in silence
+        raise ValueError(f"outputs {tuple(outputs.shape)} and targets {tuple(y.shape)} differ in shape; reshape one")
+    return outputs.double() - y.double()
+
+
+# --- size ---------------------------------------------------------------------------------------------------
+
+
+def parameters(model):
+    """Number of parameters, zeros, biases and norms included."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def nonzero(model):
+    """Number of prunable weights that are not zero."""
+    return sum(int(w.count_nonzero()) for w in networks.weights(model).values())
+
+
+def sparsity(model):
+    """Share of the prunable weights that are zero."""
+    return 1 - nonzero(model) / sum(w.numel() for w in networks.weights(model).values())
+
+
+def compression(model):
+    """Prunable weights / nonzero weights, infinite if there are none."""
+    left = nonzero(model)
+    return sum(w.numel() for w in networks.weights(model).values()) / left if left else float("inf")
+
+
+def alive(model):
+    """Hidden units left after `shrink`, summed over the layers; None for a network without `groups`."""
+    return sum(shrinking.alive(model).values()) if hasattr(model, "groups") else None
+
+
+def flops(model, input_shape):
+    """Operations of one example of input_shape (without batch), 2 per multiply-add.
+
+    Convolutions and matrix products only, counted by torch's FlopCounterMode. Zeros count too, so
+    a masked network costs what the dense one does.
+    """
+    model = copy.deepcopy(model).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.empty(1, *input_shape, dtype=_dtype(model), device="meta"))
+    return counter.get_total_flops()
+
+
+def file_bytes(model):
+    """Bytes of the weights' file that `lib.saving.save` writes."""
+    from lib import saving  # here, as scores are needed where nothing is saved
+
+    return len(saving.to_bytes(model))
+
+
+def _dtype(model):
+    return next((p.dtype for p in model.parameters()), torch.float32)
+
+
+# --- speed --------------------------------------------------------------------------------------------------
+
+
+def latency(models, x, *, threads=1, repeats=30, warmup=3):
+    """Milliseconds of one forward pass on x for each of a dict of models: {name: {"median", "q1", "q3"}}.
+
+    Eval mode, pinned threads; the models take turns, so that a drift of the machine meets all alike.
+    A sample is as many passes as fill two milliseconds.
+    """
+    before, modes = torch.get_num_threads(), {name: m.training for name, m in models.items()}
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            passes, samples = {}, {name: [] for name in models}
+            for name, m in models.items():
+                m.eval()
+                once = min(_seconds(m, x, 1) for _ in range(max(1, warmup)))
+                passes[name] = max(1, round(2e-3 / max(once, 1e-7)))
+            for _ in range(repeats):
+                for name, m in models.items():
+                    samples[name].append(1e3 * _seconds(m, x, passes[name]))
+    finally:
+        torch.set_num_threads(before)
+        for name, m in models.items():
+            m.train(modes[name])
+    return {name: dict(zip(("q1", "median", "q3"), _quartiles(s), strict=True)) for name, s in samples.items()}
+
+
+def _quartiles(samples):
+    return statistics.quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else samples * 3
+
+
+def _seconds(model, x, passes):
+    wait = partial(torch.cuda.synchronize, x.device) if x.is_cuda else lambda: None
+    wait()
+    start = time.perf_counter()
+    for _ in range(passes):
+        model(x)
+    wait()
+    return (time.perf_counter() - start) / passes
+
+
+# --- the table ----------------------------------------------------------------------------------------------
+
+
+def compare(models, input_shape, *, batches=(), **options):
+    """DataFrame with a row per network of a dict: sizes, and operations per example of input_shape.
+
+    batches, e.g. (1, 64), adds measured median milliseconds for these batch sizes; options are `latency`'s.
+    """
+    rows = {
+        name: {
+            "parameters": parameters(m),
+            "nonzero": nonzero(m),
+            "sparsity": sparsity(m),
+            "compression": compression(m),
+            "alive": alive(m),
+            "flops": flops(m, input_shape),
+            "bytes": file_bytes(m),
+        }
+        for name, m in models.items()
+    }
+    for batch in batches:
+        first = next(iter(next(iter(models.values())).parameters()))
+        x = torch.rand(batch, *input_shape, dtype=first.dtype, device=first.device)
+        for name, time_ms in latency(models, x, **options).items():
+            rows[name][f"ms, batch {batch}"] = time_ms["median"]
+    return pd.DataFrame.from_dict(rows, orient="index")

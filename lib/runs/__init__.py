@@ -1,0 +1,93 @@
+"""One configuration in, one record out: hash, store, resume, provenance.
+
+A chain is one run: its stages (train, prune, fine-tune, …) each give a row, and nothing is trained twice. A run that
+is under way keeps its checkpoints, and a finished one its record, in ``data/runs/live/``; `collect` moves records to
+the committed ``data/runs/<experiment>.jsonl``.
+"""
+
+import os
+import shutil
+
+import pandas as pd
+from filelock import FileLock
+
+from lib import parameters, training
+from lib.runs.configuration import identity, resolve
+from lib.runs.execution import execute, replay
+from lib.runs.store import RunError, collect, committed, find, live, record_line, store, write
+
+__all__ = [
+    "RunError",
+    "collect",
+    "committed",
+    "find",
+    "frame",
+    "identity",
+    "replay",
+    "resolve",
+    "run",
+    "run_all",
+    "run_parts",
+    "store",
+]
+
+MODES = ("missing", "never", "fresh")
+
+
+def run(config):
+    """The record of a configuration: found, or trained now (one process trains, others wait for it)."""
+    mode = os.environ.get("COMPANION_TRAIN", "missing")
+    if mode not in MODES:
+        raise ValueError(f"COMPANION_TRAIN={mode!r} is unknown; known: {', '.join(MODES)}")
+    config = resolve(config)
+    if record := find(config, fresh=mode == "fresh"):
+        return record
+    folder = live(config)
+    if mode == "never":
+        raise RunError(
+            f"no record of {config['case'] or identity(config)} (seed {config['seed']}) in {config['experiment']}, "
+            "and COMPANION_TRAIN=never forbids training; unset it, or run `make figures PROFILE=laptop`"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        record = find(config, fresh=mode == "fresh")
+        if record is None:
+            record = execute(config, folder)
+            write(folder.with_suffix(".json"), record_line(record))
+            shutil.rmtree(folder, ignore_errors=True)
+    return record | {"case": config["case"]}
+
+
+def run_all(configs):
+    """The records of many configurations in their order, with a progress bar over those that have to be trained."""
+    fresh = os.environ.get("COMPANION_TRAIN") == "fresh"
+    records = [find(config, fresh=fresh) for config in configs]
+    missing = [k for k, record in enumerate(records) if record is None]
+    for k in training.progress(missing, desc="runs") if missing else ():
+        records[k] = run(configs[k])
+    return records
+
+
+def run_parts(setup, *, train=(), timing=()):
+    """The records of a notebook's training and timing runs, as (train, timing).
+
+    A shard makes only its part, and the cells after it are left out. A whole call with the committed parameters
+    collects what is new into the committed records.
+    """
+    if setup.part != "all":
+        run_all({"train": train, "timing": timing}[setup.part])
+        parameters.skip_the_rest()
+        return [], []
+    records = run_all(list(train)), run_all(list(timing))
+    if setup.default and setup.profile != "quick":
+        collect([*train, *timing])
+    return records
+
+
+def frame(records):
+    """A table with one line per stage: id, seed, the case's fields, then the row's, curves left out."""
+    lines = []
+    for record in records:
+        head = {"id": record["id"], "seed": record["seed"], **record["case"], "run": record["status"]}
+        lines += [head | {k: v for k, v in row.items() if k != "curves"} for row in record["rows"]]
+    return pd.DataFrame(lines)

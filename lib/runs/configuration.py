@@ -1,0 +1,83 @@
+"""Configurations: plain data, resolved to the last default, named by a hash of what is not one."""
+
+import hashlib
+import json
+
+from lib import regularizers, training
+
+CHAIN = {"kind": "chain", "version": 1, "seed": 0, "data": None, "model": None, "stages": None}
+TIMING = {
+    "kind": "timing",
+    "version": 1,
+    "seed": 0,
+    "data": None,
+    "model": None,
+    "variants": None,
+    "rounds": 9,
+}
+DATA = {"scaling": "standard"}
+STAGE = {
+    "from": None,  # the stage whose weights it starts from; default the one before
+    "prune": None,  # {"sparsity": 0.9, "scope": "global"}: the smallest weights are zeroed first
+    "hold": False,  # weights that are zero at the start stay zero
+    "steps": 0,
+    "penalty": None,
+    "loss": "cross_entropy",
+    "optimizer": {"name": "adam", "lr": 1e-3},
+    "batch": 128,
+    "order": "shuffle",
+    "schedule": "constant",
+    "precision": "auto",
+    "augment": "none",
+}
+VARIANT = {key: STAGE[key] for key in STAGE if key not in ("from", "prune", "hold", "steps")}
+VARIANT |= {"autograd_penalty": False, "block": 100}
+UNHASHED = ("case",)  # what a table calls the run
+
+
+def resolve(config):
+    """The configuration with every default filled in; unknown keys are errors that list the known ones."""
+    kinds = {"chain": CHAIN, "timing": TIMING}
+    kind = training.named(kinds, config.get("kind", "chain"), "kind of run")
+    full = _filled(config, kind | {"experiment": None, "case": {}}, "configuration")
+    full["data"] = _filled(full["data"], DATA | {"name": None, "split": 0, "size": None}, "data")
+    if full["kind"] == "timing":
+        full["variants"] = {n: _part(v, VARIANT, "variant") for n, v in full["variants"].items()}
+    else:
+        full["stages"] = [_part(stage, STAGE | {"name": None}, "stage") for stage in full["stages"]]
+    if missing := [key for key in ("experiment", "data", "model") if full[key] is None]:
+        raise ValueError(f"the configuration lacks {missing[0]!r}")
+    return full
+
+
+def _filled(given, defaults, what):
+    if extra := set(given) - set(defaults):
+        raise ValueError(f"{what} has no {sorted(extra)[0]!r}; known: {', '.join(sorted(defaults))}")
+    return defaults | given
+
+
+def _part(given, defaults, what):
+    full = _filled(given, defaults, what)
+    full["penalty"] = regularizers.resolve(full["penalty"]) or None
+    return full
+
+
+def _stripped(config):
+    """The resolved configuration without what is at its default, so that a new option leaves old hashes alone."""
+
+    def differing(full, defaults):
+        return {k: v for k, v in full.items() if k not in defaults or v != defaults[k]}
+
+    config = {k: v for k, v in config.items() if k not in UNHASHED}
+    config["data"] = differing(config["data"], DATA | {"split": 0, "size": None})
+    if config["kind"] == "timing":
+        config["variants"] = {n: differing(v, VARIANT) for n, v in config["variants"].items()}
+        return differing(config, TIMING)
+    config["stages"] = [differing(stage, STAGE) for stage in config["stages"]]
+    return differing(config, CHAIN)
+
+
+def identity(config):
+    """The name of a run: a hash of what it is, without defaults."""
+    text = json.dumps(_stripped(resolve(config)), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

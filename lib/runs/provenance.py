@@ -1,0 +1,50 @@
+"""Where and with what a record was made."""
+
+import datetime
+import hashlib
+import platform
+import subprocess
+from functools import lru_cache
+from importlib.metadata import version
+
+import torch
+
+from lib.parameters import ROOT
+from lib.training import bf16_pays
+
+
+@lru_cache(maxsize=2)
+def provenance(device="cpu"):
+    """Where and with what a record was made."""
+    return {
+        "git": _git("rev-parse", "HEAD"),
+        "git_clean": _git("status", "--porcelain", "--", "lib") == "",
+        "lib": lib_digest(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "bf16": bf16_pays(device),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def lib_digest():
+    """One hash over the sources of lib."""
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "lib").rglob("*.py")):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _git(*words):
+    try:
+        return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _processor():
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return capabilities.get("cpu_name") or platform.processor() or platform.machine()

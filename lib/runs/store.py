@@ -1,0 +1,123 @@
+"""The store: one file a running or own record, one committed file an experiment; written whole or not at all."""
+
+import json
+import math
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from filelock import FileLock
+
+from lib.parameters import ROOT
+from lib.runs.configuration import UNHASHED, identity, resolve
+
+
+class RunError(RuntimeError):
+    """A run that cannot be had: no record where training is forbidden, or a record of another configuration."""
+
+    def _render_traceback_(self):  # IPython's hook: one line in a notebook
+        return [f"RunError: {self}"]
+
+
+def store():
+    """The folder of the records: COMPANION_RUNS, or data/runs."""
+    return Path(os.environ.get("COMPANION_RUNS", ROOT / "data" / "runs"))
+
+
+def live(config):
+    """Where a run keeps its checkpoints; its record and its lock stand beside it."""
+    return store() / "live" / config["experiment"] / identity(config)
+
+
+def _parse(text, where):
+    """A record, or None for one that was cut or damaged: then it counts as missing and is made again."""
+    try:
+        record = json.loads(text)
+        record["id"], record["config"], record["rows"], record["status"]
+    except (ValueError, KeyError, TypeError):
+        print(f"{where}: not a whole record; it counts as missing")
+        return None
+    return record
+
+
+@lru_cache(maxsize=64)
+def _read_committed(path, stamp):
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    records = [_parse(line, f"{Path(path).name}, line {k}") for k, line in enumerate(lines, 1) if line.strip()]
+    return {record["id"]: record for record in records if record}
+
+
+def committed(experiment):
+    """The committed records of an experiment by their ids."""
+    path = store() / f"{experiment}.jsonl"
+    return _read_committed(str(path), path.stat().st_mtime_ns) if path.exists() else {}
+
+
+def find(config, *, fresh=False):
+    """The finished record of a configuration, or None; RunError if the record is of another configuration."""
+    config, key = resolve(config), identity(config)
+    path = live(config).with_suffix(".json")
+    record = _parse(path.read_text(encoding="utf-8"), path.name) if path.exists() else None
+    if record is None and not fresh:
+        record = committed(config["experiment"]).get(key)
+    if record is None:
+        return None
+    wanted = {k: v for k, v in json.loads(json.dumps(config)).items() if k not in UNHASHED}
+    for name, value in wanted.items():
+        if (found := record["config"].get(name, value)) != value and not _only_new(found, value):
+            raise RunError(
+                f"record {key} of {config['experiment']} was made with {name} = {found!r}, now {value!r}: "
+                "a default has changed; raise the experiment's `version`"
+            )
+    return record | {"case": config["case"]}
+
+
+def _only_new(found, wanted):
+    """Whether `wanted` differs only by keys that the record does not know yet, which are then at their defaults."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return all(key in wanted and _only_new(value, wanted[key]) for key, value in found.items())
+    if isinstance(found, list) and isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(_only_new, found, wanted))
+    return found == wanted
+
+
+def write(path, text):
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def record_line(record):
+    """A record as one line of JSON."""
+    return json.dumps(_plain(record), sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value):
+    """Numbers to at most eight digits, and null for what JSON has no literal for."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return float(f"{value:.8g}") if math.isfinite(value) else None
+    return value
+
+
+def collect(configs):
+    """Move the finished records of these configurations from the live store into the committed files, sorted."""
+    by_experiment = {}
+    for config in map(resolve, configs):
+        if live(config).with_suffix(".json").exists() and (record := find(config)):
+            by_experiment.setdefault(config["experiment"], {})[record["id"]] = record
+    for experiment, found in by_experiment.items():
+        path = store() / f"{experiment}.jsonl"
+        with FileLock(store() / "live" / f"{experiment}.lock"):
+            merged = committed(experiment) | {k: {n: v for n, v in r.items() if n != "case"} for k, r in found.items()}
+            write(path, "".join(record_line(merged[key]) + "\n" for key in sorted(merged)))
+        for key in found:
+            (store() / "live" / experiment / f"{key}.json").unlink(missing_ok=True)

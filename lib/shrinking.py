@@ -1,0 +1,231 @@
+"""From zeros to a smaller network: dead units out, the constants they leave folded into what follows.
+
+A unit is dead when all its incoming or all its outgoing weights are zero. Everything here reads the table of
+groups (`model.groups`) and knows no architecture. Outputs are those of eval mode.
+"""
+
+import copy
+
+import torch
+from torch import nn
+
+from lib import models
+
+
+class ShrinkError(ValueError):
+    """A network that cannot be shrunk because a layer has no unit left."""
+
+
+def dead_units(model):
+    """Dead units of each group, bool (width,), again until nothing changes: without one, others may die too.
+
+    By the weights alone: `shrink` keeps those whose constant cannot be folded (`removed_by`: "stuck").
+    """
+    return {name: causes > 0 for name, causes in _settle(model, rule="weights")[1].items()}
+
+
+def shrink(model, *, fold=True, keep_one=False):
+    """The same builder with smaller widths and the same outputs in eval mode; the argument is left as it is.
+
+    fold: fold nonzero constants where that is exact (otherwise their units stay); without, they all stay.
+    keep_one: leave one silent unit where a layer died wholly, instead of ShrinkError.
+    """
+    settled, causes = _settle(model, rule="exact" if fold else "zero")
+    keep = {name: cause == 0 for name, cause in causes.items()}
+    if empty := [name for name, kept in keep.items() if not kept.any()]:
+        if not keep_one:
+            zero = ", ".join(name for name, w in models.weights(model).items() if not w.any())
+            hint = f"(all zero: {zero or 'none'}); prune less there or pass keep_one=True"
+            raise ShrinkError(f"no unit left in {', '.join(map(repr, empty))} {hint}")
+        for name in empty:
+            keep[name][0] = True
+    with torch.device("meta"):
+        small = models.build(**{**model.config, "widths": [int(kept.sum()) for kept in keep.values()]})
+    small.load_state_dict(_sliced(settled, keep), assign=True)
+    return small.train(model.training)
+
+
+@torch.no_grad()
+def silence(model):
+    """Zero biases, batch-norm shifts and running means of dead units, in place: then `shrink` removes them.
+
+    For units stuck behind padding. This is pruning: it changes the function, so fine-tune after it.
+    """
+    dead = dead_units(model)
+    for group in model.groups:
+        for step in group.producers + group.depthwise:
+            norm = model.get_submodule(step.norm) if step.norm else None
+            for tensor in (
+                model.get_submodule(step.layer).bias,
+                norm and norm.bias,
+                norm and norm.running_mean,
+            ):
+                if tensor is not None:
+                    tensor[dead[group.name]] = 0
+
+
+def alive(model):
+    """Units of each group that are left after `shrink`."""
+    return {name: int((cause == 0).sum()) for name, cause in _settle(model, rule="exact")[1].items()}
+
+
+def removed_by(model):
+    """Dead units of each group by what died first: "incoming" weights, "outgoing" ones, or "both" at once.
+
+    "stuck" counts those among them that `shrink` keeps, as their constant cannot be folded exactly.
+    """
+    dead, left = _settle(model, rule="weights")[1], alive(model)
+    counts = {}
+    for name, cause in dead.items():
+        row = {kind: int((cause == code).sum()) for kind, code in CAUSES.items()}
+        counts[name] = {**row, "stuck": left[name] - int((cause == 0).sum())}
+    return counts
+
+
+def alive_1e3(model, threshold=1e-3):
+    """P1's own count, a list with one number per weight matrix: input units i with Σ_j |W_ij| > threshold.
+
+    Inputs of the network are counted too. A unit's weights are its columns in torch layout (out, in, …),
+    after a flatten all columns of its channel. arXiv 2009.01395, the authors' code.
+    """
+    blocks = {s.layer: s.block for group in model.groups for s in group.consumers}
+    depthwise = {s.layer for group in model.groups for s in group.depthwise}  # there the rows are the inputs
+    counts = []
+    for name, weight in models.weights(model).items():
+        layer = name.removesuffix(".weight")
+        w = weight.detach().abs().transpose(0, 0 if layer in depthwise else 1)
+        sums = w.flatten(1).sum(1).view(-1, blocks.get(layer, 1)).sum(1)
+        counts.append(int((sums > threshold).sum()))
+    return counts
+
+
+def sparsity_1e3(model, threshold=1e-3):
+    """P1's sparsity: share of the prunable weights with |w| < threshold."""
+    ws = models.weights(model).values()
+    return sum(int((w.detach().abs() < threshold).sum()) for w in ws) / sum(w.numel() for w in ws)
+
+
+CAUSES = {"incoming": 1, "outgoing": 2, "both": 3}
+
+
+@torch.no_grad()
+def _settle(model, *, rule):
+    """A copy in which every removed unit is cut off, its constant folded, and the causes (0: not removed).
+
+    All groups are judged on the same weights, then all dead units are cut, until nothing changes. rule:
+    "exact" folds what can be folded, "zero" takes no constant but zero, "weights" does not look at constants.
+    """
+    model = copy.deepcopy(model)
+    norms = {s.layer: s.norm for g in model.groups for s in g.producers}
+    causes = {g.name: torch.zeros(g.width, dtype=torch.uint8) for g in model.groups}
+    while True:
+        found = {g.name: _judge(model, g, rule) * (causes[g.name] == 0) for g in model.groups}
+        if not any(cause.any() for cause in found.values()):
+            return model, causes
+        for group in model.groups:
+            if found[group.name].any():
+                causes[group.name] += found[group.name]
+                _cut(model, group, found[group.name], norms, fold=rule == "exact")
+
+
+def _judge(model, group, rule):
+    """Cause per unit: 1 all incoming weights zero and the constant may go, 2 all outgoing zero, 3 both."""
+    incoming = torch.ones(group.width, dtype=torch.bool)
+    outgoing = incoming.clone()
+    for step in group.producers:
+        incoming &= ~_any(model.get_submodule(step.layer).weight)
+    for step in group.depthwise:
+        incoming |= ~_any(model.get_submodule(step.layer).weight)
+    unread = {s: ~_any(_columns(model, s, group).transpose(0, 1)) for s in group.consumers}
+    for units in unread.values():
+        outgoing &= units
+    if rule != "weights" and incoming.any():
+        for step, constant, value in _constants(model, group):
+            layer = model.get_submodule(step.layer)
+            exact = rule == "exact" and (isinstance(layer, nn.Linear) or not any(layer.padding))
+            incoming &= unread[step] | constant & ((value == 0) | exact)
+    return incoming.to(torch.uint8) + 2 * outgoing.to(torch.uint8)
+
+
+def _constants(model, group):
+    """At each consumer: (step, which channels are the same everywhere for any input, float64 values)."""
+    constant, value = torch.ones(group.width, dtype=torch.bool), torch.zeros(group.width, dtype=torch.float64)
+    for step in group.steps:
+        if isinstance(step, models.Consume):
+            yield step, constant, value
+        elif isinstance(step, models.Act):
+            value = model.get_submodule(step.layer)(value.clone())
+        elif isinstance(step, models.Produce):
+            layer = model.get_submodule(step.layer)
+            constant = constant & ~_any(layer.weight)
+            value = value + _affine(model, step, torch.zeros_like(value))
+        else:  # at the border a padded depthwise filter sees zeros beside the constant
+            layer = model.get_submodule(step.layer)
+            filters = layer.weight.double().cpu().flatten(1).sum(1)
+            constant = ~_any(layer.weight) | constant & ((value == 0) | (not any(layer.padding)))
+            value = _affine(model, step, value * filters)
+
+
+def _affine(model, step, value):
+    """A layer's bias and the batch norm behind it, applied to constants."""
+    layer = model.get_submodule(step.layer)
+    if layer.bias is not None:
+        value = value + layer.bias.double().cpu()
+    if step.norm is None:
+        return value
+    norm = copy.deepcopy(model.get_submodule(step.norm)).double().cpu().eval()
+    return norm(value.view(1, -1, 1, 1)).flatten()
+
+
+def _cut(model, group, cause, norms, *, fold):
+    """Fold the constants of the units with a cause, then zero their weights on both sides."""
+    if fold and (cause == 1).any():
+        for step, _, value in list(_constants(model, group)):
+            sums = _columns(model, step, group).double().cpu().flatten(2).sum(2)
+            amount = sums @ torch.where(cause == 1, value, 0)
+            _shift(model, model.get_submodule(step.layer), norms.get(step.layer), amount)
+    for step in group.producers + group.depthwise:
+        model.get_submodule(step.layer).weight[cause > 0] = 0
+    for step in group.consumers:
+        _columns(model, step, group)[:, cause > 0] = 0
+
+
+def _shift(model, layer, norm, amount):
+    """Add constants to a layer's outputs: to its bias, or off the running mean of the norm behind it."""
+    if layer.bias is None:
+        target, amount = model.get_submodule(norm).running_mean, -amount
+    else:
+        target = layer.bias
+    target.copy_(target.double().cpu() + amount)
+
+
+def _columns(model, step, group):
+    """View of a consumer's weights on one group, (out, width, block, …)."""
+    start, size = step.offset * step.block, group.width * step.block
+    weight = model.get_submodule(step.layer).weight
+    return weight[:, start : start + size].unflatten(1, (group.width, step.block))
+
+
+def _any(weight):
+    return (weight != 0).flatten(1).any(1).cpu()
+
+
+def _sliced(model, keep):
+    """State dict with the kept rows and columns only."""
+    rows, columns = {}, {}
+    for group in model.groups:
+        kept = keep[group.name]
+        for step in group.producers + group.depthwise:
+            rows |= {step.layer: kept, step.norm: kept}
+        for step in group.consumers:
+            columns.setdefault(step.layer, {})[step.offset] = kept.repeat_interleave(step.block)
+    state = {}
+    for key, tensor in model.state_dict().items():
+        layer, device = key.rpartition(".")[0], tensor.device
+        if layer in rows and tensor.dim():  # all but a norm's count of batches
+            tensor = tensor[rows[layer].to(device)]
+        if layer in columns and key.endswith(".weight"):
+            parts = [columns[layer][offset] for offset in sorted(columns[layer])]
+            tensor = tensor[:, torch.cat(parts).to(device)]
+        state[key] = tensor.detach().clone()
+    return state

@@ -1,0 +1,302 @@
+"""The one training loop: data sets are tensors, batches are index selections, penalties are added to the gradients."""
+
+import contextlib
+import math
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tqdm.auto import tqdm
+
+from lib import models, regularizers
+
+# --- the plain dicts that a configuration names --------------------------------------------------------------------
+
+LOSSES = {
+    "cross_entropy": F.cross_entropy,
+    # the authors' P1 demo feeds softmax outputs to a softmax cross-entropy (arXiv 2009.01395, authors' code)
+    "double_softmax": lambda logits, y: F.cross_entropy(logits.softmax(1), y),
+    "mse": F.mse_loss,
+}
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+SCHEDULES = {  # share of training done, in [0, 1) -> factor on the learning rate
+    "constant": lambda t: 1.0,
+    "linear": lambda t: 1.0 - t,
+    "cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)),
+    "steps": lambda t: 0.1 ** ((t >= 0.5) + (t >= 0.75)),
+}
+ORDERS = ("shuffle", "sequence")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def flip_crop(x, generator):
+    """Mirrored with probability ½ and shifted by up to 4 pixels, zero-padded; (N, C, H, W) -> (N, C, H, W)."""
+    n, _, height, width = x.shape
+    rows, columns = (torch.randint(0, 9, (n, 1), generator=generator, device=x.device) for _ in range(2))
+    flip = torch.rand((n, 1), generator=generator, device=x.device) < 0.5
+    across = torch.arange(width, device=x.device).expand(n, width)
+    across = torch.where(flip, width - 1 - across, across) + columns
+    down = torch.arange(height, device=x.device) + rows
+    images = torch.arange(n, device=x.device)[:, None, None]
+    return F.pad(x, (4, 4, 4, 4)).permute(0, 2, 3, 1)[images, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
+
+
+AUGMENTATIONS = {"none": None, "flip_crop": flip_crop}
+
+
+def named(table, name, what):
+    """The entry of a plain dict, or an error that lists the known ones."""
+    if callable(name):
+        return name
+    if name not in table:
+        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(table)}")
+    return table[name]
+
+
+# --- where and how precisely ---------------------------------------------------------------------------------------
+
+
+def bf16_pays(device):
+    """Whether this device multiplies bf16 matrices in hardware."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(k, False) for k in ("avx512_bf16", "amx_bf16"))
+
+
+def autocast(precision, device):
+    """The context of the forward pass: bf16 autocast, or nothing."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    if precision == "fp32" or (precision == "auto" and not bf16_pays(device)):
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(device).type, torch.bfloat16)
+
+
+@torch.no_grad()
+def predict(model, x, *, batch=1000, precision="auto"):
+    """Outputs in eval mode as float32, the model's mode restored; (N, …) -> (N, …)."""
+    was_training = model.training
+    model.eval()
+    with autocast(precision, x.device):
+        outputs = torch.cat([model(part).float() for part in x.split(batch)])
+    model.train(was_training)
+    return outputs
+
+
+def progress(items, **options):
+    """A tqdm bar, silent where COMPANION_PROGRESS=0."""
+    return tqdm(items, disable=os.environ.get("COMPANION_PROGRESS") == "0", leave=False, **options)
+
+
+# --- one step ------------------------------------------------------------------------------------------------------
+
+
+def batches(n, *, batch, order="shuffle", seed=0, device="cpu"):
+    """A function step -> selection of `batch` indices out of n, the same for the same seed whatever came before.
+
+    "sequence" takes them in order and wraps around; "shuffle" takes a new order every epoch, without the incomplete
+    last batch. Returns (function, steps per epoch).
+    """
+    if order not in ORDERS:
+        raise ValueError(f"unknown order {order!r}; known: {', '.join(ORDERS)}")
+    batch = min(batch, n)
+    per_epoch = n // batch
+    permutation = {}
+
+    def in_order(step):
+        start = step * batch % n
+        if start + batch <= n:
+            return slice(start, start + batch)
+        return torch.arange(start, start + batch, device=device) % n
+
+    def shuffled(step):
+        epoch, start = step // per_epoch, step % per_epoch * batch
+        if epoch not in permutation:
+            permutation.clear()
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+            permutation[epoch] = torch.randperm(n, generator=generator).to(device)
+        return permutation[epoch][start : start + batch]
+
+    return (in_order if order == "sequence" else shuffled), per_epoch
+
+
+def stepper(
+    model,
+    part,
+    *,
+    loss="cross_entropy",
+    penalty=None,
+    after_step=(),
+    optimizer=None,
+    steps=1000,
+    batch=128,
+    order="shuffle",
+    seed=0,
+    precision="auto",
+    schedule="constant",
+    augment="none",
+    autograd_penalty=False,
+):
+    """The function step -> loss (a tensor, penalty not included) that trains the model once, and what it is made of.
+
+    `part` holds x and y on the model's device. `autograd_penalty` records the penalty in the loss, as the papers'
+    code does, in place of the closed form: same numbers, for timing. Returns (step, optimizer, steps per epoch).
+    """
+    loss_of, augmentation = named(LOSSES, loss, "loss"), named(AUGMENTATIONS, augment, "augmentation")
+    factor, options = named(SCHEDULES, schedule, "schedule"), {"name": "adam", **(optimizer or {})}
+    maker, rate = named(OPTIMIZERS, options.pop("name"), "optimizer"), options.setdefault("lr", 1e-3)
+    x, y = part.x, part.y
+    if x.ndim == 4:  # convolutions are faster with the channels last, on CPUs as on GPUs
+        model.to(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
+    optimizer = maker(model.parameters(), fused=True, **options)
+    ws = list(models.weights(model).values())
+    value, add_gradient_, prox_ = regularizers.bind(penalty, ws)
+    select, per_epoch = batches(len(x), batch=batch, order=order, seed=seed, device=x.device)
+    generator = torch.Generator(x.device)
+
+    def step(k):
+        now = select(k)
+        inputs = x[now]
+        if augmentation:
+            inputs = augmentation(inputs, generator.manual_seed(seed * 1_000_003 + k))
+        with autocast(precision, x.device):
+            outputs = model(inputs)
+        objective = loss_of(outputs.float(), y[now])
+        (objective + value() if penalty and autograd_penalty else objective).backward()
+        if penalty and not autograd_penalty:
+            add_gradient_()
+        lr = rate * factor(k / steps)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        prox_(lr)
+        for hook in after_step:
+            hook(model, k)
+        return objective.detach()
+
+    return step, optimizer, per_epoch
+
+
+# --- the loop ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class History:
+    """What a training was: its status ("done", "diverged" or, cut by `until`, "stopped"), curves and seconds."""
+
+    status: str = "done"
+    message: str = ""
+    step: int = 0
+    seconds: float = 0.0
+    curves: dict = field(default_factory=lambda: {"step": [], "loss": []})
+
+
+def fit(
+    model,
+    split,
+    *,
+    steps,
+    after_step=(),
+    watch=None,
+    log_points=50,
+    checkpoint=None,
+    checkpoint_seconds=60.0,
+    until=None,
+    label="training",
+    **options,
+):
+    """Train a model in place on split.train and return its History.
+
+    `options` are those of `stepper`. `after_step` hooks are called as hook(model, step) after every update; one that
+    has state carries `state_dict` and `load_state_dict`. `watch(model) -> dict of numbers` is asked at the (at most
+    50) log points. From a `checkpoint` file a killed training goes on and ends with the same bits on the same machine.
+    A NaN or infinite loss ends it as "diverged". `until` stops after that many of the `steps`.
+    """
+    device = next(model.parameters()).device
+    step, optimizer, per_epoch = stepper(model, _to(split.train, device), steps=steps, after_step=after_step, **options)
+    parts = {"model": model, "optimizer": optimizer}
+    parts |= {f"hook {i}": hook for i, hook in enumerate(after_step) if hasattr(hook, "state_dict")}
+    history, total = _resume(checkpoint, parts)
+    log_at = {round((i + 1) * steps / log_points) for i in range(log_points)} if steps >= log_points else {steps}
+    stop, saved, model_was = min(steps, until or steps), time.monotonic(), model.training
+    model.train()
+    with progress(range(history.step, stop), initial=history.step, total=stop, desc=label) as bar:
+        started = time.perf_counter()
+        for k in bar:
+            total = total + step(k)
+            history.step = k + 1
+            pause = history.step in log_at or history.step == stop
+            if not (pause or history.step % per_epoch == 0):
+                continue
+            if not math.isfinite(float(total)):
+                history.status, history.message = "diverged", f"loss not finite in epoch {k // per_epoch + 1}"
+                break
+            history.seconds += time.perf_counter() - started
+            if pause:
+                _log(history, total, watch(model) if watch else {})
+                total = torch.zeros((), device=device)
+            if checkpoint and time.monotonic() - saved >= checkpoint_seconds:
+                _save(checkpoint, parts, history, total)
+                saved = time.monotonic()
+            started = time.perf_counter()
+    if history.status == "done" and stop < steps:
+        history.status = "stopped"
+    model.train(model_was)
+    return history
+
+
+def _to(part, device):
+    return type(part)(*(t.to(device) for t in part))
+
+
+def _log(history, total, watched):
+    """One point of the curves: the mean training loss since the last one, and what is watched."""
+    since = history.step - (history.curves["step"][-1] if history.curves["step"] else 0)
+    for name, value in {"step": history.step, "loss": float(total) / since, **watched}.items():
+        history.curves.setdefault(name, []).append(value)
+
+
+# --- checkpoints ---------------------------------------------------------------------------------------------------
+
+
+def _save(path, parts, history, total):
+    states = {name: part.state_dict() for name, part in parts.items()}
+    save_atomically({"states": states, "history": vars(history), "total": total, "random": torch.get_rng_state()}, path)
+
+
+def save_atomically(content, path):
+    """torch.save through a temporary file: whoever is killed meanwhile leaves the old file whole."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        torch.save(content, part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_if_whole(path):
+    """What `save_atomically` wrote, or None where there is no such file or it is damaged."""
+    if not (path and Path(path).exists()):
+        return None
+    try:
+        return torch.load(path, weights_only=True)
+    except Exception:  # torch raises half a dozen kinds for a damaged file; starting over is right for all
+        return None
+
+
+def _resume(path, parts):
+    saved = load_if_whole(path)
+    if saved is None:
+        return History(), torch.zeros(())
+    for name, part in parts.items():
+        part.load_state_dict(saved["states"][name])
+    torch.set_rng_state(saved["random"])
+    return History(**saved["history"]), saved["total"]

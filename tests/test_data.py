@@ -1,0 +1,484 @@
+"""Data sets: what is embedded or generated here, every file format from files made here, and the real sets."""
+
+import gzip
+import io
+import os
+import shutil
+import time
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lib import data
+from lib.data import files, medical
+from lib.data.dataset import carve, fingerprint
+from lib.data.sources import MD5, PATHS, UCI_SPLITS
+
+EMBEDDED = {  # name: task, sizes, shape of a sample, outputs, sha256
+    "breast_cancer": (
+        "classification",
+        (343, 113, 113),
+        (30,),
+        2,
+        "f467b7108cc8eda1cd9649319f760aa3ddeb4b70d76330ab2f97e04952c7fab0",
+    ),
+    "diabetes": (
+        "regression",
+        (266, 88, 88),
+        (10,),
+        1,
+        "09eb5b77a5b1e52607b9a70163d9b87b844ea453e4c1f2ae1de1e592f9b0a77a",
+    ),
+    "digits": (
+        "classification",
+        (1079, 359, 359),
+        (1, 8, 8),
+        10,
+        "2189647c66af2655358a804579f70b0d0c99c8f4a5d902b654f6bb29c17d95f0",
+    ),
+    "wine": (
+        "classification",
+        (106, 36, 36),
+        (13,),
+        3,
+        "97fe6c37e9cda3789b38681ada5175a0b4916b064eece23eea399e3172ebe14a",
+    ),
+    "cells": (
+        "segmentation",
+        (120, 40, 40),
+        (1, 64, 64),
+        3,
+        "fb56b688e353f8455f1cdaedf65d869048d2c07085823838a5f5812f0e357838",
+    ),
+    "ct_slices": (
+        "classification",
+        (360, 120, 120),
+        (1, 64, 64),
+        2,
+        "21e1e6980c8cb04d653faf9d6b17fa28b9c0338c56d76b55c6d5b2f93699ce22",
+    ),
+}
+
+
+def parts(ds):
+    return ds.train, ds.validation, ds.test
+
+
+def raw(ds, part):
+    """The pixels of an image set as they were before normalisation, uint8."""
+    return ((part.x * ds.std + ds.mean) * 255).round().to(torch.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty data folder for files made here: no download, no published checksum."""
+    monkeypatch.setenv("COMPANION_DATA", str(tmp_path))
+    monkeypatch.setenv("COMPANION_DOWNLOAD", "0")
+    monkeypatch.setattr(files, "MD5", {})
+    return tmp_path
+
+
+def store(root, path, payload):
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_bytes(payload)
+
+
+def png(array, **kw):
+    buffer = io.BytesIO()
+    Image.fromarray(array, **kw).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def zipped(members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, payload in members.items():
+            archive.writestr(name, payload)
+    return buffer.getvalue()
+
+
+# ---- embedded and generated
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_embedded(name):
+    task, sizes, shape, outputs, sha256 = EMBEDDED[name]
+    ds = data.load(name)
+    assert (ds.name, ds.task, ds.outputs, ds.sha256) == (name, task, outputs, sha256)
+    assert ds.variant == ("generated" if ds.source == "generated" else "embedded")
+    assert tuple(len(p.x) for p in parts(ds)) == sizes == tuple(len(p.y) for p in parts(ds))
+    assert all(p.x.shape[1:] == shape and p.x.dtype == torch.float32 for p in parts(ds))
+    axes = (0, 2, 3) if len(shape) == 3 else 0
+    torch.testing.assert_close(ds.train.x.mean(axes), torch.zeros(shape[0]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(ds.train.x.std(axes, correction=0), torch.ones(shape[0]), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "digits", "wine", "ct_slices"])
+def test_classes_keep_their_shares(name):
+    ds = data.load(name)
+    shares = [torch.bincount(p.y, minlength=ds.outputs) / len(p.y) for p in parts(ds)]
+    assert all(p.y.dtype == torch.int64 for p in parts(ds))
+    assert len(ds.classes) == ds.outputs
+    assert max((s - shares[0]).abs().max() for s in shares) < 0.02
+
+
+def test_regression_targets_are_standardised_and_come_back():
+    ds = data.load("diabetes")
+    assert ds.train.y.shape == (266, 1)
+    assert ds.train.y.dtype == torch.float32
+    assert abs(ds.train.y.mean()) < 1e-5
+    back = torch.cat([p.y for p in parts(ds)]) * ds.target_std + ds.target_mean
+    assert (back.min().round(), back.max().round()) == (25, 346)  # the range that the set is known to have
+
+
+def test_cells_have_instances_where_it_is_bright():
+    ds = data.load("cells", size=30)
+    for x, y in parts(ds):
+        assert y.dtype == torch.int16
+        assert y.shape == (len(x), 64, 64)
+        assert all(set(range(int(m.max()) + 1)) == set(m.unique().tolist()) and m.max() >= 2 for m in y)
+        assert x[:, 0][y > 0].mean() > x[:, 0][y == 0].mean() + 1
+
+
+def test_a_smaller_generated_set_has_the_same_images():
+    small, large = data.load("cells", size=10), data.load("cells", size=20)
+    assert small.sha256 != large.sha256
+    assert torch.equal(raw(small, small.train), raw(large, large.train)[:6])
+    assert small.variant == "generated"
+    assert data.load("cells", size=10).sha256 == small.sha256
+
+
+def test_carve_divides_everything_once_and_always_alike():
+    rest, a, b = carve(103, 0.2, 0.1)
+    assert sorted(np.concatenate([rest, a, b])) == list(range(103))
+    assert (len(a), len(b)) == (21, 10)
+    assert carve(12, 0.25)[1].tolist() == [0, 3, 5]
+
+
+def test_fingerprint_sees_values_shapes_types_and_parts():
+    x = np.arange(6, dtype=np.float64)
+    kinds = [[(x,)], [(x.reshape(2, 3),)], [(x.astype(np.int64),)], [(x + 1e-15,)], [(x[:3],), (x[3:],)]]
+    assert len({fingerprint(k) for k in kinds}) == len(kinds)
+    assert fingerprint([(x,)]) == fingerprint([(x.astype(">f8"),)])
+
+
+def test_moving_a_set_keeps_all_but_the_device():
+    ds = data.load("wine")
+    moved = ds.to("meta")
+    assert {t.device.type for p in parts(moved) for t in p} | {moved.mean.device.type} == {"meta"}
+    assert moved.sha256 == ds.sha256
+    assert ds.train.x.device.type == "cpu"
+    assert repr(ds) == "wine: classification, 106 / 36 / 36 (train / validation / test) of (13,), embedded"
+
+
+# ---- wrong input
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(
+        data.DataError, match="^unknown data set 'minst'; known: breast_cancer, cells, .*, mnist, .*, wine$"
+    ):
+        data.load("minst")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("uci/yacht", {"split": 20}, "split=20; its splits are the integers 0 to 19"),
+        ("uci/protein-tertiary-structure", {"split": -1}, "split=-1; .* 0 to 4"),
+        ("uci/yacht", {"split": 1.5}, "split=1.5"),
+        ("mnist", {"split": 1}, "mnist: split=1, but only"),
+        ("mnist", {"size": 9}, "mnist: size=9, but only cells and ct_slices"),
+        ("cells", {"size": 9}, "cells: size=9; .* at least 10"),
+        ("ct_slices", {"size": 2.5}, "size=2.5"),
+    ],
+)
+def test_wrong_options_name_the_value_and_the_range(name, options, message):
+    with pytest.raises(data.DataError, match=message):
+        data.load(name, **options)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_missing_and_forbidden_to_fetch(name, folder):
+    with pytest.raises(data.DataError) as error:
+        data.load(name)
+    for part in (PATHS[name][0], str(folder), f"`python -m lib.data {name}`", "COMPANION_DATA"):
+        assert part in str(error.value)
+    assert error.value.__suppress_context__
+
+
+# ---- file formats, from files made here
+
+
+def idx(array):
+    shape = np.array(array.shape, ">i4").tobytes()
+    return gzip.compress(b"\0\0\x08" + bytes([array.ndim]) + shape + array.tobytes())
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_idx_files(name, folder):
+    rng = np.random.RandomState(1)
+    made = [rng.randint(0, 256, (n, 28, 28)).astype(np.uint8) for n in (60, 12)]
+    labels = [np.arange(n, dtype=np.uint8) % 10 for n in (60, 12)]
+    for path, array in zip(PATHS[name], (made[0], labels[0], made[1], labels[1]), strict=True):
+        store(folder, path, idx(array))
+    ds = data.load(name)
+    assert [tuple(p.x.shape) for p in parts(ds)] == [(55, 1, 28, 28), (5, 1, 28, 28), (12, 1, 28, 28)]
+    assert ds.variant.startswith("unknown: ")
+    assert torch.equal(raw(ds, ds.test)[:, 0], torch.tensor(made[1]))
+    assert ds.test.y.tolist() == labels[1].tolist()
+    both = torch.cat([raw(ds, ds.train), raw(ds, ds.validation)])[:, 0]
+    assert sorted(map(bytes, both.numpy())) == sorted(map(bytes, made[0]))  # each image once
+    assert not [p for p in folder.rglob("*") if p.is_file() and p.suffix != ".gz"]  # nothing is written
+
+
+@pytest.mark.parametrize(("name", "labels", "count"), [("cifar10", 1, 10), ("cifar100", 2, 100)])
+def test_cifar_records(name, labels, count, folder):
+    rng = np.random.RandomState(2)
+    made = {}
+    for path in (p for p in PATHS[name] if p.endswith(".bin")):
+        records = rng.randint(0, 256, (20, labels + 3072)).astype(np.uint8)
+        records[:, :labels] = rng.randint(0, count, (20, labels))
+        store(folder, path, records.tobytes())
+        made[path] = records
+    if name == "cifar100":
+        store(folder, PATHS[name][2], "\n".join(f"class{k}" for k in range(100)).encode())
+    ds = data.load(name)
+    total = 20 * (len(made) - 1)
+    assert [len(p.x) for p in parts(ds)] == [total * 9 // 10, total // 10, 20]
+    assert len(ds.classes) == ds.outputs == count
+    test = list(made.values())[-1]
+    assert ds.test.y.tolist() == test[:, labels - 1].tolist()  # CIFAR-100: the fine label, not the coarse one
+    assert torch.equal(raw(ds, ds.test), torch.tensor(test[:, labels:].reshape(-1, 3, 32, 32)))
+
+
+def test_uci_table(folder):
+    rows = np.random.RandomState(3).standard_normal((40, 4))
+    order = np.random.RandomState(4).permutation(40)
+    texts = {"data": rows, "index_features": [0, 1, 3], "index_target": [2]}
+    for k in (0, 7):
+        texts |= {f"index_train_{k}": np.roll(order, k)[:36], f"index_test_{k}": np.roll(order, k)[36:]}
+    for stem, array in texts.items():
+        buffer = io.StringIO()
+        np.savetxt(buffer, array, fmt="%.17g")
+        store(folder, f"UCI/yacht/data/{stem}.txt", buffer.getvalue().encode())
+    ds, other = data.load("uci/yacht"), data.load("uci/yacht", split=7)
+    assert [len(p.x) for p in parts(ds)] == [32, 4, 4]
+    assert ds.sha256 != other.sha256
+    test = texts["index_test_7"]
+    torch.testing.assert_close(other.test.x * other.std + other.mean, torch.tensor(rows[test][:, [0, 1, 3]]).float())
+    torch.testing.assert_close(
+        other.test.y * other.target_std + other.target_mean, torch.tensor(rows[test][:, [2]]).float()
+    )
+
+
+def test_nuclei_zip(folder, monkeypatch):
+    rng, members, images = np.random.RandomState(5), {}, {}
+    shapes = dict(zip("abcdefghij", [(256, 256), (520, 696), (200, 300), (256, 256), (300, 260)] * 2, strict=True))
+    for name, shape in shapes.items():
+        grey = rng.randint(0, 200, shape).astype(np.uint8)
+        rgba = np.dstack([grey] * 3 + [np.full_like(grey, 255)])  # as the official pictures are
+        members[f"stage1_train/{name}/images/{name}.png"] = png(rgba)
+        images[name] = grey, np.zeros(shape, np.int16)
+        for k in range(3):
+            mask = np.zeros(shape, np.uint8)
+            mask[40 * k : 40 * k + 20, 10:90] = 255
+            members[f"stage1_train/{name}/masks/{k:03d}.png"] = png(mask)
+            images[name][1][mask > 0] = k + 1
+    members["stage1_train/unlisted/images/unlisted.png"] = png(np.zeros((256, 256), np.uint8))
+    store(folder, PATHS["nuclei"][0], zipped(members))
+    monkeypatch.setattr(medical, "NUCLEI_IDS", tuple(shapes))
+    ds = data.load("nuclei")
+    assert ds.task == "segmentation"
+    chosen = [[list(shapes)[k] for k in rows] for rows in carve(10, 0.2, 0.2)]
+    assert [len(c) for c in chosen] == [6, 2, 2]
+    for names, part in zip(chosen, parts(ds), strict=True):
+        cut = [tile for name in names for tile in medical.tiles(*images[name])]
+        assert torch.equal(raw(ds, part)[:, 0], torch.tensor(np.stack([x for x, _ in cut])))
+        assert torch.equal(part.y, torch.tensor(np.stack([y for _, y in cut])))
+    monkeypatch.setattr(medical, "NUCLEI_IDS", (*shapes, "nowhere"))
+    with pytest.raises(data.DataError, match=r"stage1_train\.zip is damaged: it lacks 1 of 11 .* nowhere"):
+        data.load("nuclei")
+
+
+def test_tiles_are_centred_disjoint_and_renumbered():
+    ids = np.zeros((520, 696), np.int16)
+    ids[4, 92], ids[3, 92], ids[515, 603], ids[300, 100] = 5, 6, 7, 9
+    grey = (np.arange(520 * 696) % 251).astype(np.uint8).reshape(520, 696)
+    cut = list(medical.tiles(grey, ids))
+    assert len(cut) == 4  # 512 x 512 of 520 x 696, from row 4 and column 92 on
+    assert np.array_equal(cut[3][0], grey[260:516, 348:604])
+    assert [int(y.max()) for _, y in cut] == [1, 0, 1, 1]
+    assert cut[0][1][0, 0] == 1
+    assert cut[3][1][-1, -1] == 1
+    ((small, _),) = medical.tiles(grey[:200, :256], ids[:200, :256])
+    assert small.shape == (256, 256)
+    assert np.array_equal(small[28:228], grey[:200, :256])
+    assert np.array_equal(small[27], grey[1, :256])  # reflected, the edge itself not doubled
+
+
+def test_covid_zips(folder):
+    rng, made = np.random.RandomState(6), {}
+    for kind in ("COVID", "NonCOVID"):
+        names = [f"{k}%{kind}.png" for k in range(12)]
+        for k, name in enumerate(names):
+            shape = (256, 256) if k else (150, 333)
+            made[name] = rng.randint(0, 256, shape).astype(np.uint8)
+        members = {f"CT_{kind}/{n}": png(made[n]) for n in names} | {f"__MACOSX/CT_{kind}/._{names[0]}": b"-"}
+        store(folder, f"COVID-CT/CT_{kind}.zip", zipped(members))
+        for part, chosen in zip(("train", "val", "test"), (names[:6], names[6:8], names[8:]), strict=True):
+            store(folder, f"COVID-CT/Data-split/{kind}/{part}CT_{kind}.txt", "\n".join([*chosen, ""]).encode())
+    ds = data.load("covid_ct")
+    assert [tuple(p.x.shape) for p in parts(ds)] == [(12, 1, 128, 128), (4, 1, 128, 128), (8, 1, 128, 128)]
+    assert ds.classes == ("NonCOVID", "COVID")
+    assert ds.validation.y.tolist() == [0, 0, 1, 1]
+    means = made["6%NonCOVID.png"].reshape(128, 2, 128, 2).mean((1, 3))
+    assert np.abs(raw(ds, ds.validation)[0, 0].numpy() - means).max() <= 1.01  # area averages
+    (folder / "COVID-CT/Data-split/COVID/valCT_COVID.txt").write_text("ghost.png\n")
+    with pytest.raises(data.DataError, match=r"CT_COVID\.zip is damaged: it lacks 'ghost\.png"):
+        data.load("covid_ct")
+
+
+# ---- damage
+
+
+def flip(file, where):
+    payload = bytearray(file.read_bytes())
+    payload[where] ^= 1
+    file.write_bytes(payload)
+
+
+def test_damaged_files_are_refused_by_name(folder):
+    for path in PATHS["mnist"]:
+        store(folder, path, idx(np.zeros((12, 28, 28) if "images" in path else 12, np.uint8)))
+    data.load("mnist")
+    file = folder / PATHS["mnist"][2]
+    flip(file, -6)  # the gzip's own checksum
+    with pytest.raises(data.DataError, match=r"^mnist: .*t10k-images-idx3-ubyte\.gz is damaged: .* Delete it"):
+        data.load("mnist")
+    file.write_bytes(file.read_bytes()[:-30])
+    with pytest.raises(data.DataError, match="t10k-images-idx3-ubyte"):
+        data.load("mnist")
+    store(folder, PATHS["cifar10"][0], b"\0" * 3072)
+    for path in PATHS["cifar10"][1:]:
+        store(folder, path, b"\0" * 3073 * 10)
+    with pytest.raises(data.DataError, match="data_batch_1.bin is damaged"):
+        data.load("cifar10")
+    store(folder, PATHS["cifar10"][0], b"\x0a" * 3073 * 10)
+    with pytest.raises(data.DataError, match="cifar10: a label exceeds its 10 classes"):
+        data.load("cifar10")
+
+
+def test_a_flipped_byte_in_a_zip_is_refused_by_name(folder, monkeypatch):
+    monkeypatch.setattr(medical, "NUCLEI_IDS", ("a",))
+    store(folder, PATHS["nuclei"][0], zipped({"a/images/a.png": png(np.zeros((256, 256), np.uint8))}))
+    flip(folder / PATHS["nuclei"][0], 120)
+    with pytest.raises(data.DataError, match=r"stage1_train\.zip is damaged: Bad CRC"):
+        data.load("nuclei")
+
+
+def test_checksums_are_listed_for_what_is_published():
+    for name in ("mnist", "fashion_mnist", "cifar10", *(f"uci/{table}" for table in UCI_SPLITS)):
+        assert all(path in MD5 for path in PATHS[name])
+    assert len(MD5["cifar-10-batches-bin/test_batch.bin"]) == 2
+    assert all(len(digest) == 32 for known in MD5.values() for digest in known)
+
+
+# ---- the real sets
+
+
+@pytest.fixture
+def real():
+    """Load a real set; skip where it is not at hand, fail where COMPANION_DATA promises it."""
+
+    def load(name, **options):
+        if lacking := files.missing(PATHS[name]):
+            if os.environ.get("COMPANION_DATA"):
+                pytest.fail(f"COMPANION_DATA is set, and {name} lacks {lacking[0]} there")
+            pytest.skip(f"{name} is not downloaded")
+        return data.load(name, **options)
+
+    return load
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "sha256"),
+    [
+        ("mnist", "448463a491869239875bcf9e58c912e357c9a28b62f5a51aa2d3a57af7492d61"),
+        ("fashion_mnist", "3f8cd56ca7edd4de6fdba561e7faeaf6c529065e9b9800c626221e1e8181e5bb"),
+    ],
+)
+def test_real_mnist(name, sha256, real):
+    real(name)  # the first call also pays for what torch sets up
+    start = time.process_time()
+    ds = real(name)
+    assert time.process_time() - start < 2
+    assert [len(p.x) for p in parts(ds)] == [55000, 5000, 10000]
+    assert (ds.variant, ds.sha256) == ("official", sha256)
+    counts = sum(torch.bincount(p.y) for p in parts(ds)[:2]).tolist()
+    mnist = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert counts == (mnist if name == "mnist" else [6000] * 10)
+
+
+@pytest.mark.realdata
+def test_real_mnist_with_a_flipped_byte(real, tmp_path):
+    real("mnist")
+    shutil.copytree(files.folder() / "MNIST", tmp_path / "MNIST")
+    flip(tmp_path / PATHS["mnist"][0], 4)  # a date, that no gzip checks
+    with pytest.raises(data.DataError, match=r"train-images-idx3-ubyte\.gz is damaged: its md5 is"):
+        data.load("mnist", root=tmp_path)
+
+
+@pytest.mark.realdata
+def test_real_cifar10(real):
+    ds = real("cifar10")
+    assert [len(p.x) for p in parts(ds)] == [45000, 5000, 10000]
+    assert torch.bincount(ds.test.y).tolist() == [1000] * 10
+    assert ds.variant in ("official", "20 approximate test images")
+    if ds.variant != "official":
+        assert ds.sha256 == "745589dd3a8e6ae1bb7d835563b4bc6bdd825cf38bb4e8e55e4674dd353c1042"
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("table", UCI_SPLITS)
+def test_real_uci(table, real):
+    last = UCI_SPLITS[table] - 1
+    for split in (0, last):
+        ds = real(f"uci/{table}", split=split)
+        rows = sum(len(p.x) for p in parts(ds))
+        assert abs(len(ds.test.x) - rows * 0.1) <= 1
+        assert abs(len(ds.validation.x) - rows * 0.09) <= 1
+        assert ds.variant == "official"
+        assert all(torch.isfinite(t).all() for p in parts(ds) for t in p)
+    first, columns = {"concrete": (1030, 8), "protein-tertiary-structure": (45730, 9)}.get(
+        table, (rows, ds.mean.numel())
+    )
+    assert (rows, ds.train.x.shape[1]) == (first, columns)
+
+
+@pytest.mark.realdata
+def test_real_nuclei(real):
+    ds = real("nuclei")
+    assert len(medical.NUCLEI_IDS) == len(set(medical.NUCLEI_IDS)) == 541
+    assert [len(rows) for rows in carve(541, 0.2, 0.2)] == [325, 108, 108]
+    digests = [{hash(t.numpy().tobytes()) for t in raw(ds, p)} for p in parts(ds)]
+    assert not digests[0] & digests[1]
+    assert not digests[0] & digests[2]
+    assert not digests[1] & digests[2]
+    assert all(p.x.shape[1:] == (1, 256, 256) and p.y.shape[1:] == (256, 256) for p in parts(ds))
+    bright = [p.x[:, 0][p.y > 0].mean() - p.x[:, 0][p.y == 0].mean() for p in parts(ds)]
+    assert min(bright) > 1
+    if ds.variant == "corrected masks":
+        assert [len(p.x) for p in parts(ds)] == [562, 195, 154]
+
+
+@pytest.mark.realdata
+def test_real_covid(real):
+    ds = real("covid_ct")
+    assert [len(p.x) for p in parts(ds)] == [425, 118, 203]
+    assert [torch.bincount(p.y).tolist() for p in parts(ds)] == [[234, 191], [58, 60], [105, 98]]
+    assert ds.variant == "grey 256 x 256 copies" or ds.variant.startswith("unknown: ")

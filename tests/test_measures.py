@@ -1,0 +1,146 @@
+"""Scores on hand-computed cases, counts and operations against formulas, the table."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.utils import prune
+
+from lib import measures, models, shrinking
+
+LOGITS = torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0], [0.0, 1.0]])
+Y = torch.tensor([0, 1, 1, 1])
+
+
+def test_scores_of_classification():
+    assert measures.accuracy(LOGITS, Y) == 0.75
+    # class 0: precision 1/2, recall 1, F1 2/3; class 1: precision 1, recall 2/3, F1 4/5
+    assert measures.macro_f1(LOGITS, Y) == pytest.approx((2 / 3 + 4 / 5) / 2)
+    # margins of class 1: -1 (y = 0) against 3, -1, 1: two pairs in order and a tie
+    assert measures.auc(LOGITS, Y) == pytest.approx(2.5 / 3)
+    three = torch.eye(3)[[0, 1, 2, 0]]
+    assert measures.auc(three, torch.tensor([0, 1, 2, 0])) == 1
+
+
+def test_scores_of_regression():
+    y, outputs = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0], [2.0], [5.0]])
+    assert measures.rmse(outputs, y) == pytest.approx((4 / 3) ** 0.5)
+    assert measures.r2(outputs, y) == pytest.approx(1 - 4 / 2)
+    assert measures.r2(y, y) == 1
+    with pytest.raises(ValueError, match=r"outputs \(3, 1\) and targets \(3,\) differ in shape"):
+        measures.rmse(outputs, y.flatten())
+
+
+# Two true objects of 4 and 6 pixels; predicted: 3 of the first (IoU 3/4), 3 of the second and 1 beside it (IoU 3/7),
+# and one object in the background.
+TRUE = np.array([[1, 1, 0, 0, 0], [1, 1, 0, 2, 2], [0, 0, 0, 2, 2], [0, 0, 0, 2, 2]])
+PREDICTED = np.array([[7, 7, 0, 0, 0], [7, 0, 0, 4, 4], [0, 0, 4, 4, 0], [9, 0, 0, 0, 0]])
+
+
+def test_scores_of_segmentation():
+    assert measures.dice(PREDICTED, TRUE) == pytest.approx(2 * 6 / (8 + 10))
+    # found: the first object up to IoU 0.70 (5 of 10 thresholds), as 3/4 > 0.75 is false; then TP 1, FP 2, FN 1
+    assert measures.average_precision(PREDICTED, TRUE) == pytest.approx(5 / 10 * 1 / 4)
+    assert measures.average_precision(PREDICTED, TRUE, thresholds=(0.5,)) == 1 / 4
+    # three of six pixels are not more than half
+    assert measures.seg(PREDICTED, TRUE) == pytest.approx((3 / 4 + 0) / 2)
+    assert measures.seg(PREDICTED, np.where(TRUE == 2, 0, TRUE)) == 3 / 4
+
+
+def test_segmentation_of_equal_other_and_empty_maps():
+    empty = np.zeros_like(TRUE)
+    relabelled = torch.tensor(np.where(TRUE == 1, 5, TRUE * 20))
+    for score in (measures.dice, measures.average_precision, measures.seg):
+        assert score(relabelled, TRUE) == 1
+        assert score(empty, TRUE) == 0
+    assert measures.average_precision(empty, empty) == measures.dice(empty, empty) == 1
+    assert measures.average_precision(TRUE, empty) == 0
+    assert np.isnan(measures.seg(TRUE, empty))
+    with pytest.raises(ValueError, match=r"from IoU 0.5 on, got threshold 0.3"):
+        measures.average_precision(TRUE, TRUE, thresholds=(0.3,))
+
+
+def test_instances_are_4_connected():
+    assert measures.instances(torch.tensor([[1, 0], [0, 1]]) > 0).tolist() == [[1, 0], [0, 2]]
+    assert measures.seg(measures.instances(TRUE > 0), TRUE) == 1
+
+
+def pruned(name="mlp", **options):
+    torch.manual_seed(0)
+    net = models.build(name, **options)
+    with torch.no_grad():
+        for w in models.weights(net).values():
+            w *= w.abs() > w.abs().median()
+            w[0] = 0
+    return net
+
+
+def test_counts_against_a_loop():
+    net = pruned(widths=[20, 10], inputs=30)
+    left = sum(v != 0 for w in models.weights(net).values() for v in w.flatten().tolist())
+    total = 30 * 20 + 20 * 10 + 10 * 10
+    assert measures.nonzero(net) == left
+    assert measures.sparsity(net) == pytest.approx(1 - left / total)
+    assert measures.compression(net) == pytest.approx(total / left)
+    assert measures.parameters(net) == total + 20 + 10 + 10
+    for w in models.weights(net).values():
+        torch.nn.init.zeros_(w)
+    assert measures.compression(net) == float("inf")
+
+
+def test_sparsity_agrees_with_torch_prune():
+    net = pruned(widths=[20, 10], inputs=30)
+    layers = [(net.fc1, "weight"), (net.fc2, "weight"), (net.fc3, "weight")]
+    prune.global_unstructured(layers, pruning_method=prune.L1Unstructured, amount=0.9)
+    for layer, name in layers:
+        prune.remove(layer, name)
+    assert measures.sparsity(net) == pytest.approx(0.9, abs=1e-3)
+
+
+def test_flops_are_those_of_the_formulas():
+    assert measures.flops(models.build("mlp"), (784,)) == 2 * 266_200
+    conv = 24 * 24 * 20 * 25 + 8 * 8 * 50 * 20 * 25
+    assert measures.flops(models.build("lenet5"), (1, 28, 28)) == 2 * (conv + 800 * 500 + 500 * 10)
+    depthwise = measures.flops(models.build("mobilenetv2", widths=[1] * 25), (3, 32, 32))
+    assert depthwise > 0
+
+
+def test_flops_of_the_published_networks():
+    """Millions of multiply-adds: 313.2 for VGG-16 and 125.5 for ResNet-56 on CIFAR-10 in arXiv 2002.10179 (HRank)."""
+    with torch.device("meta"):
+        vgg16, resnet56 = models.build("vgg16"), models.build("resnet56")
+    assert measures.flops(vgg16, (3, 32, 32)) / 2e6 == pytest.approx(313.2, abs=0.5)
+    assert measures.flops(resnet56, (3, 32, 32)) / 2e6 == pytest.approx(125.5, abs=0.5)  # option A there
+
+
+def test_latency_tells_a_large_network_from_a_small_one():
+    threads = torch.get_num_threads()
+    nets = {"large": models.build("mlp", widths=[2000, 2000]), "small": models.build("mlp", widths=[2, 2])}
+    times = measures.latency(nets, torch.rand(64, 784), repeats=5)
+    assert torch.get_num_threads() == threads
+    assert all(net.training for net in nets.values())
+    for t in times.values():
+        assert 0 < t["q1"] <= t["median"] <= t["q3"]
+    assert times["large"]["q1"] > times["small"]["q3"]
+
+
+def test_the_table_of_dense_masked_and_shrunk():
+    pytest.importorskip("safetensors")
+    masked = pruned(widths=[20, 10], inputs=30)
+    nets = {
+        "dense": models.build("mlp", widths=[20, 10], inputs=30),
+        "masked": masked,
+        "shrunk": shrinking.shrink(masked),
+    }
+    table = measures.compare(nets, (30,), batches=(1,), repeats=2)
+    assert list(table.index) == ["dense", "masked", "shrunk"]
+    assert table.loc["masked", "flops"] == table.loc["dense", "flops"] > table.loc["shrunk", "flops"]
+    assert table.loc["masked", "alive"] == table.loc["shrunk", "alive"] == 19 + 9
+    assert table.loc["dense", "alive"] == 30
+    assert (table["ms, batch 1"] > 0).all()
+    assert table["bytes"].is_monotonic_decreasing
+    assert table["bytes"].min() > 4 * table["parameters"].min()
+    records = json.loads(measures.compare(nets, (30,)).to_json(orient="index"))
+    assert records["dense"]["parameters"] == 30 * 20 + 20 * 10 + 10 * 10 + 40
+    assert measures.alive(torch.nn.Linear(2, 2)) is None

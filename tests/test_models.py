@@ -1,0 +1,145 @@
+"""Builders: published sizes, one width per group, errors that name the remedy."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib import models
+
+SHAPES = {"mlp": (784,), "lenet5": (1, 28, 28), "unet": (1, 33, 40), "ct_cnn": (1, 37, 50)}
+
+# Parameters of the default networks, biases and norms included. lenet5: Caffe's 431,080. vgg16, one linear layer:
+# the 14,728,266 of kuangliu/pytorch-cifar less the 4,224 convolution biases that batch norm makes idle. resnet56:
+# 0.85 M in arXiv 1512.03385, with option A. resnet50: weiaicunzai/pytorch-cifar100. mobilenetv2: torchvision's with
+# 10 classes. unet: the 17,262,977 of milesial/Pytorch-UNet (bilinear, one class) less two input channels of 9 × 64.
+PARAMETERS = {
+    "mlp": 266_610,
+    "lenet5": 431_080,
+    "vgg16": 14_728_266 - 4_224,
+    "resnet56": 855_770,
+    "resnet50": 23_705_252,
+    "mobilenetv2": 2_236_682,
+    "unet": 17_262_977 - 1_152,
+    "ct_cnn": 388_834,
+}
+
+
+def small(name, **options):
+    return models.build(name, widths=models.widths(name, scale=0.1), **options)
+
+
+@pytest.mark.parametrize("name", models.BUILDERS)
+def test_parameter_counts_are_the_published_ones(name):
+    with torch.device("meta"):
+        net = models.build(name)
+    assert sum(p.numel() for p in net.parameters()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", models.BUILDERS)
+def test_config_is_plain_data_that_rebuilds_the_network(name):
+    torch.manual_seed(0)
+    net = small(name)
+    config = json.loads(json.dumps(net.config))
+    torch.manual_seed(0)
+    again = models.build(**config)
+    assert again.config == net.config == config
+    assert again.groups == net.groups
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), net.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", models.BUILDERS)
+def test_forward_backward_and_every_weight_has_a_gradient(name):
+    net = small(name)
+    x = torch.randn(4, *SHAPES.get(name, (3, 32, 32)))
+    out = net(x)
+    assert out.shape == ((4, 1, 33, 40) if name == "unet" else (4, net.config["outputs"]))
+    out.square().sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", models.BUILDERS)
+def test_channels_last_gives_the_same_outputs(name):
+    net = small(name).double().eval()
+    x = torch.randn(2, *SHAPES.get(name, (3, 32, 32)), dtype=torch.float64)
+    expected = net(x)
+    last = x.to(memory_format=torch.channels_last) if x.dim() == 4 else x
+    torch.testing.assert_close(net.to(memory_format=torch.channels_last)(last), expected)
+
+
+@pytest.mark.parametrize("name", models.BUILDERS)
+@settings(derandomize=True, deadline=None, max_examples=5)
+@given(data=st.data())
+def test_every_width_is_one_groups_own(name, data):
+    default = models.widths(name)
+    widths = data.draw(st.lists(st.integers(1, 7), min_size=len(default), max_size=len(default)))
+    net = models.build(name, widths=widths).eval()
+    assert [group.width for group in net.groups] == widths
+    for group in net.groups:
+        for step in group.producers + group.depthwise:
+            assert net.get_submodule(step.layer).weight.shape[0] == group.width
+    assert net(torch.randn(1, *SHAPES.get(name, (3, 32, 32)))).isfinite().all()
+
+
+@pytest.mark.parametrize("name", models.BUILDERS)
+def test_consumers_tile_every_layers_columns(name):
+    """Each weight but that of the input layer is read by its groups once, without gap or overlap."""
+    net = small(name)
+    columns = {}
+    for group in net.groups:
+        for s in group.consumers:
+            start = s.offset * s.block
+            columns.setdefault(s.layer, []).extend(range(start, start + group.width * s.block))
+    depthwise = {s.layer for group in net.groups for s in group.depthwise}
+    layers = [key.removesuffix(".weight") for key in models.weights(net)]
+    assert columns.keys() == set(layers[1:]) - depthwise
+    for layer, read in columns.items():
+        assert sorted(read) == list(range(net.get_submodule(layer).weight.shape[1]))
+
+
+def test_groups_tie_what_must_shrink_together():
+    skip = next(g for g in small("unet").groups if len(g.consumers) == 2)
+    assert [c.layer for c in skip.consumers] == ["skip1.inner.conv2a1", "conv1b1"]
+    trunk = next(g for g in small("resnet56").groups if len(g.producers) == 10)
+    assert len(trunk.consumers) == 9 + 2  # one per block, then the next stage's first convolution and its shortcut
+    assert small("lenet5").groups[1].consumers[0].block == 4 * 4
+    assert sum(len(g.depthwise) for g in small("mobilenetv2").groups) == 17
+
+
+def test_weights_leave_out_biases_and_norms():
+    assert list(models.weights(models.build("mlp"))) == ["fc1.weight", "fc2.weight", "fc3.weight"]
+    assert len(models.weights(small("vgg16"))) == 14
+
+
+def test_truncated_normal_is_that_of_the_demo():
+    torch.manual_seed(0)
+    net = models.build("mlp", widths=[400], init="truncated_normal")
+    assert net.fc1.weight.abs().max() <= 0.2
+    assert net.fc1.weight.std().item() == pytest.approx(0.088, abs=1e-3)  # σ = 0.1 cut at 2σ
+    assert (net.fc2.bias == 0.1).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "vgg"}, "unknown network 'vgg'; known: mlp, lenet5, vgg16"),
+        ({"name": "lenet5", "widths": [1, 2]}, "lenet5 takes 3 widths, got 2"),
+        ({"name": "mlp", "widths": [3, 0]}, "at least 1, got 0"),
+        ({"name": "unet", "widths": [4] * 7}, "4·levels \\+ 2 widths"),
+        ({"name": "mlp", "size": 28}, "mlp has no option size; known: inputs"),
+        ({"name": "mlp", "activation": "gelu"}, "unknown activation 'gelu'; known: relu"),
+        ({"name": "resnet50", "stem": "small"}, "unknown stem 'small'; known: cifar"),
+        ({"name": "vgg16", "size": 28}, "size >= 32, got 28"),
+    ],
+)
+def test_errors_name_the_value_and_the_remedy(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        models.build(**arguments)
+
+
+@pytest.mark.parametrize("layer", [torch.nn.GELU(), torch.nn.Conv2d(4, 4, 1, groups=2)])
+def test_a_layer_without_a_rule_is_refused(layer):
+    with pytest.raises(TypeError, match=f"no rule for layer '1' of type {type(layer).__name__}"):
+        models.table(torch.nn.Sequential(torch.nn.Conv2d(4, 4, 1), layer))

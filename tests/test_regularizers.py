@@ -1,0 +1,196 @@
+"""Every penalty against the authors' own functions, against autograd, and against its definition."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib import regularizers as reg
+
+REFERENCE = json.loads((Path(__file__).parent / "reference" / "authors_penalties.json").read_text())
+CASES = [(case, name) for case in REFERENCE["cases"] for name in case["penalties"]]
+
+
+def authors_weights(case):
+    """The closed-form weights of the reference, transposed to torch layout."""
+    weights = []
+    for layer, (n_in, n_out) in enumerate(case["shapes_in_out"]):
+        k = torch.arange(n_in * n_out, dtype=torch.float64)
+        w = case["scale"] * torch.sin(0.37 * k + case["phase"] + layer) * torch.exp(-0.9 * torch.sin(0.11 * k).abs())
+        w = w.view(n_in, n_out)
+        if n_in > 2:
+            w[1::5] *= 1e-5
+        weights.append(w.t().float().contiguous().requires_grad_())
+    return weights
+
+
+def authors_penalty(name):
+    """The plain data of a penalty that the reference names (P2's per-layer functions, before the layer factor)."""
+    if name.startswith("l2l0"):
+        option = dict(pair.split("=") for pair in name[5:-1].split(","))
+        return [
+            {"name": "l0", "lam": float(option["alpha_l0"]), "beta": float(option["beta"])},
+            {"name": "l2", "lam": float(option["alpha_l2"])},
+        ]
+    kind, extent = name.rsplit("_", 1)
+    penalty = {"name": {"group_lasso": "gl", "sparse_group_lasso": "sgl"}[kind], "lam": 1.0}
+    return penalty | ({"partial": 8} if extent == "partial" else {})
+
+
+@pytest.mark.parametrize("case, name", CASES, ids=lambda v: v if isinstance(v, str) else len(v["shapes_in_out"]))
+def test_value_and_gradient_equal_the_authors(case, name):
+    ws, expected = authors_weights(case), case["penalties"][name]
+    value, add_gradient_, _ = reg.bind(authors_penalty(name), ws)
+    assert value().item() == pytest.approx(expected["value"], rel=1e-4)
+    for w in ws:
+        w.grad = torch.zeros_like(w)
+    add_gradient_()
+    for layer, w in enumerate(ws):
+        norm = expected["grad_l2_norm_per_layer"][layer]
+        assert w.grad.norm().item() == pytest.approx(norm, rel=1e-4)
+        # a sum of signed numbers cancels: its error is relative to the norm that goes into it
+        assert w.grad.sum().item() == pytest.approx(expected["grad_sum_per_layer"][layer], rel=1e-4, abs=1e-4 * norm)
+        assert w.grad[:, -1].norm().item() == pytest.approx(
+            expected["grad_last_row_norm_per_layer"][layer], rel=1e-4, abs=1e-12
+        )
+
+
+PENALTIES = [
+    {"name": "l1", "lam": 0.3},
+    {"name": "l2", "lam": 0.3},
+    {"name": "gl", "lam": 0.3},
+    {"name": "sgl", "lam": 0.3, "alpha": 0.25},
+    {"name": "sgl", "lam": 0.3, "layer_weights": [0.1, 0.2, 0.3, 0.4]},
+    *({"name": "l0", "lam": 0.3, "beta": 5.0, "surrogate": s, "layer_rule": "sqrt"} for s in reg.SURROGATES),
+    [
+        {"name": "l0", "lam": 0.3, "layer_rule": "inverse"},
+        {"name": "l2", "lam": 0.1, "layer_rule": "inverse"},
+    ],
+]
+
+
+@pytest.mark.parametrize("partial", [None, 2, 8])
+@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+def test_closed_form_equals_autograd(penalty, partial):
+    torch.manual_seed(0)
+    ws = [torch.randn(s, dtype=torch.float64).requires_grad_() for s in ((6, 9), (5, 1), (4, 8, 3, 3), (8, 2, 1, 1))]
+    terms = [t | {"partial": partial} for t in ([penalty] if isinstance(penalty, dict) else penalty)]
+    value, add_gradient_, _ = reg.bind(terms, ws)
+    expected = torch.autograd.grad(value(), ws)
+    for w in ws:
+        w.grad = torch.ones_like(w)
+    add_gradient_()
+    for w, e in zip(ws, expected, strict=True):
+        torch.testing.assert_close(w.grad - 1, e, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", reg.PENALTIES)
+def test_zero_weights_give_zero_finite_gradients(name):
+    w = torch.zeros(4, 6, requires_grad=True)
+    w.grad = torch.zeros_like(w)
+    reg.bind({"name": name, "lam": 1.0}, [w])[1]()
+    assert torch.equal(w.grad, torch.zeros(4, 6))
+
+
+def test_partial_frees_the_last_units_and_returns_views():
+    w = torch.randn(3, 17)
+    (selected,) = reg.partial([w], 8)
+    assert selected.shape == (3, 15) and selected.data_ptr() == w.data_ptr()
+    (scalar_input,) = reg.partial([torch.randn(16, 1)], 8)
+    assert scalar_input.shape == (14, 1)
+    (small,) = reg.partial([torch.randn(5, 7)], 8)
+    assert small.shape == (5, 7), "no unit to free: partial equals full"
+    with pytest.raises(ValueError, match="beta must be > 1"):
+        reg.partial([w], 1)
+
+
+def test_permuting_hidden_units_leaves_the_full_penalty_alone():
+    a, b = torch.randn(6, 4, dtype=torch.float64), torch.randn(3, 6, dtype=torch.float64)
+    order = torch.randperm(6)
+    for value in (reg.group_lasso, reg.sparse_group_lasso, reg.l1, reg.l2, reg.l0):
+        assert value([a, b]).item() == pytest.approx(value([a[order], b[:, order]]).item(), rel=1e-12)
+
+
+def test_layer_rules():
+    ws = [torch.ones(4, 9), torch.ones(2, 2), torch.ones(2, 3, 3, 3)]
+    assert reg.layer_factors(ws, "sqrt") == pytest.approx([1, 1 / 3, 1]), "the largest of its own kind is the unit"
+    assert reg.layer_factors(ws, "inverse") == pytest.approx([94 / 3 / 36, 94 / 3 / 4, 94 / 3 / 54])
+    assert reg.layer_factors(ws, "none", [1, 2, 3]) == [1, 2, 3]
+    with pytest.raises(ValueError, match="layer_weights has 2 entries for 3 weight tensors"):
+        reg.layer_factors(ws, "none", [1, 2])
+
+
+def test_rescale_multiplies_only_the_partial_penalty():
+    w = [torch.randn(4, 16)]
+    plain = reg.bind({"name": "gl", "lam": 1.0, "partial": 8}, w)[0]()
+    assert reg.bind({"name": "gl", "lam": 1.0, "partial": 8, "rescale": True}, w)[0]() == pytest.approx(plain * 8 / 7)
+    full = reg.bind({"name": "gl", "lam": 1.0}, w)[0]()
+    assert reg.bind({"name": "gl", "lam": 1.0, "rescale": True}, w)[0]() == pytest.approx(full)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(["l1", "gl", "sgl"]),
+    st.floats(0.01, 2.0),
+    st.sampled_from([None, 2, 4]),
+    st.integers(0, 10**6),
+)
+def test_prox_minimises_its_objective(name, step, partial, seed):
+    """prox(v) = argmin_x ½‖x−v‖² + step·penalty(x): no nearby point is better, and the free block is untouched."""
+    generator = torch.Generator().manual_seed(seed)
+    v = torch.randn(3, 8, dtype=torch.float64, generator=generator)
+    x = v.clone()
+    value, _, prox_ = reg.bind({"name": name, "lam": 1.0, "partial": partial, "prox": True}, [x])
+    prox_(step)
+
+    def objective():
+        return 0.5 * (x - v).square().sum() + step * value()
+
+    best, minimum = objective(), x.clone()
+    for scale in (1e-3, 1e-2, 1e-1, 1.0):
+        for _ in range(8):
+            x.copy_(minimum + scale * torch.randn(v.shape, dtype=torch.float64, generator=generator))
+            assert objective() >= best - 1e-12
+    if partial:
+        free = 8 // partial
+        assert torch.equal(minimum[:, -free:], v[:, -free:])
+
+
+def test_prox_reaches_exact_zeros():
+    w = torch.full((4, 3), 0.01)
+    reg.bind({"name": "gl", "lam": 1.0, "prox": True}, [w])[2](1.0)
+    assert torch.equal(w, torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize(
+    "penalty, message",
+    [
+        ({"name": "lasso", "lam": 1.0}, "unknown penalty 'lasso'; known: gl, l0, l1, l2, sgl"),
+        ({"name": "gl", "lam": 1.0, "beta": 8}, "no parameter 'beta'; known: name, lam, partial"),
+        ({"name": "gl", "lam": -1.0}, "lam must be a number >= 0, got -1.0"),
+        ({"name": "gl", "lam": math.nan}, "lam must be a number >= 0, got nan"),
+        (
+            {"name": "l0", "lam": 1.0, "surrogate": "tanh"},
+            "unknown surrogate 'tanh'; known: exp, linear, rational",
+        ),
+        (
+            {"name": "gl", "lam": 1.0, "layer_rule": "half"},
+            "unknown layer_rule 'half'; known: none, sqrt, inverse",
+        ),
+        ({"name": "gl", "lam": 1.0, "partial": 1}, "beta must be > 1"),
+    ],
+)
+def test_wrong_input_names_the_thing_and_the_remedy(penalty, message):
+    w = torch.ones(2, 2, requires_grad=True)
+    w.grad = torch.zeros_like(w)
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        reg.bind(penalty, [w])[1]()
+
+
+def test_l2_has_no_prox():
+    with pytest.raises(ValueError, match="'l2' has no proximal operator"):
+        reg.bind({"name": "l2", "lam": 1.0, "prox": True}, [torch.ones(2, 2)])

@@ -1,0 +1,132 @@
+"""Saved and loaded give the same logits, a file that does not fit is refused, ONNX agrees."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lib import models, shrinking
+
+pytest.importorskip("safetensors")
+import safetensors.torch
+
+from lib import saving
+
+SHAPES = {"mlp": (784,), "lenet5": (1, 28, 28), "unet": (1, 33, 40), "ct_cnn": (1, 37, 50)}
+
+
+def small(name, seed=0):
+    torch.manual_seed(seed)
+    return models.build(name, widths=models.widths(name, scale=0.1)).eval()
+
+
+def shrunk():
+    net = small("lenet5")
+    with torch.no_grad():
+        net.conv2.weight[:3] = 0
+        net.fc1.weight[:7] = 0
+    out = shrinking.shrink(net)
+    assert out.config["widths"] == [2, 2, 43]
+    return out
+
+
+@pytest.mark.parametrize("name", models.BUILDERS)
+def test_round_trip(name, tmp_path):
+    net = small(name)
+    saving.save(net, tmp_path / name, normalisation={"mean": [0.5], "std": [0.25]}, labels=["a", "b"])
+    again = saving.load(tmp_path / name)
+    assert again.config == net.config
+    assert (again.normalisation, again.labels) == ({"mean": [0.5], "std": [0.25]}, ["a", "b"])
+    x = torch.randn(2, *SHAPES.get(name, (3, 32, 32)))
+    assert torch.equal(again(x), net(x))
+    assert not again.training
+
+
+def test_dtype_and_channels_last_survive(tmp_path):
+    net = small("vgg16").double().to(memory_format=torch.channels_last)
+    saving.save(net, tmp_path)
+    again = saving.load(tmp_path)
+    assert again.conv1.weight.dtype == torch.float64
+    assert torch.equal(again.conv2.weight, net.conv2.weight)
+
+
+READER = """
+import sys
+
+class Only:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("lib.") and name.split(".")[1] not in ("saving", "models"):
+            raise ImportError(f"{name} is not there")
+        if name.split(".")[0] in ("pandas", "sklearn", "scipy", "torchvision", "matplotlib", "pickle5"):
+            raise ImportError(f"{name} is not there")
+
+sys.meta_path.insert(0, Only())
+import torch
+from lib import saving
+def refuse(*args, **kwargs):
+    raise AssertionError("nothing may be unpickled")
+import pickle
+pickle.load = pickle.loads = pickle.Unpickler = torch.load = refuse
+net = saving.load(sys.argv[1])
+torch.manual_seed(1)
+print(net(torch.randn(2, 1, 28, 28)).flatten().tolist())
+"""
+
+
+def test_a_process_with_torch_safetensors_and_models_reads_a_shrunk_network(tmp_path):
+    net = shrunk()
+    saving.save(net, tmp_path)
+    root = Path(saving.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", READER, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert done.returncode == 0, done.stderr
+    torch.manual_seed(1)
+    assert json.loads(done.stdout) == net(torch.randn(2, 1, 28, 28)).flatten().tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("fc1.bias"), "'fc1.bias' is missing"),
+        (lambda state: state.update({"fc9.bias": torch.zeros(1)}), "'fc9.bias' is unknown"),
+        (lambda state: state.update({"conv2.weight": torch.zeros(2, 2)}), r"'conv2.weight' has shape \(2, 2\)"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(change, message, tmp_path):
+    saving.save(shrunk(), tmp_path)
+    file = tmp_path / "model.safetensors"
+    state = safetensors.torch.load_file(file)
+    change(state)
+    safetensors.torch.save_file(state, file)
+    with pytest.raises(ValueError, match=message):
+        saving.load(tmp_path)
+
+
+def test_what_is_not_plain_data_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        saving.save(shrunk(), tmp_path, normalisation=torch.zeros(1))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("net", [*models.BUILDERS, "shrunk"])
+def test_onnx_agrees_for_any_batch(net, tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    name, net = (net, small(net)) if net != "shrunk" else ("lenet5", shrunk())
+    x = torch.randn(5, *SHAPES.get(name, (3, 32, 32)))
+    saving.to_onnx(net.train(), tmp_path / "net.onnx", x[:1])
+    assert net.training
+    session = runtime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    (out,) = session.run(None, {"input": x.numpy()})
+    expected = net.eval()(x).detach()
+    assert (torch.from_numpy(out) - expected).abs().max() <= 1e-4 * expected.abs().max()
