@@ -38,7 +38,7 @@ help:
 	@echo "make figures PROFILE=laptop   train what has no record, at laptop or paper; FRESH=1: train everything"
 	@echo "make test                     lint, tests, and the notebooks against their committed outputs"
 	@echo "make lab                      JupyterLab"
-	@echo "make notebooks                re-execute the committed notebooks in place, from records"
+	@echo "make notebooks                re-execute the committed notebooks and README's table, from records"
 	@echo "make environment              only set up .venv/; every command above does that first"
 	@echo "make lock                     renew requirements.txt and environment.yml; UPGRADE=1: newest versions"
 	@echo "make clean                    remove caches, logs, quick and custom figures; never data or records"
@@ -63,6 +63,7 @@ lab: environment
 
 notebooks: environment
 	@$(if $(NOTEBOOKS),$(BIN)python .ci/normalise.py $(NOTEBOOKS),echo "no notebooks")
+	@$(BIN)python .ci/readme.py
 
 lock: environment
 	@$(PYTHON) .ci/setup.py pip compile --quiet --no-config --universal --generate-hashes --custom-compile-command "make lock" \

@@ -149,4 +149,4 @@ rule quick:
         mem_mb=4000,
         runtime=10,
     shell:
-        f"{EXECUTE} --train missing --threads 1 --offline profile=quick"
+        f"{EXECUTE} --scratch --threads 1 --offline profile=quick"

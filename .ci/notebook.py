@@ -8,6 +8,7 @@ import ast
 import os
 import socket
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -28,6 +29,9 @@ def arguments():
     parser.add_argument("executed", type=Path)
     parser.add_argument("parameters", nargs="*", metavar="name=value")
     parser.add_argument("--train", choices=["never", "missing", "fresh"], default="missing")
+    parser.add_argument(
+        "--scratch", action="store_true", help="records of this call alone, thrown away: it really trains"
+    )
     parser.add_argument("--threads", type=int, help="threads of the numerical libraries; default: theirs")
     parser.add_argument("--offline", action="store_true", help="no downloads")
     given = parser.parse_intermixed_args()
@@ -76,6 +80,9 @@ def divert(path):
 def main():
     given = arguments()
     os.environ.update(settings(given))
+    if given.scratch:
+        scratch = tempfile.TemporaryDirectory()
+        os.environ["COMPANION_RUNS"] = scratch.name
     os.environ.pop("JUPYTER_PATH", None)
     end_with_launcher()
     import papermill

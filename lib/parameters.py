@@ -6,6 +6,7 @@ papermill itself only warns about a name that the notebook does not know, and pa
 import ast
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Setup:
         """Where figures go: only a call with the committed parameters replaces committed figures."""
         folder = "" if self.default and self.profile != "quick" else "quick" if self.profile == "quick" else "custom"
         name = self.notebook + ("_paper" if self.profile == "paper" else "")
-        return ROOT / "figures" / folder / name
+        return Path(os.environ.get("COMPANION_FIGURES", ROOT / "figures"), folder, name)
 
 
 def check(notebook, values, **ranges):

@@ -4,10 +4,8 @@ A unit is dead when all its incoming or all its outgoing weights are zero. Every
 groups (`model.groups`) and knows no architecture. Outputs are those of eval mode.
 """
 
-import copy
-
 import torch
-from torch import nn
+from torch.nn import functional as F
 
 from lib import models
 
@@ -30,7 +28,7 @@ def shrink(model, *, fold=True, keep_one=False):
     fold: fold nonzero constants where that is exact (otherwise their units stay); without, they all stay.
     keep_one: leave one silent unit where a layer died wholly, instead of ShrinkError.
     """
-    settled, causes = _settle(model, rule="exact" if fold else "zero")
+    state, causes = _settle(model, rule="exact" if fold else "zero")
     keep = {name: cause == 0 for name, cause in causes.items()}
     if empty := [name for name, kept in keep.items() if not kept.any()]:
         if not keep_one:
@@ -41,7 +39,7 @@ def shrink(model, *, fold=True, keep_one=False):
             keep[name][0] = True
     with torch.device("meta"):
         small = models.build(**{**model.config, "widths": [int(kept.sum()) for kept in keep.values()]})
-    small.load_state_dict(_sliced(settled, keep), assign=True)
+    small.load_state_dict(_sliced(model, state, keep), assign=True)
     return small.train(model.training)
 
 
@@ -110,45 +108,48 @@ CAUSES = {"incoming": 1, "outgoing": 2, "both": 3}
 
 @torch.no_grad()
 def _settle(model, *, rule):
-    """A copy in which every removed unit is cut off, its constant folded, and the causes (0: not removed).
+    """A state dict on the CPU in which every removed unit is cut off, its constant folded; causes (0: not removed).
 
     All groups are judged on the same weights, then all dead units are cut, until nothing changes. rule:
     "exact" folds what can be folded, "zero" takes no constant but zero, "weights" does not look at constants.
     """
-    model = copy.deepcopy(model)
-    norms = {s.layer: s.norm for g in model.groups for s in g.producers}
+    state = {key: tensor.detach().cpu().clone() for key, tensor in model.state_dict().items()}
     causes = {g.name: torch.zeros(g.width, dtype=torch.uint8) for g in model.groups}
     while True:
-        found = {g.name: _judge(model, g, rule) * (causes[g.name] == 0) for g in model.groups}
+        found = {g.name: _judge(model, state, g, rule) * (causes[g.name] == 0) for g in model.groups}
         if not any(cause.any() for cause in found.values()):
-            return model, causes
+            return state, causes
         for group in model.groups:
-            if found[group.name].any():
-                causes[group.name] += found[group.name]
-                _cut(model, group, found[group.name], norms, fold=rule == "exact")
+            cause = found[group.name]
+            causes[group.name] += cause
+            if rule == "exact" and (cause == 1).any():
+                _fold(model, state, group, cause == 1)
+            for step in group.producers + group.depthwise:
+                state[f"{step.layer}.weight"][cause > 0] = 0
+            for step in group.consumers:
+                _columns(state, step, group)[:, cause > 0] = 0
 
 
-def _judge(model, group, rule):
+def _judge(model, state, group, rule):
     """Cause per unit: 1 all incoming weights zero and the constant may go, 2 all outgoing zero, 3 both."""
     incoming = torch.ones(group.width, dtype=torch.bool)
     outgoing = incoming.clone()
     for step in group.producers:
-        incoming &= ~_any(model.get_submodule(step.layer).weight)
+        incoming &= _zero_rows(state[f"{step.layer}.weight"])
     for step in group.depthwise:
-        incoming |= ~_any(model.get_submodule(step.layer).weight)
-    unread = {s: ~_any(_columns(model, s, group).transpose(0, 1)) for s in group.consumers}
+        incoming |= _zero_rows(state[f"{step.layer}.weight"])
+    unread = {s: _zero_rows(_columns(state, s, group).transpose(0, 1)) for s in group.consumers}
     for units in unread.values():
         outgoing &= units
     if rule != "weights" and incoming.any():
-        for step, constant, value in _constants(model, group):
-            layer = model.get_submodule(step.layer)
-            exact = rule == "exact" and (isinstance(layer, nn.Linear) or not any(layer.padding))
+        for step, constant, value in _constants(model, state, group):
+            exact = rule == "exact" and _unpadded(model, step)
             incoming &= unread[step] | constant & ((value == 0) | exact)
     return incoming.to(torch.uint8) + 2 * outgoing.to(torch.uint8)
 
 
-def _constants(model, group):
-    """At each consumer: (step, which channels are the same everywhere for any input, float64 values)."""
+def _constants(model, state, group):
+    """At each consumer: (step, which channels without incoming weights are constant there, float64 values)."""
     constant, value = torch.ones(group.width, dtype=torch.bool), torch.zeros(group.width, dtype=torch.float64)
     for step in group.steps:
         if isinstance(step, models.Consume):
@@ -156,62 +157,49 @@ def _constants(model, group):
         elif isinstance(step, models.Act):
             value = model.get_submodule(step.layer)(value.clone())
         elif isinstance(step, models.Produce):
-            layer = model.get_submodule(step.layer)
-            constant = constant & ~_any(layer.weight)
-            value = value + _affine(model, step, torch.zeros_like(value))
+            value = value + _affine(model, state, step, torch.zeros_like(value))
         else:  # at the border a padded depthwise filter sees zeros beside the constant
-            layer = model.get_submodule(step.layer)
-            filters = layer.weight.double().cpu().flatten(1).sum(1)
-            constant = ~_any(layer.weight) | constant & ((value == 0) | (not any(layer.padding)))
-            value = _affine(model, step, value * filters)
+            filters = state[f"{step.layer}.weight"]
+            constant = _zero_rows(filters) | constant & ((value == 0) | _unpadded(model, step))
+            value = _affine(model, state, step, value * filters.double().flatten(1).sum(1))
 
 
-def _affine(model, step, value):
+def _affine(model, state, step, value):
     """A layer's bias and the batch norm behind it, applied to constants."""
-    layer = model.get_submodule(step.layer)
-    if layer.bias is not None:
-        value = value + layer.bias.double().cpu()
+    value = value + state.get(f"{step.layer}.bias", torch.zeros(())).double()
     if step.norm is None:
         return value
-    norm = copy.deepcopy(model.get_submodule(step.norm)).double().cpu().eval()
-    return norm(value.view(1, -1, 1, 1)).flatten()
+    tensors = (state[f"{step.norm}.{key}"].double() for key in ("running_mean", "running_var", "weight", "bias"))
+    return F.batch_norm(value[None], *tensors, eps=model.get_submodule(step.norm).eps)[0]
 
 
-def _cut(model, group, cause, norms, *, fold):
-    """Fold the constants of the units with a cause, then zero their weights on both sides."""
-    if fold and (cause == 1).any():
-        for step, _, value in list(_constants(model, group)):
-            sums = _columns(model, step, group).double().cpu().flatten(2).sum(2)
-            amount = sums @ torch.where(cause == 1, value, 0)
-            _shift(model, model.get_submodule(step.layer), norms.get(step.layer), amount)
-    for step in group.producers + group.depthwise:
-        model.get_submodule(step.layer).weight[cause > 0] = 0
-    for step in group.consumers:
-        _columns(model, step, group)[:, cause > 0] = 0
+def _fold(model, state, group, units):
+    """Add what the constants of some units come to behind each consumer to its bias, or take it off the norm's mean."""
+    norms = {s.layer: s.norm for g in model.groups for s in g.producers}
+    for step, _, value in list(_constants(model, state, group)):
+        amount = _columns(state, step, group).double().flatten(2).sum(2) @ torch.where(units, value, 0)
+        if f"{step.layer}.bias" in state:
+            state[f"{step.layer}.bias"].add_(amount)
+        else:
+            state[f"{norms[step.layer]}.running_mean"].sub_(amount)
 
 
-def _shift(model, layer, norm, amount):
-    """Add constants to a layer's outputs: to its bias, or off the running mean of the norm behind it."""
-    if layer.bias is None:
-        target, amount = model.get_submodule(norm).running_mean, -amount
-    else:
-        target = layer.bias
-    target.copy_(target.double().cpu() + amount)
-
-
-def _columns(model, step, group):
+def _columns(state, step, group):
     """View of a consumer's weights on one group, (out, width, block, …)."""
     start, size = step.offset * step.block, group.width * step.block
-    weight = model.get_submodule(step.layer).weight
-    return weight[:, start : start + size].unflatten(1, (group.width, step.block))
+    return state[f"{step.layer}.weight"][:, start : start + size].unflatten(1, (group.width, step.block))
 
 
-def _any(weight):
-    return (weight != 0).flatten(1).any(1).cpu()
+def _zero_rows(weight):
+    return ~(weight != 0).flatten(1).any(1)
 
 
-def _sliced(model, keep):
-    """State dict with the kept rows and columns only."""
+def _unpadded(model, step):
+    return not any(getattr(model.get_submodule(step.layer), "padding", ()))
+
+
+def _sliced(model, state, keep):
+    """The kept rows and columns of a state dict, each tensor where the model has it."""
     rows, columns = {}, {}
     for group in model.groups:
         kept = keep[group.name]
@@ -219,13 +207,12 @@ def _sliced(model, keep):
             rows |= {step.layer: kept, step.norm: kept}
         for step in group.consumers:
             columns.setdefault(step.layer, {})[step.offset] = kept.repeat_interleave(step.block)
-    state = {}
+    out = {}
     for key, tensor in model.state_dict().items():
-        layer, device = key.rpartition(".")[0], tensor.device
-        if layer in rows and tensor.dim():  # all but a norm's count of batches
-            tensor = tensor[rows[layer].to(device)]
+        layer, small = key.rpartition(".")[0], state[key]
+        if layer in rows and small.dim():  # all but a norm's count of batches
+            small = small[rows[layer]]
         if layer in columns and key.endswith(".weight"):
-            parts = [columns[layer][offset] for offset in sorted(columns[layer])]
-            tensor = tensor[:, torch.cat(parts).to(device)]
-        state[key] = tensor.detach().clone()
-    return state
+            small = small[:, torch.cat([columns[layer][offset] for offset in sorted(columns[layer])])]
+        out[key] = small.to(tensor.device)
+    return out

@@ -1,6 +1,7 @@
 """The one training loop: data sets are tensors, batches are index selections, penalties are added to the gradients."""
 
 import contextlib
+import io
 import math
 import os
 import time
@@ -43,6 +44,8 @@ def flip_crop(x, generator):
     images = torch.arange(n, device=x.device)[:, None, None]
     return F.pad(x, (4, 4, 4, 4)).permute(0, 2, 3, 1)[images, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
 
+
+CHECKPOINT_SECONDS = 60.0  # at most this much training is lost when a run is killed
 
 AUGMENTATIONS = {"none": None, "flip_crop": flip_crop}
 
@@ -206,7 +209,7 @@ def fit(
     watch=None,
     log_points=50,
     checkpoint=None,
-    checkpoint_seconds=60.0,
+    checkpoint_seconds=None,
     until=None,
     label="training",
     **options,
@@ -225,6 +228,7 @@ def fit(
     history, total = _resume(checkpoint, parts)
     log_at = {round((i + 1) * steps / log_points) for i in range(log_points)} if steps >= log_points else {steps}
     stop, saved, model_was = min(steps, until or steps), time.monotonic(), model.training
+    interval = CHECKPOINT_SECONDS if checkpoint_seconds is None else checkpoint_seconds
     model.train()
     with progress(range(history.step, stop), initial=history.step, total=stop, desc=label) as bar:
         started = time.perf_counter()
@@ -241,7 +245,7 @@ def fit(
             if pause:
                 _log(history, total, watch(model) if watch else {})
                 total = torch.zeros((), device=device)
-            if checkpoint and time.monotonic() - saved >= checkpoint_seconds:
+            if checkpoint and time.monotonic() - saved >= interval:
                 _save(checkpoint, parts, history, total)
                 saved = time.monotonic()
             started = time.perf_counter()
@@ -271,15 +275,22 @@ def _save(path, parts, history, total):
 
 
 def save_atomically(content, path):
-    """torch.save through a temporary file: whoever is killed meanwhile leaves the old file whole."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """torch.save through a temporary file: whoever is killed meanwhile leaves the old file whole.
+
+    Where the disk is full the file is left out with a warning: training can do without its checkpoints.
+    """
+    path, buffer = Path(path), io.BytesIO()
+    torch.save(content, buffer)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        torch.save(content, part)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(buffer.getbuffer())
         part.replace(path)
+    except OSError as error:
+        print(f"{path}: not written ({error.strerror}); training goes on, but could not be resumed from here")
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def load_if_whole(path):

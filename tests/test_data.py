@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import os
 import shutil
 import time
 import zipfile
@@ -388,20 +387,6 @@ def test_checksums_are_listed_for_what_is_published():
 
 
 # ---- the real sets
-
-
-@pytest.fixture
-def real():
-    """Load a real set; skip where it is not at hand, fail where COMPANION_DATA promises it."""
-
-    def load(name, **options):
-        if lacking := files.missing(PATHS[name]):
-            if os.environ.get("COMPANION_DATA"):
-                pytest.fail(f"COMPANION_DATA is set, and {name} lacks {lacking[0]} there")
-            pytest.skip(f"{name} is not downloaded")
-        return data.load(name, **options)
-
-    return load
 
 
 @pytest.mark.realdata

@@ -52,6 +52,9 @@ class Group:
     depthwise = property(lambda self: tuple(s for s in self.steps if isinstance(s, Depthwise)))
     consumers = property(lambda self: tuple(s for s in self.steps if isinstance(s, Consume)))
 
+    def __deepcopy__(self, memo):
+        return self  # nothing in it can change, and networks are copied often
+
 
 class DepthwiseConv2d(nn.Conv2d):
     """A same-padded filter per channel. A type of its own: with one channel left, `groups` would not tell."""

@@ -50,12 +50,10 @@ def run(config):
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        record = find(config, fresh=mode == "fresh")
-        if record is None:
-            record = execute(config, folder)
-            write(folder.with_suffix(".json"), record_line(record))
+        if not find(config, fresh=mode == "fresh"):
+            write(folder.with_suffix(".json"), record_line(execute(config, folder)))
             shutil.rmtree(folder, ignore_errors=True)
-    return record | {"case": config["case"]}
+    return find(config, fresh=mode == "fresh")  # as it was written, so that a render sees the same digits
 
 
 def run_all(configs):
@@ -85,9 +83,15 @@ def run_parts(setup, *, train=(), timing=()):
 
 
 def frame(records):
-    """A table with one line per stage: id, seed, the case's fields, then the row's, curves left out."""
+    """A table with one line per stage or timed variant: id, seed, the case's fields, then the row's, curves left out.
+
+    A variant's name "GL / full / closed" becomes the columns penalty, extent and form.
+    """
     lines = []
     for record in records:
-        head = {"id": record["id"], "seed": record["seed"], **record["case"], "run": record["status"]}
-        lines += [head | {k: v for k, v in row.items() if k != "curves"} for row in record["rows"]]
+        head = {"id": record["id"], "seed": record["seed"], **record.get("case", record["config"]["case"])}
+        for row in record["rows"]:
+            names = zip(("penalty", "extent", "form"), row.get("variant", "").split(" / "), strict=False)
+            fields = dict(names) if "variant" in row else {}
+            lines.append(head | {"run": record["status"]} | fields | {k: v for k, v in row.items() if k != "curves"})
     return pd.DataFrame(lines)

@@ -1,0 +1,77 @@
+"""The rules: made-up tables in which the answer is known."""
+
+import math
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from lib import claims
+
+
+def runs_of(differences, *, penalty="GL"):
+    """Paired runs whose partial accuracies exceed the full ones by the given differences."""
+    lines = []
+    for seed, difference in enumerate(differences):
+        for extent, gain in (("full", 0.0), ("partial", difference)):
+            score = 0.9 + 0.001 * seed + gain
+            lines.append({"version": "ours", "penalty": penalty, "extent": extent, "seed": seed})
+            lines[-1] |= {"train_accuracy": score, "test_accuracy": score}
+    return pd.DataFrame(lines)
+
+
+def test_paired_intervals_are_those_of_the_t_test():
+    table = runs_of([0.01, 0.02, 0.03, 0.01])
+    mean, low, high, n = claims.paired(table, "test_accuracy", by="extent", of="partial", against="full")
+    interval = stats.ttest_1samp([0.01, 0.02, 0.03, 0.01], 0).confidence_interval()
+    assert (mean, low, high, n) == pytest.approx((0.0175, *interval, 4))
+    one = claims.paired(runs_of([0.01]), "test_accuracy", by="extent", of="partial", against="full")
+    assert one[0] == pytest.approx(0.01) and math.isnan(one[1]) and one[3] == 1
+
+
+@pytest.mark.parametrize(
+    ("gl", "sgl", "verdict"),
+    [
+        ([0.010, 0.011, 0.012], [0.010, 0.011, 0.012], "reproduced"),
+        ([0.010, 0.011, 0.012], [-0.01, 0.0, 0.01], "partly"),
+        ([0.010, 0.011, 0.012], [-0.010, -0.011, -0.012], "not reproduced"),
+        ([-0.01, 0.0, 0.01], [-0.01, 0.0, 0.01], "not reproduced"),
+        ([0.01], [0.01], "not reproduced"),
+    ],
+)
+def test_better_accuracy(gl, sgl, verdict):
+    found, evidence = claims.better_partial(pd.concat([runs_of(gl), runs_of(sgl, penalty="SGL")]))
+    assert found == verdict and "GL test" in evidence
+
+
+@pytest.mark.parametrize(
+    ("wins", "verdict"), [(4, "reproduced"), (3, "reproduced"), (1, "partly"), (0, "not reproduced")]
+)
+def test_faster_steps(wins, verdict):
+    lines = [{"penalty": "none", "extent": "none", "form": "closed", "step_s": [1.0] * 3}]
+    for k, (penalty, form) in enumerate((p, f) for p in ("GL", "SGL") for f in ("autograd", "closed")):
+        lines.append({"penalty": penalty, "extent": "full", "form": form, "step_s": [1.0, 2.0, 1.0]})
+        ratio = 0.9 if k < wins else 0.995
+        lines.append({"penalty": penalty, "extent": "partial", "form": form, "step_s": [ratio, 2 * ratio, 5.0]})
+    assert claims.faster_partial(pd.DataFrame(lines))[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict"),
+    [
+        ([0.0001, -0.0001, 0.0002, -0.0002], "reproduced"),
+        ([0.002, 0.002, 0.0021, 0.0019], "not reproduced"),
+        ([-0.01, 0.01], "not reproduced"),
+        ([0.0], "not reproduced"),
+    ],
+)
+def test_equivalence_of_precisions(differences, verdict):
+    table = runs_of(differences).rename(columns={"extent": "precision"})
+    table["precision"] = table["precision"].map({"full": "fp32", "partial": "bf16"})
+    assert claims.same_precision(table)[0] == verdict
+
+
+def test_without_records_a_claim_is_not_run():
+    for claim in claims.CLAIMS.values():
+        assert claim.verdict([]) == ("not run", "no records")
+        assert claim.rule and claim.says and claim.experiment

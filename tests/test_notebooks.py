@@ -1,0 +1,47 @@
+"""The notebooks: every one renders its committed figures from records alone, byte by byte, and trains at quick."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib import parameters
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def execute(notebook, out, *arguments, **environment):
+    """Run a notebook as `make figures` does."""
+    command = [sys.executable, ROOT / ".ci" / "notebook.py", notebook, out, "--threads", "1", "--offline", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_figures_are_drawn_again_to_the_byte(notebook, tmp_path):
+    nowhere = {"COMPANION_DATA": str(tmp_path / "no data"), "COMPANION_FIGURES": str(tmp_path / "figures")}
+    execute(notebook, tmp_path / "out.ipynb", "--train", "never", **nowhere)
+    committed = {path.name: path for path in (ROOT / "figures" / notebook.stem).glob("*.svg")}
+    drawn = {path.name: path for path in (tmp_path / "figures" / notebook.stem).glob("*.svg")}
+    assert drawn.keys() == committed.keys() != set()
+    for name, path in drawn.items():
+        assert path.read_bytes() == committed[name].read_bytes(), f"{name} has drifted: run `make figures`"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_quick_trains_for_real_without_a_network(notebook, tmp_path):
+    figures = tmp_path / "figures"
+    nowhere = {"COMPANION_DATA": str(tmp_path / "no data"), "COMPANION_FIGURES": str(figures)}
+    execute(notebook, tmp_path / "out.ipynb", "--scratch", "profile=quick", "seeds=2", **nowhere)
+    drawn = {path.name for path in (figures / "quick" / notebook.stem).glob("*.svg")}
+    assert drawn == {path.name for path in (ROOT / "figures" / notebook.stem).glob("*.svg")}
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_parameters_are_those_that_every_notebook_has(notebook):
+    defaults = parameters.declared(notebook)
+    assert defaults["profile"] == "laptop" and defaults["part"] == "all"
+    assert defaults["first_seed"] == 0 and defaults["seeds"] >= 3

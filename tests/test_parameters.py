@@ -1,0 +1,92 @@
+"""What a notebook accepts: its own names, their types and ranges, and nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib import parameters
+
+ROOT = Path(__file__).resolve().parent.parent
+CELL = """profile = "laptop"  # a comment
+part = "all"
+seeds = 5
+first_seed = 0
+lam = 1e-4
+steps = None
+names = ["a"]
+"""
+VALUES = {"profile": "laptop", "part": "all", "seeds": 5, "first_seed": 0, "lam": 1e-4, "steps": None, "names": ["a"]}
+
+
+@pytest.fixture
+def notebook(tmp_path, monkeypatch):
+    monkeypatch.setattr(parameters, "ROOT", tmp_path)
+    monkeypatch.delenv("COMPANION_FIGURES", raising=False)
+    (tmp_path / "notebooks").mkdir()
+    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": CELL.splitlines(keepends=True)}
+    (tmp_path / "notebooks" / "01_name.ipynb").write_text(json.dumps({"cells": [cell]}))
+    return tmp_path
+
+
+def check(injected="", **changes):
+    history = ["", CELL] + ([f"# Parameters\n{injected}\n"] if injected else [])
+    ranges = {"lam": (0.0, 10.0), "steps": (1, 10**6), "names": ("a", "b")}
+    return parameters.check("01_name", VALUES | changes | {"In": history, "later": 1}, **ranges)
+
+
+def test_defaults_give_the_committed_figures(notebook):
+    setup = check()
+    assert setup.default and setup.title == "" and setup.figures == notebook / "figures" / "01_name"
+    assert check("seeds = 3", seeds=3).figures == notebook / "figures" / "custom" / "01_name"
+    assert check('profile = "quick"', profile="quick").figures == notebook / "figures" / "quick" / "01_name"
+    assert check(profile="quick").title == "quick: "
+    assert check(profile="paper").figures == notebook / "figures" / "01_name_paper"
+
+
+def test_running_cells_again_by_hand_trips_nothing(notebook):
+    history = ["", CELL, "lamda = 1", "# Parameters\nseeds = 2\n", "x = 3", CELL, "check()"]
+    assert not parameters.check("01_name", VALUES | {"seeds": 2, "In": history}).default
+
+
+@pytest.mark.parametrize(
+    ("injected", "changes", "message"),
+    [
+        ("lamda = 1", {}, "unknown parameter 'lamda'; known: profile, part, seeds, first_seed, lam, steps, names"),
+        ("", {"seeds": -1}, "seeds must be a whole number from 1 to 1000, got -1"),
+        ("", {"seeds": 2.5}, "seeds must be a whole number from 1 to 1000, got 2.5"),
+        ("", {"seeds": True}, "seeds must be a whole number from 1 to 1000, got True"),
+        ("", {"profile": "fast"}, "profile must be a string, one of laptop, quick, paper, got 'fast'"),
+        ("", {"part": "some"}, "part must be a string, one of all, train, timing, got 'some'"),
+        ("", {"lam": "x"}, "lam must be a number from 0.0 to 10.0, got 'x'"),
+        ("", {"lam": float("nan")}, "lam must be a number from 0.0 to 10.0, got nan"),
+        ("", {"lam": -0.1}, "lam must be a number from 0.0 to 10.0, got -0.1"),
+        ("", {"steps": 0}, "steps must be a whole number from 1 to 1000000, got 0"),
+        ("", {"names": []}, "names must be a list that is not empty, got []"),
+        ("", {"names": ["a", "c"]}, "names must be a string, one of a, b, got 'c'"),
+    ],
+)
+def test_wrong_values_name_the_parameter_and_the_range(notebook, injected, changes, message):
+    with pytest.raises(parameters.ParameterError) as error:
+        check(injected, **changes)
+    assert str(error.value) == message
+    assert error.value._render_traceback_() == [f"ParameterError: {message}"]
+
+
+def test_whole_numbers_are_numbers_too(notebook):
+    assert not check(lam=1).default
+
+
+def test_papermill_refuses_a_misspelt_name(tmp_path):
+    """The real thing, through papermill and a kernel: the run fails, and its last line lists the known names."""
+    book = ROOT / "notebooks" / "01_partial_group_lasso_mnist.ipynb"
+    command = [sys.executable, "-m", "papermill", book, tmp_path / "out.ipynb", "-p", "lamda", "1", "--no-progress-bar"]
+    environment = os.environ | {"COMPANION_TRAIN": "never", "COMPANION_FIGURES": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode != 0
+    *_, last = done.stderr.strip().splitlines()
+    assert last.startswith("ParameterError: unknown parameter 'lamda'; known: profile, part, seeds")
+    assert 'File "' not in done.stderr.split("PapermillExecutionError")[-1], "no traceback longer than the cause"

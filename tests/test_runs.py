@@ -1,0 +1,302 @@
+"""The store: one configuration, one record, whatever is killed, cut, repeated or changed in between."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lib import runs, training
+from lib.runs import configuration
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = {"name": "mlp", "widths": [16], "inputs": 64, "outputs": 10}
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPANION_RUNS", str(tmp_path))
+    monkeypatch.delenv("COMPANION_TRAIN", raising=False)
+    return tmp_path
+
+
+def config(seed=0, steps=20, **changes):
+    stage = {"name": "train", "steps": steps, "penalty": {"name": "gl", "lam": 1e-4}} | changes
+    return {
+        "experiment": "tiny",
+        "seed": seed,
+        "case": {"penalty": "GL"},
+        "data": {"name": "digits"},
+        "model": MODEL,
+    } | {"stages": [stage]}
+
+
+def same_numbers(a, b):
+    """Whether two records agree in all but the seconds."""
+    timeless = [[{k: v for k, v in row.items() if k != "train_s"} for row in record["rows"]] for record in (a, b)]
+    return timeless[0] == timeless[1]
+
+
+# --- names ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_hash_knows_what_matters_only():
+    plain = runs.identity(config())
+    assert runs.identity(config(precision="auto", batch=128)) == plain, "defaults written out"
+    assert runs.identity(dict(reversed(config().items()))) == plain, "order of keys"
+    assert runs.identity(config() | {"case": {"penalty": "group lasso"}}) == plain, "what a table calls it"
+    assert runs.identity(config(penalty=[{"name": "gl", "lam": 1e-4, "partial": None}])) == plain
+    others = [config(1), config(batch=64), config(penalty=None), config() | {"version": 2}]
+    assert len({plain, *map(runs.identity, others)}) == 5
+
+
+def test_a_new_option_leaves_old_hashes_and_records_alone(store, monkeypatch):
+    before, record = runs.identity(config()), runs.run(config())
+    monkeypatch.setitem(configuration.STAGE, "dropout", 0.0)
+    assert runs.identity(config()) == before
+    assert runs.find(config())["id"] == record["id"]
+
+
+def test_a_changed_default_is_refused(store, monkeypatch):
+    runs.run(config())
+    monkeypatch.setitem(configuration.STAGE, "batch", 256)
+    with pytest.raises(runs.RunError, match=r"was made with stages = .* a default has changed; raise .* `version`"):
+        runs.run(config())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sedd": 1}, "configuration has no 'sedd'; known: .*seed"),
+        ({"stages": [{"name": "train", "step": 5}]}, "stage has no 'step'; known: .*steps"),
+        ({"data": {"nam": "digits"}}, "data has no 'nam'; known: name"),
+        ({"kind": "sweep"}, "unknown kind of run 'sweep'; known: chain, timing"),
+        ({"data": {"name": "minst"}}, "unknown data set 'minst'; known: .*digits"),
+        ({"model": {"name": "resnet18"}}, "unknown network 'resnet18'; known: mlp"),
+    ],
+)
+def test_wrong_configurations_name_the_key_and_the_known_ones(store, change, message):
+    with pytest.raises(ValueError, match=message):
+        runs.run(config() | change)
+
+
+# --- records -------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_is_complete_and_found_again(store):
+    record = runs.run(config())
+    for key in ("git", "lib", "packages", "device", "threads", "bf16", "data_sha256", "data_variant", "date"):
+        assert record["provenance"][key] not in (None, "")
+    assert record["config"]["stages"][0]["batch"] == 128, "defaults are stored"
+    assert record["status"] == "done" and record["rows"][0]["test_accuracy"] > 0
+    assert len(record["rows"][0]["curves"]["step"]) <= 50
+    started = time.perf_counter()
+    assert same_numbers(runs.run(config()), record)
+    assert time.perf_counter() - started < 0.2
+    assert not (store / "live" / "tiny" / record["id"]).is_dir(), "checkpoints are cleared away"
+
+
+def test_a_chain_trains_once_and_branches(store):
+    stages = [
+        {"name": "train", "steps": 60},
+        {"name": "p80", "prune": {"sparsity": 0.8}},
+        {"name": "t80", "hold": True, "steps": 30},
+        {"name": "p50", "from": "train", "prune": {"sparsity": 0.5}},
+    ]
+    table = runs.frame([runs.run(config() | {"stages": stages})]).set_index("stage")
+    assert table["sparsity"].round(2).to_dict() == {"train": 0.0, "p80": 0.8, "t80": 0.8, "p50": 0.5}
+    assert table.loc["t80", "train_accuracy"] > table.loc["p80", "train_accuracy"]
+    assert list(table["penalty"]) == ["GL"] * 4
+
+
+def test_diverged_runs_are_records_too(store):
+    record = runs.run(config(optimizer={"name": "sgd", "lr": 1e30}))
+    assert record["status"] == "diverged" and record["message"] == "train: loss not finite in epoch 1"
+    (line,) = (store / "live" / "tiny").glob("*.json")
+    assert "NaN" not in line.read_text() and "Infinity" not in line.read_text()
+    assert "test_accuracy" not in runs.frame([record])
+
+
+def test_never_forbids_training_and_says_what_to_do(store, monkeypatch):
+    monkeypatch.setenv("COMPANION_TRAIN", "never")
+    with pytest.raises(runs.RunError, match=r"no record of .*GL.* \(seed 0\) in tiny, .*make figures PROFILE=laptop"):
+        runs.run_all([config()])
+    monkeypatch.setenv("COMPANION_TRAIN", "sometimes")
+    with pytest.raises(ValueError, match="COMPANION_TRAIN='sometimes' is unknown; known: missing, never, fresh"):
+        runs.run(config())
+
+
+def test_collect_moves_whole_sorted_records(store, capsys):
+    records = runs.run_all([config(seed) for seed in (2, 0, 1)])
+    runs.collect([config(seed) for seed in (2, 0, 1)])
+    lines = (store / "tiny.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == sorted(r["id"] for r in records)
+    assert not list((store / "live" / "tiny").glob("*.json"))
+    assert same_numbers(runs.find(config(1)), records[2])
+    before = (store / "tiny.jsonl").read_bytes()
+    runs.collect([config(seed) for seed in (2, 0, 1)])
+    assert (store / "tiny.jsonl").read_bytes() == before
+
+    (store / "tiny.jsonl").write_text("\n".join([lines[0], lines[1][:200], lines[2]]) + "\n")
+    cut = json.loads(lines[1])["seed"]
+    assert runs.find(config(cut)) is None and "line 2: not a whole record" in capsys.readouterr().out
+    assert same_numbers(runs.run(config(cut)), {r["seed"]: r for r in records}[cut]), (
+        "made again, with the same numbers"
+    )
+
+
+def test_a_record_cut_in_half_is_made_again(store):
+    record = runs.run(config())
+    (file,) = (store / "live" / "tiny").glob("*.json")
+    file.write_text(file.read_text()[:300])
+    assert runs.find(config()) is None
+    assert same_numbers(runs.run(config()), record)
+
+
+def test_fresh_retrains_what_is_committed_and_resumes_itself(store, monkeypatch):
+    runs.run(config())
+    runs.collect([config()])
+    before = (store / "tiny.jsonl").read_text()
+    monkeypatch.setenv("COMPANION_TRAIN", "fresh")
+    runs.run_all([config()])
+    (fresh,) = (store / "live" / "tiny").glob("*.json")
+    stamp = fresh.stat().st_mtime_ns
+    runs.run(config())
+    assert fresh.stat().st_mtime_ns == stamp, "a fresh record counts as made"
+    runs.collect([config()])
+    assert len((store / "tiny.jsonl").read_text().splitlines()) == 1
+    assert (store / "tiny.jsonl").read_text() != before or not fresh.exists()
+
+
+def test_a_full_disk_is_one_clear_error(store, monkeypatch):
+    runs.run(config())
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(
+        runs.RunError, match="could not be written .No space left on device.; make room and run the same"
+    ):
+        runs.run(config(1))
+    with pytest.raises(runs.RunError, match="No space left"):
+        runs.collect([config()])
+    monkeypatch.undo()
+    os.environ["COMPANION_RUNS"] = str(store)
+    try:
+        assert runs.find(config()) is not None
+    finally:
+        del os.environ["COMPANION_RUNS"]
+
+
+# --- processes -----------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import json, sys
+from lib import runs, training
+training.CHECKPOINT_SECONDS = 0
+runs.run(json.loads(sys.argv[1]))
+"""
+
+
+def start(store, chosen):
+    environment = os.environ | {"COMPANION_RUNS": str(store), "COMPANION_PROGRESS": "0", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", SCRIPT, json.dumps(chosen)]
+    return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
+def test_killed_at_a_random_step_it_ends_with_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    chain = config(steps=6000) | {
+        "stages": [
+            {"name": "train", "steps": 6000, "penalty": {"name": "sgl", "lam": 1e-4, "partial": 8}},
+            {"name": "t90", "prune": {"sparsity": 0.9}, "hold": True, "steps": 1000},
+        ]
+    }
+    results = []
+    for name, kills in (("whole", 0), ("killed", 2)):
+        store = tmp_path / name
+        for _ in range(kills):
+            process = start(store, chain)
+            while process.poll() is None and not list(store.rglob("*.pt")):
+                time.sleep(0.05)
+            time.sleep(random.uniform(0.0, 2.0))
+            process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+            process.wait()
+        assert start(store, chain).wait() == 0
+        (file,) = (store / "live" / "tiny").glob("*.json")
+        results.append(json.loads(file.read_text()))
+    assert same_numbers(*results)
+
+
+def test_two_processes_on_one_store_train_once(store):
+    processes = [start(store, config(steps=1500)) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    (file,) = (store / "live" / "tiny").glob("*.json")
+    assert json.loads(file.read_text())["status"] == "done"
+
+
+# --- timing --------------------------------------------------------------------------------------------------------
+
+
+def test_timing_interleaves_variants(store):
+    variants = {
+        "none / none / closed": {"block": 3},
+        "GL / full / closed": {"block": 3, "penalty": {"name": "gl", "lam": 1.0}},
+    }
+    timing = {"kind": "timing", "experiment": "tiny_timing", "data": {"name": "digits"}, "model": MODEL}
+    record = runs.run(timing | {"variants": variants, "rounds": 4})
+    table = runs.frame([record])
+    assert table[["penalty", "extent", "form"]].to_numpy().tolist() == [name.split(" / ") for name in variants]
+    assert all(len(times) == 4 and min(times) > 0 for times in table["step_s"])
+
+
+# --- the committed records -----------------------------------------------------------------------------------------
+
+
+def cheapest():
+    """The cheapest committed chain of every experiment."""
+    for path in sorted((ROOT / "data" / "runs").glob("*.jsonl")):
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        chains = [r for r in records if r["config"]["kind"] == "chain" and r["status"] == "done"]
+        if chains:
+            yield min(chains, key=lambda record: (record["wall_s"], record["id"]))
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("record", list(cheapest()), ids=lambda record: record["experiment"])
+def test_records_are_proved_by_training_their_beginning_again(record, real):
+    """The first log point of the cheapest record: its training loss within 5 %, its validation score within 2 points.
+
+    Another processor may multiply in another order or precision, so equal bits are not asked for.
+    """
+    real(record["config"]["data"]["name"], split=record["config"]["data"]["split"])
+    recorded = record["rows"][0]["curves"]
+    curves = runs.replay(record, recorded["step"][0])
+    assert curves["step"][0] == recorded["step"][0]
+    assert curves["loss"][0] == pytest.approx(recorded["loss"][0], rel=0.05)
+    assert curves["validation"][0] == pytest.approx(recorded["validation"][0], abs=0.02)
+
+
+def test_committed_records_are_whole_and_named_by_their_configuration():
+    for path in sorted((ROOT / "data" / "runs").glob("*.jsonl")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        assert [r["id"] for r in records] == sorted({r["id"] for r in records})
+        for record in records:
+            assert runs.identity(record["config"]) == record["id"]
+            assert record["experiment"] == path.stem
+            assert record["provenance"]["git_clean"] is True, "made with sources that are in git"
+            for row in record["rows"]:
+                assert len(row.get("curves", {}).get("step", [])) <= 50
+
+
+def test_progress_can_be_silenced(monkeypatch, capsys):
+    monkeypatch.setenv("COMPANION_PROGRESS", "0")
+    assert list(training.progress([1, 2])) == [1, 2]
+    assert capsys.readouterr().err == ""

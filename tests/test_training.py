@@ -1,0 +1,208 @@
+"""The loop: it learns, resumes to the bit, says when it diverged, and its closed-form penalty is the autograd one."""
+
+import dataclasses
+from itertools import pairwise
+
+import pytest
+import torch
+
+from lib import data, models, pruning, training
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+def mlp(widths=(32,), **options):
+    torch.manual_seed(0)
+    return models.build("mlp", widths=list(widths), inputs=64, outputs=10, **options)
+
+
+def test_classification_learns(digits):
+    net = mlp()
+    history = training.fit(net, digits, steps=400, batch=64)
+    assert history.status == "done" and history.curves["loss"][-1] < 0.25 < history.curves["loss"][0]
+    assert (training.predict(net, digits.test.x).argmax(1) == digits.test.y).float().mean() > 0.93
+
+
+def test_regression_learns():
+    table = data.load("diabetes")
+    torch.manual_seed(0)
+    net = models.build("mlp", widths=[16], inputs=table.train.x.shape[1], outputs=1)
+    training.fit(net, table, steps=300, loss="mse", batch=64)
+    residual = training.predict(net, table.test.x) - table.test.y
+    assert residual.square().mean() < 0.75 * table.test.y.var()
+
+
+def test_segmentation_learns():
+    cells = data.load("cells", size=40)
+    part = data.Part(cells.train.x, (cells.train.y > 0).long())
+    torch.manual_seed(0)
+    net = models.build("unet", widths=[max(2, w // 16) for w in models.widths("unet")], inputs=1, outputs=2)
+    with torch.no_grad():
+        before = training.LOSSES["cross_entropy"](training.predict(net, part.x), part.y)
+    training.fit(net, dataclasses.replace(cells, train=part), steps=30, batch=8)
+    after = training.LOSSES["cross_entropy"](training.predict(net, part.x), part.y)
+    assert after < 0.7 * before
+
+
+@pytest.mark.parametrize("penalty", [{"name": "sgl", "lam": 1e-3, "partial": 4}, {"name": "l0", "lam": 1e-4}])
+def test_closed_penalty_trains_like_the_recorded_one(digits, penalty):
+    nets = []
+    for autograd_penalty in (False, True):
+        net = mlp()
+        options = {"penalty": penalty, "precision": "fp32", "autograd_penalty": autograd_penalty}
+        training.fit(net, digits, steps=20, optimizer={"name": "sgd", "lr": 0.1}, **options)
+        nets.append(net)
+    for a, b in zip(*(net.parameters() for net in nets), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+class Counter:
+    """A hook with a state: it draws random numbers and counts its calls."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, model, step):
+        self.calls += 1
+        with torch.no_grad():
+            for w in models.weights(model).values():
+                w.mul_(torch.rand_like(w) > 0.001)
+
+    def state_dict(self):
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state):
+        self.calls = state["calls"]
+
+
+@pytest.mark.parametrize("optimizer", [{"name": "adam"}, {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True}])
+@pytest.mark.parametrize("cut", [1, 37, 59])
+def test_resumed_equals_uninterrupted_to_the_bit(digits, tmp_path, optimizer, cut):
+    common = {"steps": 60, "optimizer": optimizer, "schedule": "cosine", "penalty": {"name": "gl", "lam": 1e-3}}
+    torch.manual_seed(1)
+    whole, hook = mlp(), Counter()
+    first = training.fit(whole, digits, after_step=[hook], **common)
+
+    torch.manual_seed(1)
+    file = tmp_path / "checkpoint.pt"
+    cut_short = training.fit(
+        mlp(), digits, after_step=[Counter()], until=cut, checkpoint=file, checkpoint_seconds=0, **common
+    )
+    assert cut_short.status == "stopped" and cut_short.step == cut
+    torch.manual_seed(99)  # a new process has another random state
+    resumed, again = mlp(), Counter()
+    second = training.fit(resumed, digits, after_step=[again], checkpoint=file, **common)
+
+    assert again.calls == hook.calls == 60
+    assert [p for p in second.curves["step"] if p != cut] == [p for p in first.curves["step"] if p != cut]
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_damaged_checkpoint_starts_over(digits, tmp_path):
+    file = tmp_path / "checkpoint.pt"
+    training.fit(mlp(), digits, steps=20, checkpoint=file, checkpoint_seconds=0)
+    file.write_bytes(file.read_bytes()[:1000])
+    history = training.fit(mlp(), digits, steps=20, checkpoint=file)
+    assert history.status == "done" and history.step == 20
+
+
+def test_a_full_disk_does_not_end_a_training(digits, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    history = training.fit(mlp(), digits, steps=20, checkpoint=tmp_path / "file" / "no folder", checkpoint_seconds=0)
+    assert history.status == "done"
+    assert "not written" in capsys.readouterr().out
+
+
+def test_divergence_names_the_epoch(digits):
+    history = training.fit(mlp(), digits, steps=200, batch=100, optimizer={"name": "sgd", "lr": 1e30})
+    assert history.status == "diverged"
+    assert history.message == "loss not finite in epoch 1"
+
+
+def test_hooks_run_in_order_after_the_update(digits):
+    seen = []
+    net = mlp()
+    before = [w.clone() for w in models.weights(net).values()]
+
+    def first(model, step):
+        assert not torch.equal(next(iter(models.weights(model).values())), before[0])
+        seen.append(("first", step))
+
+    training.fit(net, digits, steps=2, after_step=[first, lambda model, step: seen.append(("second", step))])
+    assert seen == [("first", 0), ("second", 0), ("first", 1), ("second", 1)]
+
+
+def test_held_masks_stay_zero_with_momentum(digits):
+    net = mlp()
+    masks = pruning.magnitude(net, 0.8)
+    pruning.apply(net, masks)
+    training.fit(net, digits, steps=50, after_step=[pruning.hold(masks)])
+    for name, w in models.weights(net).items():
+        assert torch.equal(w[~masks[name]], torch.zeros_like(w[~masks[name]]))
+        assert (w[masks[name]] != 0).all()
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+@pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.99])
+def test_magnitude_removes_exactly_the_smallest(scope, sparsity):
+    net = mlp((16, 8))
+    masks = pruning.magnitude(net, sparsity, scope=scope)
+    ws = models.weights(net)
+    for names in [list(ws)] if scope == "global" else [[name] for name in ws]:
+        sizes = torch.cat([ws[name].detach().abs().flatten() for name in names])
+        keep = torch.cat([masks[name].flatten() for name in names])
+        assert (~keep).sum() == int(sparsity * len(sizes))
+        if sparsity > 0:
+            assert sizes[~keep].max() <= sizes[keep].min()
+    with pytest.raises(ValueError, match=r"sparsity must be in \[0, 1\), got 1"):
+        pruning.magnitude(net, 1.0)
+
+
+def test_batches_see_everything_once_an_epoch():
+    select, per_epoch = training.batches(103, batch=10, seed=3)
+    epochs = [torch.cat([select(e * per_epoch + k) for k in range(per_epoch)]) for e in (0, 1)]
+    assert per_epoch == 10 and all(len(set(epoch.tolist())) == 100 for epoch in epochs)
+    assert not torch.equal(*epochs)
+    assert torch.equal(select(7), training.batches(103, batch=10, seed=3)[0](7)), "whatever came before"
+    items = torch.arange(103)
+    in_order, _ = training.batches(103, batch=10, order="sequence")
+    assert torch.cat([items[in_order(k)] for k in range(31)]).tolist() == [k % 103 for k in range(310)]
+
+
+def test_flip_crop_shifts_and_mirrors():
+    x = torch.arange(1, 65.0).view(1, 1, 8, 8).repeat(64, 1, 1, 1)
+    out = training.flip_crop(x, torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(x[0, 0], (4, 4, 4, 4))
+    windows = [padded[i : i + 8, j : j + 8] for i in range(9) for j in range(9)]
+    mirrored = torch.nn.functional.pad(x[0, 0].flip(1), (4, 4, 4, 4))
+    windows += [mirrored[i : i + 8, j : j + 8] for i in range(9) for j in range(9)]
+    assert out.shape == x.shape
+    assert all(any(torch.equal(image[0], window) for window in windows) for image in out)
+    assert len({tuple(image.flatten().tolist()) for image in out}) > 20
+
+
+@pytest.mark.parametrize("name", training.SCHEDULES)
+def test_schedules_start_at_the_full_rate_and_never_rise(name):
+    rates = [training.SCHEDULES[name](k / 100) for k in range(100)]
+    assert rates[0] == 1 and all(a >= b > 0 for a, b in pairwise(rates))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "hinge"}, "unknown loss 'hinge'; known: cross_entropy, double_softmax, mse"),
+        ({"optimizer": {"name": "lion"}}, "unknown optimizer 'lion'; known: adam, adamw, sgd"),
+        ({"schedule": "warm"}, "unknown schedule 'warm'; known: constant, linear"),
+        ({"order": "random"}, "unknown order 'random'; known: shuffle, sequence"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'; known: auto, fp32, bf16"),
+        ({"augment": "mixup"}, "unknown augmentation 'mixup'; known: none, flip_crop"),
+        ({"penalty": {"name": "l3", "lam": 1.0}}, "unknown penalty 'l3'"),
+    ],
+)
+def test_wrong_names_list_the_known(digits, options, message):
+    with pytest.raises(ValueError, match=message):
+        training.fit(mlp(), digits, steps=1, **options)
