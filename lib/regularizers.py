@@ -3,9 +3,9 @@
 Weights are in torch layout (out, in, ...): the group of input unit or channel i is ``w[:, i]``. Biases are never
 penalised. A penalty is partial when it is given ``partial(ws, beta)`` instead of ``ws``.
 
-The closed forms exist for speed. A penalty recorded by autograd costs P1's network about a tenth of its training
-step; a closed form added to ``w.grad`` after the backward pass costs a few memory passes. They write into one scratch
-buffer, because temporaries of a megabyte are handed back to the system and faulted in again at every step.
+The closed forms exist for speed: added to ``w.grad`` after the backward pass they cost a few passes over memory, where
+autograd keeps, walks and allocates. They write into one scratch buffer, because temporaries of a megabyte are handed
+back to the system and faulted in again at every step.
 """
 
 import math
@@ -240,15 +240,15 @@ def _bind_term(term, ws):
     def total():
         return sum(s * value([w], **options) for s, w in zip(scales, select(ws), strict=True))
 
-    @torch.no_grad()  # so that the views are made without a graph
+    selected = select([w.detach() for w in ws])  # views, made once
+
     def add_gradient_():
         if not term["prox"]:
-            grad_(select(ws), select([w.grad for w in ws]), scales, **options)
+            grad_(selected, select([w.grad for w in ws]), scales, **options)
 
-    @torch.no_grad()
     def prox_(step):
         if term["prox"]:
-            prox(select(ws), [step * s for s in scales], **options)
+            prox(selected, [step * s for s in scales], **options)
 
     return total, add_gradient_, prox_
 
@@ -259,7 +259,9 @@ _BUFFERS = {}
 
 
 def _scratch(w, which=0):
-    """A work buffer shaped like ``w``, kept between calls."""
+    """A work buffer shaped like ``w``, kept between calls; a compiler does without."""
+    if torch.compiler.is_compiling():
+        return torch.empty_like(w)
     key = (w.device, w.dtype, which)
     if key not in _BUFFERS or _BUFFERS[key].numel() < w.numel():
         _BUFFERS[key] = torch.empty(w.numel(), dtype=w.dtype, device=w.device)

@@ -52,14 +52,13 @@ def silence(model):
     dead = dead_units(model)
     for group in model.groups:
         for step in group.producers + group.depthwise:
-            norm = model.get_submodule(step.norm) if step.norm else None
-            for tensor in (
-                model.get_submodule(step.layer).bias,
-                norm and norm.bias,
-                norm and norm.running_mean,
-            ):
-                if tensor is not None:
-                    tensor[dead[group.name]] = 0
+            shifts = [model.get_submodule(step.layer).bias]
+            if step.norm:
+                norm = model.get_submodule(step.norm)
+                shifts += [norm.bias, norm.running_mean]
+            for shift in shifts:
+                if shift is not None:
+                    shift[dead[group.name]] = 0
 
 
 def alive(model):
@@ -143,7 +142,7 @@ def _judge(model, state, group, rule):
         outgoing &= units
     if rule != "weights" and incoming.any():
         for step, constant, value in _constants(model, state, group):
-            exact = rule == "exact" and _unpadded(model, step)
+            exact = rule == "exact" and not any(getattr(model.get_submodule(step.layer), "padding", ()))
             incoming &= unread[step] | constant & ((value == 0) | exact)
     return incoming.to(torch.uint8) + 2 * outgoing.to(torch.uint8)
 
@@ -158,10 +157,9 @@ def _constants(model, state, group):
             value = model.get_submodule(step.layer)(value.clone())
         elif isinstance(step, models.Produce):
             value = value + _affine(model, state, step, torch.zeros_like(value))
-        else:  # at the border a padded depthwise filter sees zeros beside the constant
-            filters = state[f"{step.layer}.weight"]
-            constant = _zero_rows(filters) | constant & ((value == 0) | _unpadded(model, step))
-            value = _affine(model, state, step, value * filters.double().flatten(1).sum(1))
+        else:  # at the border a depthwise filter sees the zeros of the padding beside the constant
+            constant = _zero_rows(state[f"{step.layer}.weight"]) | constant & (value == 0)
+            value = _affine(model, state, step, torch.zeros_like(value))
 
 
 def _affine(model, state, step, value):
@@ -192,10 +190,6 @@ def _columns(state, step, group):
 
 def _zero_rows(weight):
     return ~(weight != 0).flatten(1).any(1)
-
-
-def _unpadded(model, step):
-    return not any(getattr(model.get_submodule(step.layer), "padding", ()))
 
 
 def _sliced(model, state, keep):

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lib import data, models, pruning, training
+from lib import data, models, pruning, regularizers, training
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,51 @@ def test_closed_penalty_trains_like_the_recorded_one(digits, penalty):
         nets.append(net)
     for a, b in zip(*(net.parameters() for net in nets), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_lean_adam_is_torch_adam(digits):
+    nets = [mlp(), mlp()]
+    optimizers = [torch.optim.Adam(net.parameters(), fused=True, weight_decay=0.01) for net in nets]
+    updates = [training.lean(optimizers[0]), optimizers[1].step]
+    for k in range(6):
+        if k == 3:  # as after a resume
+            optimizers[0].load_state_dict(optimizers[0].state_dict())
+        for net, optimizer, update in zip(nets, optimizers, updates, strict=True):
+            optimizer.param_groups[0]["lr"] = 0.01 / (k + 1)
+            optimizer.zero_grad()
+            training.LOSSES["cross_entropy"](net(digits.train.x[:50]), digits.train.y[:50]).backward()
+            update()
+    for a, b in zip(*(net.parameters() for net in nets), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("penalty", [{"name": "sgl", "lam": 1e-3, "partial": 4}, {"name": "l0", "lam": 1e-4}])
+def test_compiled_penalty_is_the_penalty(penalty):
+    """Where there is no compiler the function itself comes back, which is right, too."""
+    torch.manual_seed(0)
+    ws = [torch.randn(20, 33, requires_grad=True), torch.randn(5, 20, requires_grad=True)]
+    add_gradient_ = regularizers.bind(penalty, ws)[1]
+    results = []
+    for function in (add_gradient_, training.compiled(add_gradient_)):
+        for w in ws:
+            w.grad = torch.ones_like(w)
+        function()
+        results.append([w.grad for w in ws])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_a_failing_compiler_is_survived(monkeypatch, capsys):
+    def broken():
+        raise RuntimeError("no compiler after all")
+
+    calls = []
+    monkeypatch.setattr(training.shutil, "which", lambda name: "/bin/false")
+    monkeypatch.setattr(torch, "compile", lambda function: broken)
+    call = training.compiled(lambda: calls.append(1))
+    call()
+    call()
+    assert calls == [1, 1] and capsys.readouterr().out.count("runs uncompiled") == 1
 
 
 class Counter:

@@ -29,6 +29,7 @@ STAGE = {
     "schedule": "constant",
     "precision": "auto",
     "augment": "none",
+    "compile": "auto",
 }
 VARIANT = {key: STAGE[key] for key in STAGE if key not in ("from", "prune", "hold", "steps")}
 VARIANT |= {"autograd_penalty": False, "block": 100}
