@@ -2,10 +2,12 @@
 
 import contextlib
 import io
+import itertools
 import math
 import os
 import shutil
 import time
+import types
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -164,9 +166,8 @@ def stepper(
     optimizer = maker(model.parameters(), fused=True, **options)
     update = lean(optimizer) if maker is torch.optim.Adam else optimizer.step
     ws, parameters = list(models.weights(model).values()), list(model.parameters())
-    value, add_gradient_, prox_ = regularizers.bind(penalty, ws)
-    if compile is True or (compile == "auto" and steps >= COMPILE_PAYS and x.device.type == "cpu"):
-        add_gradient_ = compiled(add_gradient_)
+    pays = compile is True or (compile == "auto" and steps >= COMPILE_PAYS and x.device.type == "cpu")
+    value, add_gradient_, prox_ = regularizers.bind(penalty, ws, transform=compiled if pays and penalty else None)
     select, per_epoch = batches(len(x), batch=batch, order=order, seed=seed, device=x.device)
     generator = torch.Generator(x.device)
     keep_freed_memory()
@@ -216,21 +217,27 @@ def lean(optimizer):
     return update
 
 
+_COUNT = itertools.count()
+
+
 def compiled(function):
     """The function compiled, or itself where there is no compiler or compilation fails."""
     if not (os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")):
         return function
-    chosen = [torch.compile(function)]
+    own = function.__code__.replace(
+        co_name=f"penalty_{next(_COUNT)}"
+    )  # torch keeps few compilations of one code object
+    chosen = [torch.compile(types.FunctionType(own, function.__globals__, closure=function.__closure__))]
 
-    def call():
+    def call(*arguments):
         try:
-            chosen[0]()
+            chosen[0](*arguments)
         except Exception as error:
             if chosen[0] is function:
                 raise
             print(f"torch.compile failed ({type(error).__name__}); the penalty's gradient runs uncompiled")
             chosen[0] = function
-            function()
+            function(*arguments)
 
     return call
 

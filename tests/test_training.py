@@ -80,9 +80,9 @@ def test_compiled_penalty_is_the_penalty(penalty):
     """Where there is no compiler the function itself comes back, which is right, too."""
     torch.manual_seed(0)
     ws = [torch.randn(20, 33, requires_grad=True), torch.randn(5, 20, requires_grad=True)]
-    add_gradient_ = regularizers.bind(penalty, ws)[1]
     results = []
-    for function in (add_gradient_, training.compiled(add_gradient_)):
+    for transform in (None, training.compiled):
+        function = regularizers.bind(penalty, ws, transform=transform)[1]
         for w in ws:
             w.grad = torch.ones_like(w)
         function()
