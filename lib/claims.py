@@ -64,7 +64,7 @@ def paired(table, value, *, by, of, against):
 def faster_partial(table):
     """P1's first claim from interleaved timings; a line per penalty, extent and form, `step_s` over the rounds."""
     ratios = {}
-    table = table[table.penalty.isin(["GL", "SGL"])]
+    table = table[table.penalty.isin(["GL", "SGL"]) & table.form.isin(["autograd", "closed"])]
     for (penalty, form), group in table.groupby(["penalty", "form"]):
         times = group.set_index("extent").step_s
         rounds = [p / f for p, f in zip(times["partial"], times["full"], strict=True)]

@@ -101,6 +101,12 @@ def test_a_record_is_complete_and_found_again(store):
     assert not (store / "live" / "tiny" / record["id"]).is_dir(), "checkpoints are cleared away"
 
 
+def test_what_was_asked_for_is_stored_to_the_last_digit(store):
+    third = config(penalty={"name": "gl", "lam": 1e-4 / 3})
+    assert runs.run(third)["config"]["stages"][0]["penalty"][0]["lam"] == 1e-4 / 3
+    assert runs.identity(runs.find(third)["config"]) == runs.identity(third)
+
+
 def test_a_chain_trains_once_and_branches(store):
     stages = [
         {"name": "train", "steps": 60},

@@ -100,8 +100,9 @@ def write(path, text):
 
 
 def record_line(record):
-    """A record as one line of JSON."""
-    return json.dumps(_plain(record), sort_keys=True, ensure_ascii=False, allow_nan=False)
+    """A record as one line of JSON; what was measured is rounded, what was asked for is not."""
+    measured = {key: _plain(record[key]) for key in ("rows", "wall_s")}
+    return json.dumps(record | measured, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
 
 def _plain(value):
