@@ -56,7 +56,7 @@ test: environment
 	$(BIN)ruff check .
 	$(BIN)ruff format --check .
 	$(BIN)pytest
-	$(if $(NOTEBOOKS),COMPANION_TRAIN=never COMPANION_PROGRESS=0 $(BIN)pytest --nbval --nbval-current-env $(NOTEBOOKS))
+	$(if $(NOTEBOOKS),$(BIN)pytest --nbval --nbval-current-env notebooks)
 
 lab: environment
 	$(BIN)jupyter lab $(LAB)

@@ -205,19 +205,24 @@ def _resolve_term(term):
     return term
 
 
-def bind(penalty, ws, *, transform=None):
+def bind(penalty, ws, *, views=None, transform=None):
     """The functions ``value() -> scalar``, ``add_gradient_()`` and ``prox_(step)`` of a penalty on given tensors.
 
     ``add_gradient_`` adds the terms without ``prox`` to every ``w.grad``; ``prox_(step)`` applies the proximal
-    operator of step·term for those with it, step being the learning rate. ``transform`` may replace the function
+    operator of step·term for those with it, step being the learning rate. ``views`` has a function for each tensor
+    that shows an input unit per index of axis 1 (`lib.models.unit_views`); ``transform`` may replace the function
     (weights, gradients) that does the adding by a compiled one.
     """
     ws = list(ws)
-    plain = [w.detach() for w in ws]
+
+    def seen(tensors):
+        return [view(t) for view, t in zip(views, tensors, strict=True)] if views else tensors
+
+    plain = seen([w.detach() for w in ws])
     terms = [_bind_term(term, ws) for term in resolve(penalty)]
 
     def value():
-        return sum((total(ws) for total, _, _ in terms), torch.zeros((), device=ws[0].device))
+        return sum((total(seen(ws)) for total, _, _ in terms), torch.zeros((), device=ws[0].device))
 
     def add(weights, grads):
         for _, grad_, _ in terms:
@@ -226,7 +231,7 @@ def bind(penalty, ws, *, transform=None):
     add = transform(add) if transform else add
 
     def add_gradient_():
-        add(plain, [w.grad for w in ws])
+        add(plain, seen([w.grad for w in ws]))
 
     def prox_(step):
         for _, _, prox in terms:

@@ -85,13 +85,9 @@ def alive_1e3(model, threshold=1e-3):
     Inputs of the network are counted too. A unit's weights are its columns in torch layout (out, in, …),
     after a flatten all columns of its channel. arXiv 2009.01395, the authors' code.
     """
-    blocks = {s.layer: s.block for group in model.groups for s in group.consumers}
-    depthwise = {s.layer for group in model.groups for s in group.depthwise}  # there the rows are the inputs
     counts = []
-    for name, weight in models.weights(model).items():
-        layer = name.removesuffix(".weight")
-        w = weight.detach().abs().transpose(0, 0 if layer in depthwise else 1)
-        sums = w.flatten(1).sum(1).view(-1, blocks.get(layer, 1)).sum(1)
+    for view, weight in zip(models.unit_views(model), models.weights(model).values(), strict=True):
+        sums = view(weight.detach().abs()).transpose(0, 1).flatten(1).sum(1)
         counts.append(int((sums > threshold).sum()))
     return counts
 

@@ -167,7 +167,9 @@ def stepper(
     update = lean(optimizer) if maker is torch.optim.Adam else optimizer.step
     ws, parameters = list(models.weights(model).values()), list(model.parameters())
     pays = compile is True or (compile == "auto" and steps >= COMPILE_PAYS and x.device.type == "cpu")
-    value, add_gradient_, prox_ = regularizers.bind(penalty, ws, transform=compiled if pays and penalty else None)
+    value, add_gradient_, prox_ = regularizers.bind(
+        penalty, ws, views=models.unit_views(model), transform=compiled if pays and penalty else None
+    )
     select, per_epoch = batches(len(x), batch=batch, order=order, seed=seed, device=x.device)
     generator = torch.Generator(x.device)
     keep_freed_memory()

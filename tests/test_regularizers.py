@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lib import models
 from lib import regularizers as reg
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "authors_penalties.json").read_text())
@@ -122,6 +123,22 @@ def test_layer_rules():
     assert reg.layer_factors(ws, "none", [1, 2, 3]) == [1, 2, 3]
     with pytest.raises(ValueError, match="layer_weights has 2 entries for 3 weight tensors"):
         reg.layer_factors(ws, "none", [1, 2])
+
+
+def test_behind_a_flatten_a_group_is_a_channel():
+    """LeNet-5's third layer reads 50 channels of 16 positions; a depthwise filter is its channel's group."""
+    for name, layer, group in (("lenet5", 2, lambda w: w[:, 16:32]), ("mobilenetv2", 1, lambda w: w[1])):
+        torch.manual_seed(0)
+        net = (
+            models.build(name, widths=[max(2, n // 8) for n in models.widths(name)]) if name == "mobilenetv2" else None
+        )
+        net = net or models.build(name)
+        ws, views = list(models.weights(net).values()), models.unit_views(net)
+        for w in ws:
+            w.grad = torch.zeros_like(w)
+        reg.bind({"name": "gl", "lam": 1.0}, ws, views=views)[1]()
+        w, g = group(ws[layer].detach()), group(ws[layer].grad)
+        torch.testing.assert_close(g, math.sqrt(w.numel()) * w / w.norm())
 
 
 def test_rescale_multiplies_only_the_partial_penalty():

@@ -23,6 +23,7 @@ __all__ = [
     "Produce",
     "build",
     "table",
+    "unit_views",
     "weights",
     "widths",
 ]
@@ -80,6 +81,25 @@ default_widths = widths  # `build` has a parameter of this name
 def weights(net):
     """Prunable weights by name in layer order: parameters of two axes or more, so no biases and no norms."""
     return {name: p for name, p in net.named_parameters() if p.dim() >= 2}
+
+
+def unit_views(net):
+    """A function for each entry of `weights(net)` that views such a tensor with one input unit per index of axis 1.
+
+    Behind a flatten the columns of a channel become (out, channels, positions); a depthwise filter (channels, 1, …)
+    is turned to (1, channels, …); all else is seen as it is.
+    """
+    groups = getattr(net, "groups", ())
+    blocks = {step.layer: step.block for group in groups for step in group.consumers}
+    depthwise = {step.layer for group in groups for step in group.depthwise}
+
+    def view(layer):
+        if layer in depthwise:
+            return lambda w: w.transpose(0, 1)
+        block = blocks.get(layer, 1)
+        return (lambda w: w.unflatten(1, (-1, block))) if block > 1 else (lambda w: w)
+
+    return [view(name.removesuffix(".weight")) for name in weights(net)]
 
 
 def _builder(name):

@@ -1,0 +1,7 @@
+"""nbval renders the notebooks from records: training is forbidden here, and nothing prints a progress bar."""
+
+import os
+
+os.environ.setdefault("COMPANION_TRAIN", "never")
+os.environ["COMPANION_PROGRESS"] = "0"
+os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
