@@ -65,7 +65,7 @@ def dots(axes, table, *, value, by, hue, percent=False):
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     if percent:
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
 
 
 def band(axes, x, runs, *, label, index, percent=False):
@@ -75,7 +75,42 @@ def band(axes, x, runs, *, label, index, percent=False):
     axes.plot(x, mean, color=PALETTE[index], lw=1.4, ls=("-", "--", ":", "-.")[index % 4], label=label)
     axes.fill_between(x, mean - spread, mean + spread, color=PALETTE[index], alpha=0.18, lw=0)
     if percent:
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def step_times(axes, table, *, rows):
+    """Milliseconds per training step of the timed variants of one network, a row per entry of `rows` (column `case`).
+
+    Medians over the rounds with quartiles; the dotted line is the unpenalised step.
+    """
+    forms = list(dict.fromkeys(table["form"][table["penalty"] != "none"]))
+    for line in table.itertuples():
+        k = forms.index(line.form)
+        low, middle, high = 1e3 * pd.Series(line.step_s).quantile([0.25, 0.5, 0.75])
+        y = rows.index(line.case) + (0 if line.penalty == "none" else 0.2 * (k - (len(forms) - 1) / 2))
+        spread = [[middle - low], [high - middle]]
+        style = {"fmt": MARKERS[k], "color": PALETTE[k], "ms": 4.5, "capsize": 2, "label": line.form}
+        axes.errorbar(middle, y, xerr=spread, **style)
+        if line.penalty == "none":
+            axes.axvline(middle, color="0.5", lw=1, ls=":", label="unpenalised")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set(xlabel="ms per training step, one thread", ylim=(len(rows) - 0.5, -0.5))
+
+
+def shares(axes, table, *, sizes, by, value):
+    """Share of the units of each layer that is left: `value` holds a count per layer, `sizes` what there was.
+
+    A marker per entry of `by`: mean ± standard deviation over runs.
+    """
+    labels = list(dict.fromkeys(table[by]))
+    for k, label in enumerate(labels):
+        counts = pd.DataFrame(table[table[by] == label][value].tolist()) / sizes
+        x = [j + (k - (len(labels) - 1) / 2) * 0.7 / len(labels) for j in range(len(sizes))]
+        style = {"fmt": MARKERS[k], "color": PALETTE[k], "ms": 5, "capsize": 2, "label": label}
+        axes.errorbar(x, counts.mean(), yerr=counts.std(ddof=1).fillna(0), **style)
+    axes.set_xticks(range(len(sizes)), [f"{n:,}" for n in sizes])
+    axes.set_ylim(0, 1.08)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 def legend(axes, **options):

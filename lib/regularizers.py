@@ -89,10 +89,7 @@ def l0_grad_(ws, grads, scales, beta=20.0, surrogate="exp"):
 
 
 _L0 = {  # surrogate f(x), x = β|w|, and f′(x) computed in place
-    "exp": (
-        lambda x: 1 - torch.exp(-x),
-        lambda x: x.mul_(-math.log2(math.e)).exp2_(),
-    ),  # exp2 is 3 × faster than exp
+    "exp": (lambda x: 1 - torch.exp(-x), lambda x: x.mul_(-math.log2(math.e)).exp2_()),  # exp2 is 3 × faster than exp
     "linear": (lambda x: x.clamp(max=1), lambda x: x.lt_(1)),
     "rational": (lambda x: x / (1 + x), lambda x: x.add_(1).reciprocal_().square_()),
 }

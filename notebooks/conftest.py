@@ -1,4 +1,4 @@
-"""nbval renders the notebooks from records: training is forbidden here, and nothing prints a progress bar."""
+"""nbval renders from records: training is forbidden here, and nothing prints a progress bar."""
 
 import os
 

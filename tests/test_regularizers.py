@@ -67,10 +67,7 @@ PENALTIES = [
     {"name": "sgl", "lam": 0.3, "alpha": 0.25},
     {"name": "sgl", "lam": 0.3, "layer_weights": [0.1, 0.2, 0.3, 0.4]},
     *({"name": "l0", "lam": 0.3, "beta": 5.0, "surrogate": s, "layer_rule": "sqrt"} for s in reg.SURROGATES),
-    [
-        {"name": "l0", "lam": 0.3, "layer_rule": "inverse"},
-        {"name": "l2", "lam": 0.1, "layer_rule": "inverse"},
-    ],
+    [{"name": "l0", "lam": 0.3, "layer_rule": "inverse"}, {"name": "l2", "lam": 0.1, "layer_rule": "inverse"}],
 ]
 
 
@@ -150,12 +147,7 @@ def test_rescale_multiplies_only_the_partial_penalty():
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(
-    st.sampled_from(["l1", "gl", "sgl"]),
-    st.floats(0.01, 2.0),
-    st.sampled_from([None, 2, 4]),
-    st.integers(0, 10**6),
-)
+@given(st.sampled_from(["l1", "gl", "sgl"]), st.floats(0.01, 2.0), st.sampled_from([None, 2, 4]), st.integers(0, 10**6))
 def test_prox_minimises_its_objective(name, step, partial, seed):
     """prox(v) = argmin_x ½‖x−v‖² + step·penalty(x): no nearby point is better, and the free block is untouched."""
     generator = torch.Generator().manual_seed(seed)
@@ -190,14 +182,8 @@ def test_prox_reaches_exact_zeros():
         ({"name": "gl", "lam": 1.0, "beta": 8}, "no parameter 'beta'; known: name, lam, partial"),
         ({"name": "gl", "lam": -1.0}, "lam must be a number >= 0, got -1.0"),
         ({"name": "gl", "lam": math.nan}, "lam must be a number >= 0, got nan"),
-        (
-            {"name": "l0", "lam": 1.0, "surrogate": "tanh"},
-            "unknown surrogate 'tanh'; known: exp, linear, rational",
-        ),
-        (
-            {"name": "gl", "lam": 1.0, "layer_rule": "half"},
-            "unknown layer_rule 'half'; known: none, sqrt, inverse",
-        ),
+        ({"name": "l0", "lam": 1.0, "surrogate": "tanh"}, "unknown surrogate 'tanh'; known: exp, linear, rational"),
+        ({"name": "gl", "lam": 1.0, "layer_rule": "half"}, "unknown layer_rule 'half'; known: none, sqrt, inverse"),
         ({"name": "gl", "lam": 1.0, "partial": 1}, "beta must be > 1"),
     ],
 )

@@ -72,11 +72,7 @@ def download(urls, target, *, md5=None):
                 return _write(target, _stream(url, target.name, md5))
             except (OSError, HTTPException) as error:
                 problem = error if isinstance(error, HTTPError) else getattr(error, "reason", error)
-            if not isinstance(problem, TRANSIENT) and getattr(problem, "code", 0) not in (
-                408,
-                429,
-                *range(500, 600),
-            ):
+            if not isinstance(problem, TRANSIENT) and getattr(problem, "code", 0) not in (408, 429, *range(500, 600)):
                 break
         problems.append(f"{url} gives: {getattr(problem, 'strerror', None) or problem}")
     raise ConnectionError("; ".join(problems))

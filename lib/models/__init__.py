@@ -3,13 +3,7 @@
 import inspect
 
 from lib.models.plain import ct_cnn, lenet5, mlp, vgg16
-from lib.models.residual import (
-    mobilenetv2,
-    mobilenetv2_widths,
-    resnet50,
-    resnet50_widths,
-    resnet56,
-)
+from lib.models.residual import mobilenetv2, mobilenetv2_widths, resnet50, resnet50_widths, resnet56
 from lib.models.table import Act, Consume, Depthwise, Group, Produce, table
 from lib.models.unet import WIDTHS as UNET_WIDTHS
 from lib.models.unet import unet

@@ -52,15 +52,7 @@ def resnet50(widths, *, inputs=3, outputs=100, stem="cifar"):
 
 
 # (expansion, output width, blocks, stride) of arXiv 1801.04381, Table 2, with the strides usual for CIFAR
-INVERTED = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 1),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
+INVERTED = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
 def mobilenetv2(widths, *, inputs=3, outputs=10):

@@ -28,6 +28,7 @@ __all__ = [
     "run",
     "run_all",
     "run_parts",
+    "step_times",
     "store",
 ]
 
@@ -95,3 +96,23 @@ def frame(records):
             fields = dict(names) if "variant" in row else {}
             lines.append(head | {"run": record["status"]} | fields | {k: v for k, v in row.items() if k != "curves"})
     return pd.DataFrame(lines)
+
+
+def step_times(table):
+    """Timed variants as a reader wants them: steps per second, and the time of a step relative to the unpenalised one.
+
+    `table` is a `frame` of timing records of one network or several, told apart by `network`. Ratios are paired by
+    round: their median and quartiles.
+    """
+    return pd.concat([_relative(group) for _, group in table.groupby("network", sort=False)])
+
+
+def _relative(group):
+    rounds = pd.DataFrame(group["step_s"].tolist(), index=group.index).T  # a line per round, a column per variant
+    ratios = rounds.div(rounds[group.index[group["penalty"] == "none"][0]], axis=0)
+    low, high = (ratios.quantile(q).map("{:.3f}".format) for q in (0.25, 0.75))
+    found = {
+        "steps/s": (1 / rounds.median()).map("{:.0f}".format),
+        "time / unpenalised": ratios.median().map("{:.3f}".format),
+    }
+    return group[["network", "penalty", "extent", "form"]].assign(**found, quartiles=low + " to " + high)

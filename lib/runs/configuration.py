@@ -6,15 +6,7 @@ import json
 from lib import regularizers, training
 
 CHAIN = {"kind": "chain", "version": 1, "seed": 0, "data": None, "model": None, "stages": None}
-TIMING = {
-    "kind": "timing",
-    "version": 1,
-    "seed": 0,
-    "data": None,
-    "model": None,
-    "variants": None,
-    "rounds": 9,
-}
+TIMING = {"kind": "timing", "version": 1, "seed": 0, "data": None, "model": None, "variants": None, "rounds": 9}
 DATA = {"scaling": "standard"}
 STAGE = {
     "from": None,  # the stage whose weights it starts from; default the one before

@@ -90,12 +90,7 @@ def _stage(model, split, stage, seed, checkpoint, until=None):
             label=stage["name"],
             **options,
         )
-    row = {
-        "stage": stage["name"],
-        "status": history.status,
-        "message": history.message,
-        "train_s": history.seconds,
-    }
+    row = {"stage": stage["name"], "status": history.status, "message": history.message, "train_s": history.seconds}
     row |= {"steps": history.step, "curves": history.curves}
     return row if history.status != "done" else row | measure(model, split)
 
