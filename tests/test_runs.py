@@ -120,6 +120,11 @@ def test_a_chain_trains_once_and_branches(store):
     assert list(table["penalty"]) == ["GL"] * 4
 
 
+def test_a_stage_may_zero_by_chance(store):
+    (row,) = runs.run(config(steps=300, zeroing={"target": 0.8, "every": 2}))["rows"]
+    assert 0.7 < row["sparsity"] < 0.9 and row["test_accuracy"] > 0.5
+
+
 def test_diverged_runs_are_records_too(store):
     record = runs.run(config(optimizer={"name": "sgd", "lr": 1e30}))
     assert record["status"] == "diverged" and record["message"] == "train: loss not finite in epoch 1"

@@ -12,6 +12,7 @@ STAGE = {
     "from": None,  # the stage whose weights it starts from; default the one before
     "prune": None,  # {"sparsity": 0.9, "scope": "global"}: the smallest weights are zeroed first
     "hold": False,  # weights that are zero at the start stay zero
+    "zeroing": None,  # options of lib.pruning.StochasticZeroing, e.g. {"target": 0.9, "every": 4}
     "steps": 0,
     "penalty": None,
     "loss": "cross_entropy",
@@ -23,7 +24,7 @@ STAGE = {
     "augment": "none",
     "compile": "auto",
 }
-VARIANT = {key: STAGE[key] for key in STAGE if key not in ("from", "prune", "hold", "steps")}
+VARIANT = {key: STAGE[key] for key in STAGE if key not in ("from", "prune", "hold", "zeroing", "steps")}
 VARIANT |= {"autograd_penalty": False, "block": 100}
 UNHASHED = ("case",)  # what a table calls the run
 

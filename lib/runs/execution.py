@@ -75,6 +75,8 @@ def _stage(model, split, stage, seed, checkpoint, until=None):
     if stage["prune"]:
         pruning.apply(model, pruning.magnitude(model, **stage["prune"]))
     hooks = [pruning.hold(pruning.nonzero_masks(model))] if stage["hold"] else []
+    if stage["zeroing"]:
+        hooks.append(pruning.StochasticZeroing(model, steps=stage["steps"], seed=seed, **stage["zeroing"]))
     options = {k: stage[k] for k in VARIANT if k in stage}
     history = training.History()
     if stage["steps"]:

@@ -1,0 +1,103 @@
+"""Stochastic zeroing: the stated probabilities, regrowth and freezing, resumed draws."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from lib import data, models, pruning, training
+
+
+def mlp(*widths):
+    torch.manual_seed(0)
+    return models.build("mlp", widths=list(widths), inputs=64, outputs=10)
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("q", [1, 2])
+def test_weights_are_zeroed_with_the_stated_probability(q, every):
+    """Of weights that all have the same size a share p goes at a draw, 1 − (1 − p)^k where it stands for k steps."""
+    for ratio in (0.3, 1.0, 1.7):
+        net = mlp(400)
+        hook = pruning.StochasticZeroing(net, steps=10, scale=2.0, q=q, every=every, ramp=0.1, freeze=1.0, seed=1)
+        for w in models.weights(net).values():
+            torch.nn.init.constant_(w, -2.0 * ratio)
+        for step in range(5, 5 + every):
+            hook(net, step)
+        p = torch.tensor(-(ratio**q)).exp().item()
+        expected = 1 - (1 - p) ** every
+        n = sum(w.numel() for w in models.weights(net).values())
+        share = sum((w == 0).sum().item() for w in models.weights(net).values()) / n
+        assert share == pytest.approx(expected, abs=5 * (expected * (1 - expected) / n) ** 0.5)
+
+
+def test_draws_differ_between_steps_and_weights():
+    net = mlp(300)
+    hook = pruning.StochasticZeroing(net, steps=100, scale=1.0, ramp=0.01, freeze=1.0)
+    zeros = []
+    for step in (1, 2):
+        for w in models.weights(net).values():
+            torch.nn.init.constant_(w, 1.0)
+        hook(net, step)
+        zeros.append([w.detach() == 0 for w in models.weights(net).values()])
+    first, second = (torch.cat([z.flatten() for z in mask]).double() for mask in zeros)
+    correlation = torch.corrcoef(torch.stack([first, second]))[0, 1]
+    assert abs(correlation) < 0.03
+
+
+def test_zeroed_weights_grow_again_until_they_are_frozen():
+    digits, net = data.load("digits"), mlp(64)
+    hook = pruning.StochasticZeroing(net, steps=400, target=0.8, ramp=0.4, freeze=0.7)
+    seen = []
+
+    def watch(model):
+        seen.append(torch.cat([w.detach().flatten() != 0 for w in models.weights(model).values()]))
+        return {}
+
+    training.fit(net, digits, steps=400, after_step=[hook], watch=watch, log_points=40)
+    changes = [int((a != b).sum()) for a, b in pairwise(seen)]
+    assert min(changes[:26]) > 0, "regrowth"
+    assert set(changes[28:]) == {0}, "frozen"
+    shares = [1 - w.count_nonzero().item() / w.numel() for w in models.weights(net).values()]
+    assert shares == pytest.approx([0.8] * 2, abs=0.06), "every layer follows the target"
+    assert (training.predict(net, digits.test.x).argmax(1) == digits.test.y).float().mean() > 0.9
+
+
+def test_a_filter_without_weights_takes_its_batch_norm_along():
+    torch.manual_seed(0)
+    net = models.build("vgg16", widths=models.widths("vgg16", scale=1 / 16))
+    hook = pruning.StochasticZeroing(net, steps=10, scale=1e-9)
+    (layer, norm), *_ = hook.norms
+    with torch.no_grad():
+        layer.weight[1] = 0
+        norm.bias.fill_(0.5)
+    hook(net, 1)
+    assert norm.weight[1] == 0 and norm.bias[1] == 0
+    assert norm.weight[0] != 0 and norm.bias[0] == 0.5
+
+
+def test_resumed_draws_are_the_uninterrupted_ones(tmp_path):
+    digits, results = data.load("digits"), []
+    for cuts in ((), (30, 70)):
+        for until in (*cuts, None):
+            net = mlp(32)
+            hook = pruning.StochasticZeroing(net, steps=100, target=0.7, every=2)
+            file = {"checkpoint": tmp_path / f"{len(cuts)}.pt", "checkpoint_seconds": 0}
+            training.fit(net, digits, steps=100, after_step=[hook], until=until, **file)
+        results.append([w.detach() for w in models.weights(net).values()])
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "either scale .s. or target"),
+        ({"scale": 1.0, "target": 0.5}, "either scale .s. or target"),
+        ({"scale": 1.0, "q": 3}, "takes q = 1 or 2 and every >= 1, got q = 3"),
+        ({"scale": 1.0, "ramp": 0.9, "freeze": 0.5}, "0 < ramp <= freeze <= 1, got 0.9 and 0.5"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        pruning.StochasticZeroing(mlp(8), steps=10, **options)
