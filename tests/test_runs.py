@@ -121,8 +121,8 @@ def test_a_chain_trains_once_and_branches(store):
 
 
 def test_a_stage_may_zero_by_chance(store):
-    (row,) = runs.run(config(steps=300, zeroing={"target": 0.8, "every": 2}))["rows"]
-    assert 0.7 < row["sparsity"] < 0.9 and row["test_accuracy"] > 0.5
+    (row,) = runs.run(config(steps=300, zeroing={"target": 0.5, "every": 2}))["rows"]
+    assert 0.4 < row["sparsity"] < 0.6 and row["test_accuracy"] > 0.5
 
 
 def test_diverged_runs_are_records_too(store):
