@@ -48,7 +48,7 @@ def flip_crop(x, generator):
     return F.pad(x, (4, 4, 4, 4)).permute(0, 2, 3, 1)[images, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
 
 
-COMPILE_PAYS = 5000  # steps from which a compiled penalty has made up for its compilation
+COMPILE_PAYS = 50_000  # steps from which a compiled penalty has made up for its compilation
 CHECKPOINT_SECONDS = 60.0  # at most this much training is lost when a run is killed
 
 AUGMENTATIONS = {"none": None, "flip_crop": flip_crop}
