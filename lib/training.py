@@ -163,6 +163,8 @@ def stepper(
     if x.ndim == 4:  # convolutions are faster with the channels last, on CPUs as on GPUs
         model.to(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)
+    with autocast(precision, x.device):  # inputs are cast once for all, not in every step
+        x = x.to(torch.get_autocast_dtype(x.device.type)) if torch.is_autocast_enabled(x.device.type) else x
     optimizer = maker(model.parameters(), fused=True, **options)
     update = lean(optimizer) if maker is torch.optim.Adam else optimizer.step
     ws, parameters = list(models.weights(model).values()), list(model.parameters())

@@ -59,6 +59,22 @@ def test_closed_penalty_trains_like_the_recorded_one(digits, penalty):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_inputs_cast_ahead_change_nothing(digits):
+    """A bf16 step by hand, inputs in fp32, against the loop's, which casts the whole part once."""
+    nets = [mlp(), mlp()]
+    step, *_ = training.stepper(nets[0], digits.train, precision="bf16", order="sequence", batch=100)
+    optimizer = torch.optim.Adam(nets[1].parameters(), fused=True)
+    for k in range(3):
+        step(k)
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = nets[1](digits.train.x[100 * k : 100 * k + 100])
+        training.LOSSES["cross_entropy"](outputs.float(), digits.train.y[100 * k : 100 * k + 100]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    for a, b in zip(*(net.parameters() for net in nets), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_lean_adam_is_torch_adam(digits):
     nets = [mlp(), mlp()]
     optimizers = [torch.optim.Adam(net.parameters(), fused=True, weight_decay=0.01) for net in nets]
