@@ -6,10 +6,11 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 PALETTE = sns.color_palette("colorblind")
 MARKERS = ("o", "s", "^", "D", "v", "P")
+LINES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
 LOOK = {
     "figure.dpi": 110,
     "savefig.dpi": 160,
@@ -72,8 +73,9 @@ def band(axes, x, runs, *, label, index, percent=False):
     """A curve of means over runs, (runs, points), with ± one standard deviation as a band."""
     values = pd.DataFrame(runs)
     mean, spread = values.mean(), values.std(ddof=1).fillna(0)
-    axes.plot(x, mean, color=PALETTE[index], lw=1.4, ls=("-", "--", ":", "-.")[index % 4], label=label)
+    axes.plot(x, mean, color=PALETTE[index], lw=1.4, ls=LINES[index % len(LINES)], label=label)
     axes.fill_between(x, mean - spread, mean + spread, color=PALETTE[index], alpha=0.18, lw=0)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
 
