@@ -8,7 +8,7 @@ import time
 import torch
 
 from lib import data, measures, models, pruning, shrinking, training
-from lib.runs.configuration import VARIANT, identity
+from lib.runs.configuration import VARIANT, identity, resolve
 from lib.runs.provenance import provenance
 
 PARTS = ("train", "validation", "test")
@@ -124,7 +124,7 @@ def measure(model, split):
 
 def replay(record, steps):
     """Train the first `steps` of a record's first stage again and return the curves, to hold against the record's."""
-    config = record["config"]
+    config = resolve(record["config"])  # options that are younger than the record are at their defaults
     split = load(config["data"])
     _seed(config, 0)
     model = models.build(**config["model"])
