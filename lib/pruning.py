@@ -99,9 +99,8 @@ class StochasticZeroing:
                 self._zero(name, w, min(1.0, done / self.ramp))
         if frozen:
             if self.masks is None:  # after a last draw, since this step's update has let zeros grow
-                self.masks = {name: w != 0 for name, w in self.ws.items()}
-            for name, mask in self.masks.items():
-                self.ws[name].mul_(mask)
+                self.masks = nonzero_masks(model)
+            apply(model, self.masks)
         for layer, norm in self.norms:  # a filter without weights takes its batch norm's scale and shift along
             alive = layer.weight.flatten(1).any(1)
             norm.weight.mul_(alive)

@@ -228,9 +228,8 @@ def compiled(function):
     """The function compiled, or itself where there is no compiler or compilation fails."""
     if not (os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")):
         return function
-    own = function.__code__.replace(
-        co_name=f"penalty_{next(_COUNT)}"
-    )  # torch keeps few compilations of one code object
+    # a code object of its own for each: torch keeps only few compilations of one
+    own = function.__code__.replace(co_name=f"penalty_{next(_COUNT)}")
     chosen = [torch.compile(types.FunctionType(own, function.__globals__, closure=function.__closure__))]
 
     def call(*arguments):
