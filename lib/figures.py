@@ -4,6 +4,7 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
@@ -67,6 +68,19 @@ def dots(axes, table, *, value, by, hue, percent=False):
     axes.xaxis.set_major_locator(MaxNLocator(5))
     if percent:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def intervals(axes, table, *, index, of, label, scale=1.0):
+    """Differences with their intervals (columns mean, low, high), one row each; 0 is marked.
+
+    `index` out of `of` series share a row. scale: a number, or one per row.
+    """
+    mean, low, high = (scale * table[column].to_numpy() for column in ("mean", "low", "high"))
+    y = np.arange(len(table)) + (index - (of - 1) / 2) * 0.22
+    style = {"fmt": MARKERS[index], "color": PALETTE[index], "ms": 5, "capsize": 2.5, "label": label}
+    axes.errorbar(mean, y, xerr=np.nan_to_num(np.array([mean - low, high - mean])), **style)
+    axes.axvline(0, color="0.3", lw=1)
+    axes.set_ylim(len(table) - 0.5, -0.5)
 
 
 def band(axes, x, runs, *, label, index, percent=False):
