@@ -7,7 +7,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import (
+    LogFormatterSciNotation,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+    StrMethodFormatter,
+)
 
 PALETTE = sns.color_palette("colorblind")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -127,6 +134,16 @@ def shares(axes, table, *, sizes, by, value):
     axes.set_xticks(range(len(sizes)), [f"{n:,}" for n in sizes])
     axes.set_ylim(0, 1.08)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def decades(axes):
+    """A logarithmic abscissa labelled at the powers of ten, or where it spans no two of them at 1, 2 and 5 of each."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    subs = (1.0,) if high / low > 50 else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def legend(axes, **options):
