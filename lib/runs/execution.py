@@ -184,15 +184,15 @@ def pinned():
 
 def _timing(config, split, device, live):
     """Steps per second of every variant: one pinned thread, blocks of steps interleaved, a first round unrecorded."""
-    steppers = {}
+    steppers, alone = {}, models.build(**config["model"]).to(device)
     for name, variant in config["variants"].items():
         _seed(config, 0)
         options = {k: v for k, v in variant.items() if k not in ("block", "only")}
-        model = models.build(**config["model"]).to(device)
         if variant["only"] == "penalty":
-            steppers[name] = _penalty_alone(model, options)
-        else:
-            steppers[name] = training.stepper(model, split.train, steps=10**9, **options)[0]
+            steppers[name] = _penalty_alone(alone, options)
+            continue
+        model = models.build(**config["model"]).to(device)
+        steppers[name] = training.stepper(model, split.train, steps=10**9, **options)[0]
     with pinned():
         seconds = {name: [] for name in steppers}
         for k in training.progress(range(config["rounds"] + 1), desc="timing"):
