@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from filelock import FileLock
 
 from lib import runs, training
-from lib.runs import configuration
+from lib.runs import configuration, execution
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = {"name": "mlp", "widths": [16], "inputs": 64, "outputs": 10}
@@ -252,7 +254,74 @@ def test_two_processes_on_one_store_train_once(store):
     assert json.loads(file.read_text())["status"] == "done"
 
 
+def test_what_another_process_trains_is_left_to_it_and_waited_for_last(store, monkeypatch):
+    configs, order = [config(seed) for seed in (0, 1, 2)], []
+    lock = FileLock(f"{runs.live(configs[0])}.lock")
+    execute = runs.execute
+
+    def watched(resolved, live):
+        order.append(resolved["seed"])
+        if len(order) == 2:
+            lock.release()
+        return execute(resolved, live)
+
+    monkeypatch.setattr(runs, "execute", watched)
+    (store / "live" / "tiny").mkdir(parents=True)
+    with lock:
+        records = runs.run_all(configs)
+    assert order == [1, 2, 0] and [r["seed"] for r in records] == [0, 1, 2]
+
+
+def test_relabelled_inputs_are_the_same_permutation_in_all_parts(store):
+    plain = execution.load({"name": "digits", "scaling": "standard", "relabel": None})
+    changed = execution.load({"name": "digits", "scaling": "standard", "relabel": 7})
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(7))
+    for part in ("train", "validation", "test"):
+        before, after = (getattr(split, part).x.flatten(1) for split in (plain, changed))
+        assert torch.equal(before[:, order], after) and not torch.equal(before, after)
+
+
+def test_a_regression_with_one_input_keeps_its_fit(store):
+    stage = {
+        "name": "train",
+        "steps": 400,
+        "loss": "mse",
+        "precision": "fp32",
+        "optimizer": {"name": "adam", "lr": 1e-2},
+    }
+    model = {"name": "mlp", "widths": [32], "inputs": 1, "outputs": 1}
+    fit = {"experiment": "tiny", "data": {"name": "function/runge", "split": 3}, "model": model, "stages": [stage]}
+    (row,) = runs.run(fit)["rows"]
+    x, y = torch.tensor(row["fit"]["x"]), torch.tensor(row["fit"]["y"])
+    assert -1 <= x[0] < -0.95 and 0.95 < x[-1] <= 1 and row["test_r2"] > 0.8
+    assert (y - 1 / (1 + 25 * x**2)).abs().mean() < 0.15
+
+
+def test_alive_units_of_the_free_block_are_counted_apart(store):
+    penalty = {"name": "gl", "lam": 1.0, "prox": True, "partial": 4}
+    sgd = {"name": "sgd", "lr": 0.1}
+    (row,) = runs.run(config(steps=200, penalty=penalty, optimizer=sgd))["rows"]
+    assert row["alive_1e-3"] == row["alive_1e-3_free"] == [16, 4], "so strong a penalty leaves the free quarters only"
+
+
 # --- timing --------------------------------------------------------------------------------------------------------
+
+
+def test_a_penalty_may_be_timed_alone(store):
+    penalty = {"name": "gl", "lam": 1.0}
+    variants = {
+        f"GL / full / {form} / penalty": {
+            "block": 2,
+            "penalty": penalty,
+            "only": "penalty",
+            "autograd_penalty": autograd,
+        }
+        for form, autograd in (("autograd", True), ("closed", False))
+    }
+    timing = {"kind": "timing", "experiment": "tiny_timing", "data": {"name": "digits"}, "model": MODEL}
+    table = runs.frame([runs.run(timing | {"variants": variants | {"none / none / closed / step": {}}, "rounds": 20})])
+    times = table.assign(s=[sorted(times)[10] for times in table["step_s"]]).set_index(["what", "form"])["s"]
+    assert times["penalty", "closed"] < times["step", "closed"] and times["penalty", "autograd"] > 0
 
 
 def test_timing_interleaves_variants(store):
