@@ -344,19 +344,22 @@ def _save(path, parts, history, total):
 
 
 def save_atomically(content, path):
-    """torch.save through a temporary file: whoever is killed meanwhile leaves the old file whole.
-
-    Where the disk is full the file is left out with a warning: training can do without its checkpoints.
-    """
-    path, buffer = Path(path), io.BytesIO()
+    """torch.save, whole or not at all; a full disk is a warning: training can do without its checkpoints."""
+    buffer = io.BytesIO()
     torch.save(content, buffer)
+    try:
+        write_whole(Path(path), buffer.getbuffer())
+    except OSError as error:
+        print(f"{path}: not written ({error.strerror}); training goes on, but could not be resumed from here")
+
+
+def write_whole(path, content):
+    """Write bytes through a temporary file: a kill or a full disk meanwhile leaves the old file whole."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(buffer.getbuffer())
+        part.write_bytes(content)
         part.replace(path)
-    except OSError as error:
-        print(f"{path}: not written ({error.strerror}); training goes on, but could not be resumed from here")
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

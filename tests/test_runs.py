@@ -192,7 +192,7 @@ def test_a_full_disk_is_one_clear_error(store, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(
         runs.RunError, match="could not be written .No space left on device.; make room and run the same"
     ):

@@ -1,6 +1,5 @@
 """The store: one file a running or own record, one committed file an experiment; written whole or not at all."""
 
-import contextlib
 import json
 import math
 import os
@@ -11,6 +10,7 @@ from filelock import FileLock
 
 from lib.parameters import ROOT
 from lib.runs.configuration import UNHASHED, identity, resolve
+from lib.training import write_whole
 
 
 class RunError(RuntimeError):
@@ -84,19 +84,13 @@ def _only_new(found, wanted):
 
 def write(path, text):
     """Write a file whole or not at all; RunError where that fails, nothing older being lost."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_whole(path, text.encode())
     except OSError as error:
         raise RunError(
             f"{path} could not be written ({error.strerror}); make room and run the same command again: "
             "records and checkpoints are kept"
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def record_line(record):
