@@ -140,7 +140,7 @@ def decades(axes):
     """A logarithmic abscissa labelled at the powers of ten, or where it spans no two of them at 1, 2 and 5 of each."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    subs = (1.0,) if high / low > 50 else (1.0, 2.0, 5.0)
+    subs = (1.0,) if high / low > 15 else (1.0, 2.0, 5.0)
     axes.xaxis.set_major_locator(LogLocator(subs=subs))
     axes.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
     axes.xaxis.set_minor_formatter(NullFormatter())
