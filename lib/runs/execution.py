@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from lib import data, measures, models, pruning, shrinking, training
+from lib import baselines, data, measures, models, pruning, shrinking, training
 from lib.runs.configuration import VARIANT, identity, resolve
 from lib.runs.provenance import provenance
 
@@ -52,7 +52,9 @@ def _chain(config, split, device, live):
         _seed(config, k)
         name, start = stage["name"], stage["from"] or last
         model = models.build(**config["model"]).to(device)
-        if start:
+        if start and stage["restart"]:
+            pruning.apply(model, {key: weights[start][key] != 0 for key in models.weights(model)})
+        elif start:
             model.load_state_dict(weights[start])
         saved = training.load_if_whole(live / f"{name}.pt")
         if saved is None:
@@ -73,15 +75,21 @@ def _seed(config, stage):
 
 def _stage(model, split, stage, seed, checkpoint, until=None):
     if stage["prune"]:
-        pruning.apply(model, pruning.magnitude(model, **stage["prune"]))
+        chosen = {"rule": "magnitude"} | stage["prune"]
+        rule = training.named(pruning.RULES, chosen.pop("rule"), "pruning rule")
+        pruning.apply(model, rule(model, **chosen))
     hooks = [pruning.hold(pruning.nonzero_masks(model))] if stage["hold"] else []
+    if stage["gradual"]:
+        hooks.append(pruning.GradualMagnitude(model, steps=stage["steps"], **stage["gradual"]))
     if stage["zeroing"]:
         hooks.append(pruning.StochasticZeroing(model, steps=stage["steps"], seed=seed, **stage["zeroing"]))
     options = {k: stage[k] for k in VARIANT if k in stage}
-    history = training.History()
+    history, trained = training.History(), model
+    if stage["baseline"]:
+        trained, options["extra_loss"] = baselines.noisy(model, examples=len(split.train.x), **stage["baseline"])
     if stage["steps"]:
         history = training.fit(
-            model,
+            trained,
             split,
             steps=stage["steps"],
             seed=seed,
@@ -92,8 +100,12 @@ def _stage(model, split, stage, seed, checkpoint, until=None):
             label=stage["name"],
             **options,
         )
+    if stage["baseline"]:
+        model.load_state_dict(baselines.folded(trained))
     row = {"stage": stage["name"], "status": history.status, "message": history.message, "train_s": history.seconds}
     row |= {"steps": history.step, "curves": history.curves}
+    if stage["histogram"]:
+        row["histogram"] = measures.histogram(model, **stage["histogram"])
     return row if history.status != "done" else row | measure(model, split)
 
 
@@ -115,6 +127,7 @@ def measure(model, split):
     return scores | {
         "parameters": measures.parameters(model),
         "nonzero": measures.nonzero(model),
+        "nonzero_layers": [int(w.count_nonzero()) for w in models.weights(model).values()],
         "sparsity": measures.sparsity(model),
         "alive": list(shrinking.alive(model).values()),
         "alive_1e-3": shrinking.alive_1e3(model),
