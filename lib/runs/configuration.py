@@ -7,7 +7,7 @@ from lib import regularizers, training
 
 CHAIN = {"kind": "chain", "version": 1, "seed": 0, "data": None, "model": None, "stages": None}
 TIMING = {"kind": "timing", "version": 1, "seed": 0, "data": None, "model": None, "variants": None, "rounds": 9}
-DATA = {"scaling": "standard"}
+DATA = {"scaling": "standard", "relabel": None}  # relabel: the seed of a permutation of the inputs
 STAGE = {
     "from": None,  # the stage whose weights it starts from; default the one before
     "restart": False,  # fresh weights where the stage that it starts from has any, zeros where it has none
@@ -30,7 +30,7 @@ STAGE = {
 }
 OF_CHAINS = ("from", "restart", "prune", "hold", "gradual", "zeroing", "baseline", "histogram", "steps")
 VARIANT = {key: STAGE[key] for key in STAGE if key not in OF_CHAINS}
-VARIANT |= {"autograd_penalty": False, "block": 100}
+VARIANT |= {"autograd_penalty": False, "block": 100, "only": "step"}  # only: "step", or "penalty" with its gradient
 UNHASHED = ("case",)  # what a table calls the run
 
 

@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import time
+from functools import lru_cache
 
 import torch
 
-from lib import baselines, data, measures, models, pruning, shrinking, training
+from lib import baselines, data, measures, models, pruning, regularizers, shrinking, training
 from lib.runs.configuration import VARIANT, identity, resolve
 from lib.runs.provenance import provenance
 
@@ -33,14 +35,25 @@ def execute(config, live):
 
 
 def load(options):
-    """A data set as a configuration names it; scaling "unit" leaves images at pixel/255."""
-    options = dict(options)
-    scaling = options.pop("scaling")
+    """A data set as a configuration names it; scaling "unit" leaves images at pixel/255, `relabel` permutes inputs."""
+    return _load(json.dumps(options, sort_keys=True))
+
+
+@lru_cache(maxsize=2)  # the next run mostly has the same
+def _load(text):
+    options = json.loads(text)
+    scaling, relabel = options.pop("scaling"), options.pop("relabel")
     split = data.load(options.pop("name"), **options)
     if scaling == "unit":
-        parts = {k: getattr(split, k) for k in ("train", "validation", "test")}
-        return dataclasses.replace(split, **{k: p._replace(x=p.x * split.std + split.mean) for k, p in parts.items()})
+        split = _changed(split, lambda x: x * split.std + split.mean)
+    if relabel is not None:
+        order = torch.randperm(split.train.x[0].numel(), generator=torch.Generator().manual_seed(relabel))
+        split = _changed(split, lambda x: x.flatten(1)[:, order].view(x.shape))
     return split
+
+
+def _changed(split, change):
+    return dataclasses.replace(split, **{k: p._replace(x=change(p.x)) for k, p in _parts(split)})
 
 
 # --- chains --------------------------------------------------------------------------------------------------------
@@ -104,9 +117,13 @@ def _stage(model, split, stage, seed, checkpoint, until=None):
         model.load_state_dict(baselines.folded(trained))
     row = {"stage": stage["name"], "status": history.status, "message": history.message, "train_s": history.seconds}
     row |= {"steps": history.step, "curves": history.curves}
+    if history.status != "done":
+        return row
+    if free := [term["partial"] for term in stage["penalty"] or () if term["partial"]]:
+        row["alive_1e-3_free"] = shrinking.alive_1e3(model, beta=free[0])
     if stage["histogram"]:
         row["histogram"] = measures.histogram(model, **stage["histogram"])
-    return row if history.status != "done" else row | measure(model, split)
+    return row | measure(model, split)
 
 
 def score(model, split, part, precision="auto"):
@@ -123,7 +140,12 @@ def measure(model, split):
     In fp32 whatever the stage was trained in: that is what is saved, shrunk and taken home.
     """
     name = "rmse" if split.task == "regression" else "accuracy"
-    scores = {f"{part}_{name}": score(model, split, getattr(split, part), "fp32") for part in PARTS}
+    scores = {f"{k}_{name}": score(model, split, p, "fp32") for k, p in _parts(split)}
+    if split.task == "regression":
+        scores |= {
+            f"{k}_r2": measures.r2(training.predict(model, p.x, precision="fp32"), p.y) for k, p in _parts(split)
+        }
+        scores |= {"fit": fit(model, split)} if split.train.x[0].numel() == 1 else {}
     return scores | {
         "parameters": measures.parameters(model),
         "nonzero": measures.nonzero(model),
@@ -133,6 +155,17 @@ def measure(model, split):
         "alive_1e-3": shrinking.alive_1e3(model),
         "sparsity_1e-3": shrinking.sparsity_1e3(model),
     }
+
+
+def _parts(split):
+    return [(part, getattr(split, part)) for part in PARTS]
+
+
+def fit(model, split, points=121):
+    """The function that a network with one input and one output is: its values between the training set's ends."""
+    x = torch.linspace(split.train.x.min(), split.train.x.max(), points, device=split.train.x.device)[:, None]
+    y = training.predict(model, x, precision="fp32") * split.target_std + split.target_mean
+    return {"x": (x * split.std + split.mean).flatten().tolist(), "y": y.flatten().tolist()}
 
 
 def replay(record, steps):
@@ -164,10 +197,13 @@ def pinned():
 
 def _timing(config, split, device, live):
     """Steps per second of every variant: one pinned thread, blocks of steps interleaved, a first round unrecorded."""
-    steppers = {}
+    steppers, alone = {}, models.build(**config["model"]).to(device)
     for name, variant in config["variants"].items():
         _seed(config, 0)
-        options = {k: v for k, v in variant.items() if k != "block"}
+        options = {k: v for k, v in variant.items() if k not in ("block", "only")}
+        if variant["only"] == "penalty":
+            steppers[name] = _penalty_alone(alone, options)
+            continue
         model = models.build(**config["model"]).to(device)
         steppers[name] = training.stepper(model, split.train, steps=10**9, **options)[0]
     with pinned():
@@ -180,3 +216,17 @@ def _timing(config, split, device, live):
                     step(k * block + j)
                 seconds[name].append((time.perf_counter() - started) / block)
     return [{"variant": name, "step_s": times[1:]} for name, times in seconds.items()], "done", ""
+
+
+def _penalty_alone(model, options):
+    """A function that only adds the penalty's gradient, in the form that a step would."""
+    ws = list(models.weights(model).values())
+    value, add_gradient_, _ = regularizers.bind(
+        options["penalty"],
+        ws,
+        views=models.unit_views(model),
+        transform=training.compiled if options["compile"] is True else None,
+    )
+    for w in ws:
+        w.grad = torch.zeros_like(w)
+    return (lambda k: value().backward()) if options["autograd_penalty"] else (lambda k: add_gradient_())
