@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from lib import runs, training
 from lib.runs import configuration
@@ -171,6 +172,22 @@ def test_a_stage_may_train_with_a_competitors_layers(store, name):
     trained, tuned = runs.run(config() | {"stages": stages})["rows"]
     assert trained["test_accuracy"] > 0.5
     assert tuned["nonzero"] == trained["nonzero"], "a plain network goes on from there"
+
+
+def test_a_subset_is_the_first_training_examples():
+    from lib.runs import execution
+
+    options = configuration.resolve(config())["data"]
+    whole, part = execution.load(options), execution.load(options | {"subset": 100})
+    assert torch.equal(part.train.x, whole.train.x[:100]) and torch.equal(part.train.y, whole.train.y[:100])
+    assert torch.equal(part.test.x, whole.test.x) and len(part.validation.x) == len(whole.validation.x)
+    with pytest.raises(ValueError, match="subset 9,999 is more than the 1,079 training examples there are"):
+        execution.load(options | {"subset": 9_999})
+
+
+def test_a_stage_says_how_often_it_is_watched(store):
+    (row,) = runs.run(config(steps=40, log_points=4))["rows"]
+    assert row["curves"]["step"] == [10, 20, 30, 40]
 
 
 def test_a_stage_may_zero_by_chance(store):

@@ -35,20 +35,24 @@ def execute(config, live):
 
 
 def load(options):
-    """A data set as a configuration names it; scaling "unit" leaves images at pixel/255, `relabel` permutes inputs."""
+    """A data set as a configuration names it: scaling "unit" leaves images at pixel/255; see `configuration.DATA`."""
     return _load(json.dumps(options, sort_keys=True))
 
 
 @lru_cache(maxsize=2)  # the next run mostly has the same
 def _load(text):
     options = json.loads(text)
-    scaling, relabel = options.pop("scaling"), options.pop("relabel")
+    scaling, relabel, subset = (options.pop(key) for key in ("scaling", "relabel", "subset"))
     split = data.load(options.pop("name"), **options)
     if scaling == "unit":
         split = _changed(split, lambda x: x * split.std + split.mean)
     if relabel is not None:
         order = torch.randperm(split.train.x[0].numel(), generator=torch.Generator().manual_seed(relabel))
         split = _changed(split, lambda x: x.flatten(1)[:, order].view(x.shape))
+    if subset is not None:
+        if subset > len(split.train.x):
+            raise ValueError(f"subset {subset:,} is more than the {len(split.train.x):,} training examples there are")
+        split = dataclasses.replace(split, train=type(split.train)(*(t[:subset] for t in split.train)))
     return split
 
 
@@ -110,6 +114,7 @@ def _stage(model, split, stage, seed, checkpoint, until=None):
             checkpoint=checkpoint,
             watch=lambda m: {"validation": score(m, split, split.validation, stage["precision"])},
             until=until,
+            log_points=stage["log_points"],
             label=stage["name"],
             **options,
         )
