@@ -148,12 +148,14 @@ def stepper(
     augment="none",
     autograd_penalty=False,
     compile="auto",
+    extra_loss=None,
 ):
     """The function step -> loss (a tensor, penalty not included) that trains the model once, and what it is made of.
 
     `part` holds x and y on the model's device. `autograd_penalty` records the penalty in the loss, as the papers'
     code does, in place of the closed form: same numbers, for timing. `compile` fuses the closed form into one pass
     over the weights: True, False, or "auto", for trainings long enough to pay for it, where there is a compiler.
+    `extra_loss(t)` is added to the loss when the share t of the training is done (`lib.baselines`).
     Returns (step, optimizer, steps per epoch).
     """
     loss_of, augmentation = named(LOSSES, loss, "loss"), named(AUGMENTATIONS, augment, "augmentation")
@@ -186,7 +188,8 @@ def stepper(
         with autocast(precision, x.device):
             outputs = model(inputs)
         objective = loss_of(outputs.float(), y[now])
-        (objective + value() if penalty and autograd_penalty else objective).backward()
+        total = objective + value() if penalty and autograd_penalty else objective
+        (total + extra_loss(k / steps) if extra_loss else total).backward()
         if penalty and not autograd_penalty:
             add_gradient_()
         lr = rate * factor(k / steps)

@@ -1,4 +1,4 @@
-"""Stochastic zeroing: the stated probabilities, regrowth and freezing, resumed draws."""
+"""Random masks, gradual pruning and stochastic zeroing: stated shares and probabilities, freezing, resumed draws."""
 
 from itertools import pairwise
 
@@ -101,3 +101,86 @@ def test_resumed_draws_are_the_uninterrupted_ones(tmp_path):
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         pruning.StochasticZeroing(mlp(8), steps=10, **options)
+
+
+# --- random masks and gradual pruning ------------------------------------------------------------------------------
+
+
+def zero_share(net):
+    ws = models.weights(net).values()
+    return sum((w == 0).sum().item() for w in ws) / sum(w.numel() for w in ws)
+
+
+def test_random_masks_zero_as_many_of_each_layer_but_others():
+    torch.manual_seed(3)
+    net = mlp(50, 20)
+    by_size, by_chance = pruning.magnitude(net, 0.9), pruning.random(net, 0.9)
+    for name, mask in by_size.items():
+        assert by_chance[name].sum() == mask.sum() and not torch.equal(by_chance[name], mask)
+    again = pruning.random(net, 0.9)
+    assert not torch.equal(again["fc1.weight"], by_chance["fc1.weight"]), "drawn from the global generator"
+
+
+def test_held_in_any_memory_format():
+    torch.manual_seed(0)
+    net = models.build("vgg16", widths=models.widths("vgg16", scale=1 / 16)).to(memory_format=torch.channels_last)
+    masks = pruning.magnitude(net, 0.7)
+    hook = pruning.hold(masks)
+    before = {name: w.detach().clone() for name, w in models.weights(net).items()}
+    hook(net, 0)
+    for name, w in models.weights(net).items():
+        assert torch.equal(w, before[name] * masks[name])
+
+
+def test_gradual_pruning_follows_the_cubic_schedule():
+    """The schedule of Zhu & Gupta written with its own symbols: t₀, n pruning steps of Δt."""
+    net, seen = mlp(40), {}
+    hook = pruning.GradualMagnitude(net, steps=100, final=0.9, initial=0.2, begin=0.1, end=0.6, every=10)
+    for step in range(100):
+        with torch.no_grad():
+            for w in models.weights(net).values():
+                w.add_(0.01 * torch.randn_like(w))  # as an update would, zeros included
+        hook(net, step)
+        seen[step + 1] = zero_share(net)
+    n, dt, t0 = 5, 10, 10
+    for t in range(10, 100):
+        last = min(t // 10 * 10, 60)
+        wanted = 0.9 + (0.2 - 0.9) * (1 - (last - t0) / (n * dt)) ** 3
+        assert seen[t] == pytest.approx(wanted, abs=1e-3)
+    assert seen[9] == 0
+
+
+def test_gradual_pruning_ends_at_its_share_whatever_the_steps():
+    for steps, every, end in ((10, 100, 0.75), (7, 3, 1.0)):
+        net = mlp(40)
+        hook = pruning.GradualMagnitude(net, steps=steps, final=0.95, end=end, every=every)
+        for step in range(steps):
+            hook(net, step)
+        assert zero_share(net) == pytest.approx(0.95, abs=1e-3)
+
+
+@pytest.mark.parametrize("cut", [33, 85])
+def test_resumed_gradual_pruning_is_the_uninterrupted_one(tmp_path, cut):
+    digits, results = data.load("digits"), []
+    for cuts in ((), (cut,)):
+        for until in (*cuts, None):
+            net = mlp(32)
+            hook = pruning.GradualMagnitude(net, steps=100, final=0.9, every=7)
+            file = {"checkpoint": tmp_path / f"{len(cuts)}.pt", "checkpoint_seconds": 0}
+            training.fit(net, digits, steps=100, after_step=[hook], until=until, **file)
+        results.append([w.detach() for w in models.weights(net).values()])
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"final": 1.0}, "takes 0 <= initial <= final < 1, got 0.0 and 1.0"),
+        ({"final": 0.5, "initial": 0.6}, "takes 0 <= initial <= final < 1, got 0.6 and 0.5"),
+        ({"final": 0.5, "begin": 0.9}, "0 <= begin < end <= 1 and every >= 1, got 0.9, 0.75 and 100"),
+    ],
+)
+def test_wrong_gradual_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        pruning.GradualMagnitude(mlp(8), steps=10, **options)

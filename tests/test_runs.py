@@ -122,6 +122,75 @@ def test_a_chain_trains_once_and_branches(store):
     assert list(table["penalty"]) == ["GL"] * 4
 
 
+def test_a_chain_prunes_by_chance_restarts_and_prunes_in_training(store):
+    stages = [
+        {"name": "train", "steps": 60, "histogram": {"bins": 5, "within": 0.1}},
+        {"name": "random", "prune": {"sparsity": 0.8, "rule": "random"}},
+        {"name": "scratch", "from": "random", "restart": True, "hold": True, "steps": 60},
+        {"name": "gradual", "from": "train", "gradual": {"final": 0.9, "every": 5}, "steps": 30},
+        {"name": "again", "hold": True, "prune": {"sparsity": 0.95}, "steps": 30},
+    ]
+    record = runs.run(config() | {"stages": stages})
+    table = runs.frame([record]).set_index("stage")
+    assert table["sparsity"].round(2).to_dict() == dict(train=0.0, random=0.8, scratch=0.8, gradual=0.9, again=0.95)
+    assert table.loc["scratch", "nonzero_layers"] == table.loc["random", "nonzero_layers"]
+    assert sum(table.loc["random", "nonzero_layers"]) == table.loc["random", "nonzero"]
+    assert table.loc["scratch", "train_accuracy"] > table.loc["random", "train_accuracy"]
+    assert sum(table.loc["train", "histogram"]["counts"]) == 64 * 16 + 16 * 10
+    assert "histogram" not in record["rows"][1]
+
+
+def test_restarted_weights_are_fresh_ones(store, monkeypatch):
+    from lib.runs import execution
+
+    seen = {}
+    monkeypatch.setattr(execution, "_stage", watched(execution._stage, seen))
+    stages = [{"name": "train", "steps": 20, "prune": {"sparsity": 0.5}, "hold": True}]
+    runs.run(config() | {"stages": [*stages, {"name": "scratch", "restart": True, "hold": True, "steps": 1}]})
+    (before, after), (fresh, _) = seen["train"], seen["scratch"]
+    kept = after["fc1.weight"] != 0
+    assert (fresh["fc1.weight"][~kept] == 0).all() and (fresh["fc1.weight"][kept] != 0).all()
+    assert (fresh["fc1.weight"] != after["fc1.weight"])[kept].all()
+    assert not (fresh["fc1.bias"] == after["fc1.bias"]).any() and not (fresh["fc1.bias"] == before["fc1.bias"]).any()
+
+
+def watched(stage_of, seen):
+    def stage(model, split, stage, *rest, **options):
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        row = stage_of(model, split, stage, *rest, **options)
+        seen[stage["name"]] = before, {k: v.clone() for k, v in model.state_dict().items()}
+        return row
+
+    return stage
+
+
+@pytest.mark.parametrize("name", ["hard_concrete", "variational_dropout"])
+def test_a_stage_may_train_with_a_competitors_layers(store, name):
+    stages = [
+        {"name": "train", "steps": 400, "baseline": {"name": name, "lam": 2.0}, "penalty": {"name": "l2", "lam": 1e-4}},
+        {"name": "tuned", "hold": True, "steps": 20},
+    ]
+    trained, tuned = runs.run(config() | {"stages": stages})["rows"]
+    assert trained["test_accuracy"] > 0.5
+    assert tuned["nonzero"] == trained["nonzero"], "a plain network goes on from there"
+
+
+def test_a_subset_is_the_first_training_examples():
+    from lib.runs import execution
+
+    options = configuration.resolve(config())["data"]
+    whole, part = execution.load(options), execution.load(options | {"subset": 100})
+    assert torch.equal(part.train.x, whole.train.x[:100]) and torch.equal(part.train.y, whole.train.y[:100])
+    assert torch.equal(part.test.x, whole.test.x) and len(part.validation.x) == len(whole.validation.x)
+    with pytest.raises(ValueError, match="subset 9,999 is more than the 1,079 training examples there are"):
+        execution.load(options | {"subset": 9_999})
+
+
+def test_a_stage_says_how_often_it_is_watched(store):
+    (row,) = runs.run(config(steps=40, log_points=4))["rows"]
+    assert row["curves"]["step"] == [10, 20, 30, 40]
+
+
 def test_a_stage_may_zero_by_chance(store):
     (row,) = runs.run(config(steps=300, zeroing={"target": 0.5, "every": 2}))["rows"]
     assert 0.4 < row["sparsity"] < 0.6 and row["test_accuracy"] > 0.5

@@ -24,6 +24,7 @@ __all__ = [
     "dice",
     "file_bytes",
     "flops",
+    "histogram",
     "instances",
     "latency",
     "macro_f1",
@@ -87,6 +88,13 @@ def nonzero(model):
 def sparsity(model):
     """Share of the prunable weights that are zero."""
     return 1 - nonzero(model) / sum(w.numel() for w in networks.weights(model).values())
+
+
+def histogram(model, *, bins=61, within=0.3):
+    """Counts of the prunable weights in equal bins from −within to within, larger ones in the outer bins."""
+    ws = torch.cat([w.detach().flatten() for w in networks.weights(model).values()])
+    counts = torch.histc(ws.clamp(-within, within).float().cpu(), bins, -within, within)
+    return {"within": within, "counts": [int(n) for n in counts]}
 
 
 def compression(model):

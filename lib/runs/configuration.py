@@ -7,12 +7,21 @@ from lib import regularizers, training
 
 CHAIN = {"kind": "chain", "version": 1, "seed": 0, "data": None, "model": None, "stages": None}
 TIMING = {"kind": "timing", "version": 1, "seed": 0, "data": None, "model": None, "variants": None, "rounds": 9}
-DATA = {"scaling": "standard", "relabel": None}  # relabel: the seed of a permutation of the inputs
+DATA = {
+    "scaling": "standard",
+    "relabel": None,  # the seed of a permutation of the inputs
+    "subset": None,  # only so many training examples, the first ones
+}
 STAGE = {
     "from": None,  # the stage whose weights it starts from; default the one before
-    "prune": None,  # {"sparsity": 0.9, "scope": "global"}: the smallest weights are zeroed first
+    "restart": False,  # fresh weights where the stage that it starts from has any, zeros where it has none
+    "prune": None,  # {"sparsity": 0.9, "scope": "global", "rule": "magnitude"}: the smallest weights are zeroed first
     "hold": False,  # weights that are zero at the start stay zero
+    "gradual": None,  # options of lib.pruning.GradualMagnitude, e.g. {"final": 0.99}
     "zeroing": None,  # options of lib.pruning.StochasticZeroing, e.g. {"target": 0.9, "every": 4}
+    "baseline": None,  # options of lib.baselines.noisy, e.g. {"name": "variational_dropout"}: its layers in training
+    "histogram": None,  # options of lib.measures.histogram, e.g. {"bins": 61, "within": 0.3}: kept in the row
+    "log_points": 50,
     "steps": 0,
     "penalty": None,
     "loss": "cross_entropy",
@@ -24,7 +33,8 @@ STAGE = {
     "augment": "none",
     "compile": "auto",
 }
-VARIANT = {key: STAGE[key] for key in STAGE if key not in ("from", "prune", "hold", "zeroing", "steps")}
+OF_CHAINS = ("from", "restart", "prune", "hold", "gradual", "zeroing", "baseline", "histogram", "log_points", "steps")
+VARIANT = {key: STAGE[key] for key in STAGE if key not in OF_CHAINS}
 VARIANT |= {"autograd_penalty": False, "block": 100, "only": "step"}  # only: "step", or "penalty" with its gradient
 UNHASHED = ("case",)  # what a table calls the run
 

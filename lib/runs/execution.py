@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import torch
 
-from lib import data, measures, models, pruning, regularizers, shrinking, training
+from lib import baselines, data, measures, models, pruning, regularizers, shrinking, training
 from lib.runs.configuration import VARIANT, identity, resolve
 from lib.runs.provenance import provenance
 
@@ -35,20 +35,24 @@ def execute(config, live):
 
 
 def load(options):
-    """A data set as a configuration names it; scaling "unit" leaves images at pixel/255, `relabel` permutes inputs."""
+    """A data set as a configuration names it: scaling "unit" leaves images at pixel/255; see `configuration.DATA`."""
     return _load(json.dumps(options, sort_keys=True))
 
 
 @lru_cache(maxsize=2)  # the next run mostly has the same
 def _load(text):
     options = json.loads(text)
-    scaling, relabel = options.pop("scaling"), options.pop("relabel")
+    scaling, relabel, subset = (options.pop(key) for key in ("scaling", "relabel", "subset"))
     split = data.load(options.pop("name"), **options)
     if scaling == "unit":
         split = _changed(split, lambda x: x * split.std + split.mean)
     if relabel is not None:
         order = torch.randperm(split.train.x[0].numel(), generator=torch.Generator().manual_seed(relabel))
         split = _changed(split, lambda x: x.flatten(1)[:, order].view(x.shape))
+    if subset is not None:
+        if subset > len(split.train.x):
+            raise ValueError(f"subset {subset:,} is more than the {len(split.train.x):,} training examples there are")
+        split = dataclasses.replace(split, train=type(split.train)(*(t[:subset] for t in split.train)))
     return split
 
 
@@ -65,7 +69,9 @@ def _chain(config, split, device, live):
         _seed(config, k)
         name, start = stage["name"], stage["from"] or last
         model = models.build(**config["model"]).to(device)
-        if start:
+        if start and stage["restart"]:
+            pruning.apply(model, {key: weights[start][key] != 0 for key in models.weights(model)})
+        elif start:
             model.load_state_dict(weights[start])
         saved = training.load_if_whole(live / f"{name}.pt")
         if saved is None:
@@ -86,15 +92,21 @@ def _seed(config, stage):
 
 def _stage(model, split, stage, seed, checkpoint, until=None):
     if stage["prune"]:
-        pruning.apply(model, pruning.magnitude(model, **stage["prune"]))
+        chosen = {"rule": "magnitude"} | stage["prune"]
+        rule = training.named(pruning.RULES, chosen.pop("rule"), "pruning rule")
+        pruning.apply(model, rule(model, **chosen))
     hooks = [pruning.hold(pruning.nonzero_masks(model))] if stage["hold"] else []
+    if stage["gradual"]:
+        hooks.append(pruning.GradualMagnitude(model, steps=stage["steps"], **stage["gradual"]))
     if stage["zeroing"]:
         hooks.append(pruning.StochasticZeroing(model, steps=stage["steps"], seed=seed, **stage["zeroing"]))
     options = {k: stage[k] for k in VARIANT if k in stage}
-    history = training.History()
+    history, trained = training.History(), model
+    if stage["baseline"]:
+        trained, options["extra_loss"] = baselines.noisy(model, examples=len(split.train.x), **stage["baseline"])
     if stage["steps"]:
         history = training.fit(
-            model,
+            trained,
             split,
             steps=stage["steps"],
             seed=seed,
@@ -102,15 +114,20 @@ def _stage(model, split, stage, seed, checkpoint, until=None):
             checkpoint=checkpoint,
             watch=lambda m: {"validation": score(m, split, split.validation, stage["precision"])},
             until=until,
+            log_points=stage["log_points"],
             label=stage["name"],
             **options,
         )
+    if stage["baseline"]:
+        model.load_state_dict(baselines.folded(trained))
     row = {"stage": stage["name"], "status": history.status, "message": history.message, "train_s": history.seconds}
     row |= {"steps": history.step, "curves": history.curves}
     if history.status != "done":
         return row
     if free := [term["partial"] for term in stage["penalty"] or () if term["partial"]]:
         row["alive_1e-3_free"] = shrinking.alive_1e3(model, beta=free[0])
+    if stage["histogram"]:
+        row["histogram"] = measures.histogram(model, **stage["histogram"])
     return row | measure(model, split)
 
 
@@ -137,6 +154,7 @@ def measure(model, split):
     return scores | {
         "parameters": measures.parameters(model),
         "nonzero": measures.nonzero(model),
+        "nonzero_layers": [int(w.count_nonzero()) for w in models.weights(model).values()],
         "sparsity": measures.sparsity(model),
         "alive": list(shrinking.alive(model).values()),
         "alive_1e-3": shrinking.alive_1e3(model),

@@ -1,0 +1,154 @@
+"""Competitors with layers of their own: hard-concrete gates and sparse variational dropout, for linear layers.
+
+`noisy(model, …)` is the network to train and what its paper adds to the loss; `folded` brings the result back as the
+weights of the plain network, with zeros where gates are shut or weights are noise.
+"""
+
+import copy
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lib.training import named
+
+# --- hard-concrete gates (Louizos, Welling & Kingma 2018, arXiv 1712.01312) ---------------------------------------
+
+TEMPERATURE, LOW, HIGH = 2 / 3, -0.1, 1.1
+
+
+class HardConcrete(nn.Linear):
+    """A linear layer with a gate z for every input unit, drawn once a batch: min(1, max(0, (ζ − γ)·s + γ)).
+
+    s = σ((ln u − ln(1 − u) + ln α)/τ) with u uniform, and σ(ln α) once it is trained. `keep` is σ(ln α) at the start.
+    """
+
+    def __init__(self, layer, *, keep):
+        super().__init__(layer.in_features, layer.out_features, device=layer.weight.device)
+        self.weight, self.bias = layer.weight, layer.bias
+        start = math.log(keep) - math.log1p(-keep)
+        self.log_alpha = nn.Parameter(torch.normal(start, 0.01, (layer.in_features,)).to(layer.weight.device))
+
+    def gates(self):
+        """(in,): drawn in training mode, else the deterministic ones of the paper's Eq. 13."""
+        s = self.log_alpha
+        if self.training:
+            u = torch.rand_like(s).clamp_(1e-6, 1 - 1e-6)
+            s = (u.log() - torch.log1p(-u) + s) / TEMPERATURE
+        return (s.sigmoid() * (HIGH - LOW) + LOW).clamp(0, 1)
+
+    def chance_open(self):
+        """P(z ≠ 0) = σ(ln α − τ·ln(−γ/ζ)), the paper's Eq. 12; (in,)."""
+        return torch.sigmoid(self.log_alpha - TEMPERATURE * math.log(-LOW / HIGH))
+
+    def forward(self, x):
+        if self.training:  # a gate that is far out would not come back: the authors' code keeps α in [0.01, 100]
+            with torch.no_grad():
+                self.log_alpha.clamp_(math.log(1e-2), math.log(1e2))
+        return F.linear(x * self.gates(), self.weight, self.bias)
+
+    def complexity(self):
+        """The expected number of weights whose gate is open."""
+        return self.out_features * self.chance_open().sum()
+
+    def plain(self):
+        """The weights with the deterministic gates multiplied in; (out, in)."""
+        return self.weight * self.gates()
+
+
+# --- sparse variational dropout (Molchanov, Ashukha & Vetrov 2017, arXiv 1701.05369) ------------------------------
+
+THRESHOLD = 3.0  # of log α, from which on a weight is noise
+K1, K2, K3 = 0.63576, 1.87320, 1.48695
+
+
+def divergence(log_alpha):
+    """KL(q‖p) of a weight with noise of relative variance α from the log-uniform prior, approximated; 0 at α = ∞.
+
+    k1 − k1·σ(k2 + k3·log α) + ½·log(1 + 1/α), the paper's Eq. 14 with its sign turned.
+    """
+    return K1 - K1 * torch.sigmoid(K2 + K3 * log_alpha) + 0.5 * F.softplus(-log_alpha)
+
+
+class VariationalDropout(nn.Linear):
+    """A linear layer whose weights are θ + σ·ε: additive noise, drawn for the outputs instead of the weights."""
+
+    def __init__(self, layer, *, log_variance):
+        super().__init__(layer.in_features, layer.out_features, device=layer.weight.device)
+        self.weight, self.bias = layer.weight, layer.bias
+        # flat, as parameters of two axes are prunable weights
+        self.log_variance = nn.Parameter(torch.full_like(layer.weight, log_variance).detach().flatten())
+
+    def log_alpha(self):
+        """log(σ²/θ²), kept within ±8 as in the authors' code; (out, in)."""
+        return (self.log_variance.view_as(self.weight) - (self.weight.square() + 1e-16).log()).clamp(-8, 8)
+
+    def forward(self, x):
+        if not self.training:
+            return F.linear(x, self.plain(), self.bias)
+        mean = F.linear(x, self.weight, self.bias).float()
+        variance = F.linear(x.square(), self.log_variance.exp().view_as(self.weight)).float()
+        return mean + (variance + 1e-8).sqrt() * torch.randn_like(mean)
+
+    def complexity(self):
+        """The divergence of all weights."""
+        return divergence(self.log_alpha()).sum()
+
+    def plain(self):
+        """The means, zero where log α exceeds the threshold; (out, in)."""
+        return self.weight * (self.log_alpha() < THRESHOLD)
+
+
+# --- both ---------------------------------------------------------------------------------------------------------
+
+
+def hard_concrete(layers, *, lam=0.1, keep=(0.8, 0.5)):
+    """Noisy layers: gates that are open with chances `keep`, in the first layer and the others; λ weighs the count."""
+    return [HardConcrete(layer, keep=keep[0 if k == 0 else 1]) for k, layer in enumerate(layers)], lambda t: lam
+
+
+def variational_dropout(layers, *, lam=1.0, warmup=(0.025, 0.1), log_variance=-10.0):
+    """Noisy layers; the weight of the divergence rises from 0 to λ between the shares `warmup` of the training."""
+    begin, end = warmup
+    weight = lambda t: lam * min(1.0, max(0.0, t - begin) / (end - begin))  # noqa: E731
+    return [VariationalDropout(layer, log_variance=log_variance) for layer in layers], weight
+
+
+KINDS = {"hard_concrete": hard_concrete, "variational_dropout": variational_dropout}
+
+
+def noisy(model, *, name, examples, **options):
+    """A copy of a chain of linear layers with noise in them, and its extra loss, a function of the share t trained.
+
+    The extra loss is weight(t) · Σ complexity / `examples`, the size of the training set. TypeError for convolutions.
+    """
+    net = copy.deepcopy(model)
+    places = [key for key, layer in net.named_children() if next(layer.parameters(), None) is not None]
+    if wrong := [key for key in places if type(getattr(net, key)) is not nn.Linear]:
+        raise TypeError(f"{name} knows linear layers only, {wrong[0]!r} is a {type(getattr(net, wrong[0])).__name__}")
+    layers, weight = named(KINDS, name, "baseline")([getattr(net, key) for key in places], **options)
+    for key, layer in zip(places, layers, strict=True):
+        setattr(net, key, layer)
+    return net, lambda t: weight(t) / examples * sum(layer.complexity() for layer in layers)
+
+
+@torch.no_grad()
+def folded(net):
+    """The state_dict of the plain network that a noisy one is in eval mode.
+
+    A unit whose gate is shut takes its incoming weights along, as in the paper's counts.
+    """
+    was_training = net.training
+    net.eval()
+    state, shut = {}, None
+    for key, layer in reversed(list(net.named_children())):
+        if not hasattr(layer, "plain"):
+            continue
+        weight = layer.plain()
+        if shut is not None:
+            weight[shut] = 0
+        state |= {f"{key}.weight": weight, f"{key}.bias": layer.bias.clone()}
+        shut = ~weight.any(0) if isinstance(layer, HardConcrete) else None
+    net.train(was_training)
+    return state

@@ -1,0 +1,199 @@
+"""The claims of P2, ℓ0-norm regularization and weight pruning (arXiv 2109.05075).
+
+Stages of a pruning chain are called "dense", or by mode, compression and state, as in "gradual 56 cut".
+"""
+
+import math
+
+import pandas as pd
+from scipy import stats
+
+from lib import parameters
+from lib.claims.rules import NOT, PARTLY, REPRODUCED, Claim, paired
+
+
+def by_ratio(table, mode, state):
+    """The stages of one mode and state, with their compression in the column `ratio`."""
+    words = table["stage"].str.extract(r"^(\S+) (\S+) (\S+)$")
+    table = table.assign(ratio=pd.to_numeric(words[1]))
+    return table[(words[0] == mode) & (words[2] == state)]
+
+
+def interval(values):
+    """Mean and 95 % interval of a mean over seeds; NaN bounds for fewer than two. Returns (mean, low, high)."""
+    values = pd.Series(values, dtype=float).dropna()
+    if len(values) < 2:
+        return values.mean(), math.nan, math.nan
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return values.mean(), values.mean() - half, values.mean() + half
+
+
+def _main(table, penalty="ℓ0 + ℓ2"):
+    """The runs of the method itself, by network and data set."""
+    chosen = table[(table["chain"] == "main") & (table["penalty"] == penalty)]
+    return [(f"{net} on {data}", group) for (net, data), group in chosen.groupby(["net", "data"], sort=True)]
+
+
+def _loss(stages, reference):
+    """Test error of stages (with a `ratio`) minus that of one reference stage per seed; Series by (ratio, seed)."""
+    accuracy = stages.set_index(["ratio", "seed"])["test_accuracy"]
+    return reference.set_index("seed")["test_accuracy"].reindex(accuracy.index, level="seed") - accuracy
+
+
+def sparse_in_training(table):
+    """P2's first claim: weights below 0.001 after training, nothing pruned, and the accuracy that it costs."""
+    shares = table.groupby("penalty", sort=False)["sparsity_1e-3"].mean()
+    strong, costs = [], []
+    for name in ("ℓ0", "ℓ0 + ℓ2"):
+        mean, low, _, n = paired(table, "test_accuracy", by="penalty", of=name, against="none")
+        strong.append(shares[name] >= 0.8 and low > -0.005)
+        costs.append(f"{name} {100 * mean:+.2f} (from {100 * low:+.2f})")
+    evidence = "weights below 0.001 in %: " + ", ".join(f"{name} {100 * share:.1f}" for name, share in shares.items())
+    evidence += f"; test accuracy in points, against no penalty, {n} seeds: " + ", ".join(costs)
+    return (REPRODUCED if all(strong) else PARTLY if any(strong) else NOT), evidence
+
+
+def effective_when_small(table):
+    """P2's second claim: the largest compression at which the error has hardly grown."""
+    best = {}
+    for name, group in _main(table):
+        loss = _loss(by_ratio(group, "gradual", "tuned"), group[group["stage"] == "dense"])
+        fine = [ratio for ratio, losses in loss.groupby("ratio") if interval(losses)[2] < 0.005]
+        best[name] = max(fine, default=1)
+    wins = sum(ratio >= 20 for ratio in best.values())
+    evidence = "error within 0.5 points of the dense network's up to: "
+    evidence += ", ".join(f"{name} {ratio:g}×" for name, ratio in best.items())
+    return (REPRODUCED if wins == len(best) else PARTLY if wins else NOT), evidence
+
+
+def less_overfitting(table):
+    """P2's third claim: the gap between training and test accuracy, with ℓ2 and without."""
+    table = table[(table["stage"] == "dense") & table["chain"].isin(["main", "subset"])]
+    table = table.assign(gap=table["train_accuracy"] - table["test_accuracy"])
+    smaller, better, evidence = [], [], []
+    for (net, data, examples), group in table.groupby(["net", "data", "examples"], sort=True):
+        if not {"ℓ0", "ℓ0 + ℓ2"} <= set(group["penalty"]):
+            continue
+        sides = {"by": "penalty", "of": "ℓ0 + ℓ2", "against": "ℓ0"}
+        gap, accuracy = paired(group, "gap", **sides), paired(group, "test_accuracy", **sides)
+        smaller.append(gap[2] < 0)
+        better.append(accuracy[1] > 0)
+        name = f"{net} on {data}, {examples:,} examples"
+        evidence.append(f"{name}: gap {100 * gap[0]:+.2f}, test {100 * accuracy[0]:+.2f}")
+    verdict = REPRODUCED if all(smaller) and any(better) else PARTLY if sum(smaller) >= len(smaller) / 2 else NOT
+    return verdict, "points of accuracy, ℓ0 + ℓ2 minus ℓ0: " + "; ".join(evidence)
+
+
+def better_tuned(table):
+    """P2's fourth claim: the error before fine-tuning minus the one after, at every compression of one-shot pruning."""
+    gains, evidence = [], []
+    for name, group in _main(table):
+        before, after = (by_ratio(group, "one-shot", state) for state in ("cut", "tuned"))
+        gain = (
+            after.set_index(["ratio", "seed"])["test_accuracy"] - before.set_index(["ratio", "seed"])["test_accuracy"]
+        )
+        found = {ratio: interval(values) for ratio, values in gain.groupby("ratio")}
+        gains += [low > 0 for _, low, _ in found.values()]
+        evidence.append(f"{name} " + ", ".join(f"{100 * mean:.2f} at {r:g}×" for r, (mean, _, _) in found.items()))
+    verdict = REPRODUCED if all(gains) else PARTLY if sum(gains) >= len(gains) / 2 else NOT
+    return verdict, "points gained by fine-tuning: " + "; ".join(evidence)
+
+
+def published_frontier():
+    """The published points: network, method, compression, test error in %, source."""
+    return pd.read_csv(parameters.ROOT / "data" / "published" / "p2_frontier.csv", comment="#")
+
+
+def compares_well(table):
+    """P2's fifth claim: the error at the first compression that is not below the other's, against the other's error."""
+    won, lost, evidence = 0, 0, []
+    for other, error, ours in _comparisons(table):
+        mean, low, high = interval(ours - error)
+        won, lost = won + (high < 0), lost + (low > 0)
+        evidence.append(f"{other} {100 * mean:+.2f}")
+    verdict = REPRODUCED if not lost and won >= len(evidence) / 2 else PARTLY if won > lost else NOT
+    return verdict, f"error in points, ours minus theirs ({won} won, {lost} lost): " + "; ".join(evidence)
+
+
+def _comparisons(table):
+    """(name, their error, ours by seed): published points, then the competitors trained here, paired by seed."""
+    mine = {name: by_ratio(group, "gradual", "tuned") for name, group in _main(table) if name.endswith("on MNIST")}
+    published = published_frontier()
+    for point in published[published["compression"] > 1].itertuples():
+        stages = mine.get(f"{point.network} on MNIST", pd.DataFrame())
+        if len(stages) and stages["ratio"].max() >= point.compression:
+            yield f"{point.method} {point.compression:g}×", point.error / 100, _error_at(stages, point.compression)
+    ours = mine.get("LeNet-300-100 on MNIST")
+    if ours is None or "method" not in table:
+        return
+    for method, group in table[table["stage"] == "compared"].groupby("method", sort=True):
+        compression = 1 / (1 - group["sparsity"].mean())
+        theirs = 1 - group.set_index("seed")["test_accuracy"]
+        yield f"{method} trained here {compression:.0f}×", theirs, _error_at(ours, compression)
+
+
+def _error_at(stages, compression):
+    """Test error by seed at the smallest compression that reaches the given one, or at the largest there is."""
+    ratios = stages["ratio"]
+    ratio = ratios[ratios >= compression].min() if (ratios >= compression).any() else ratios.max()
+    return 1 - stages[ratios == ratio].set_index("seed")["test_accuracy"]
+
+
+P2_CHAINS = ("p2_lenet300_mnist", "p2_lenet300_fashion", "p2_lenet5_mnist")
+
+CLAIMS = {
+    "P2.1": Claim(
+        paper="P2",
+        says="A regularization based on the ℓ0 norm induces strong sparseness in training.",
+        where="abstract",
+        experiment="p2_penalty_mnist",
+        rule="LeNet-300-100 on MNIST, nothing pruned. A penalty (ℓ0, ℓ0 + ℓ2) is strong where on average at least 80 "
+        "% of the weights end below 0.001 and the 95 % interval of its test accuracy minus that without a penalty, "
+        "paired by seed, lies above −0.5 points. Reproduced: both are; partly: one is; not reproduced: neither.",
+        judge=sparse_in_training,
+    ),
+    "P2.2": Claim(
+        paper="P2",
+        says="Pruning the smaller weights then gives smaller yet highly effective networks.",
+        where="abstract",
+        experiment=P2_CHAINS,
+        rule="ℓ0 + ℓ2, pruned step by step and fine-tuned. A compression is effective where the 95 % interval of the "
+        "test error minus that of the dense network, paired by seed, lies below 0.5 points. Reproduced: at 20× or "
+        "more for LeNet-300-100 on MNIST and on Fashion-MNIST and for LeNet-5 on MNIST; partly: for one of them; not "
+        "reproduced: for none.",
+        judge=effective_when_small,
+    ),
+    "P2.3": Claim(
+        paper="P2",
+        says="ℓ2 is added to ℓ0 against overfitting.",
+        where="abstract",
+        experiment=("p2_lenet300_mnist", "p2_lenet300_fashion", "p2_subsets_mnist"),
+        rule="Dense networks, all training examples and small subsets. ℓ2 helps where the 95 % interval of the gap "
+        "(train minus test accuracy) with ℓ0 + ℓ2 minus that with ℓ0, paired by seed, lies below 0. Reproduced: it "
+        "helps everywhere and the test accuracy is higher, its interval above 0, somewhere; partly: it helps in at "
+        "least half of the cases; not reproduced: otherwise.",
+        judge=less_overfitting,
+    ),
+    "P2.4": Claim(
+        paper="P2",
+        says="Fine-tuning improves the pruned network.",
+        where="abstract",
+        experiment=P2_CHAINS,
+        rule="ℓ0 + ℓ2, one-shot pruning. Fine-tuning helps where the 95 % interval of the gain in test accuracy, "
+        "paired by seed, lies above 0. Reproduced: at every compression of every network; partly: in at least half of "
+        "the cases; not reproduced: otherwise.",
+        judge=better_tuned,
+    ),
+    "P2.5": Claim(
+        paper="P2",
+        says="The method compares well with competing approaches.",
+        where="abstract",
+        experiment=(*P2_CHAINS, "p2_competitors_mnist"),
+        rule="ℓ0 + ℓ2, pruned step by step and fine-tuned, at the first compression that is not below the other's: "
+        "test error minus the published one (Han 2015, SWS, DNS, sparse VD on LeNet-300-100 and LeNet-5), and minus "
+        "that of the competitors trained here, paired by seed. Won (lost): the 95 % interval lies below (above) 0. "
+        "Reproduced: none is lost and at least half are won; partly: more are won than lost; not reproduced: "
+        "otherwise.",
+        judge=compares_well,
+    ),
+}

@@ -1,0 +1,116 @@
+"""The competitors' layers: their losses against sampling and integration, and folding into the plain network."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from scipy import integrate, stats
+
+from lib import baselines, data, models, training
+
+KINDS = {
+    "hard_concrete": {"name": "hard_concrete", "lam": 0.1},
+    "variational_dropout": {"name": "variational_dropout", "lam": 1.0},
+}
+
+
+def mlp(*widths):
+    torch.manual_seed(0)
+    return models.build("mlp", widths=list(widths), inputs=64, outputs=10)
+
+
+def scattered(kind):
+    """A noisy network in which some gates are shut and some open, some weights noise and some not."""
+    net, extra = baselines.noisy(mlp(30, 20), examples=1000, **KINDS[kind])
+    with torch.no_grad():
+        for layer in net.children():
+            if kind == "hard_concrete" and hasattr(layer, "plain"):
+                layer.log_alpha.normal_(0, 3)
+            elif hasattr(layer, "plain"):
+                layer.log_variance.uniform_(-12, 4)
+    return net, extra
+
+
+def test_the_expected_count_is_what_sampling_gives():
+    layer = baselines.HardConcrete(torch.nn.Linear(6, 50), keep=0.5)
+    with torch.no_grad():
+        layer.log_alpha.copy_(torch.tensor([-3.0, -1.0, 0.0, 0.5, 1.0, 3.0]))
+    layer.train()
+    draws = torch.stack([(layer.gates() != 0).double() for _ in range(20_000)])
+    torch.testing.assert_close(draws.mean(0), layer.chance_open().double(), rtol=0, atol=0.02)
+    assert layer.complexity().item() == pytest.approx(50 * draws.mean(0).sum().item(), rel=0.02)
+    assert draws.mean(0)[0] < 0.2 and draws.mean(0)[-1] > 0.98
+
+
+@pytest.mark.parametrize("log_alpha", [-6.0, -3.0, -1.0, 0.0, 1.0, 2.0, 4.0, 6.0])
+def test_the_divergence_is_what_integration_gives(log_alpha):
+    """−KL = ½·log α − E log|1 + √α·z| up to a constant, which makes it 0 at α = ∞."""
+    root = math.exp(log_alpha / 2)
+
+    def mean_log(low, high):
+        term = lambda z: math.log(abs(1 + root * z)) * stats.norm.pdf(z)  # noqa: E731
+        return integrate.quad(term, low, high, limit=200)[0]
+
+    pole = -1 / root
+    cuts = sorted({-9.0, 9.0, max(-9.0, pole)})
+    expected = sum(mean_log(a, b) for a, b in pairwise(cuts))
+    at_infinity = -(math.log(2) + 0.5772156649) / 2  # E log|z|
+    wanted = expected - log_alpha / 2 - at_infinity
+    assert baselines.divergence(torch.tensor(log_alpha)).item() == pytest.approx(wanted, abs=0.02)
+
+
+def test_outputs_are_drawn_with_the_variance_of_drawn_weights():
+    torch.manual_seed(1)
+    layer = baselines.VariationalDropout(torch.nn.Linear(5, 3), log_variance=0.0)
+    with torch.no_grad():
+        layer.log_variance.uniform_(-3, 1)
+    x = torch.randn(1, 5)
+    local = torch.stack([layer(x) for _ in range(20_000)])
+    noise = torch.randn(20_000, 3, 5) * (layer.log_variance / 2).exp().view(3, 5)
+    drawn = ((layer.weight + noise) * x).sum(2) + layer.bias
+    torch.testing.assert_close(local.mean(0)[0], drawn.mean(0), rtol=0, atol=0.06)
+    torch.testing.assert_close(local.std(0)[0], drawn.std(0), rtol=0.03, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_folding_gives_the_plain_network_of_eval_mode(kind):
+    net, _ = scattered(kind)
+    plain = mlp(30, 20)
+    plain.load_state_dict(baselines.folded(net))
+    x = torch.randn(40, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(plain(x), net.eval()(x), rtol=1e-5, atol=1e-5)
+    zeros = [(w == 0).double().mean().item() for w in models.weights(plain).values()]
+    assert all(0 < share < 1 for share in zeros)
+    if kind == "hard_concrete":
+        assert torch.equal(plain.fc2.weight.any(0), plain.fc1.weight.any(1)), "incoming weights go along"
+    else:
+        kept = net.fc1.log_alpha() < 3
+        assert torch.equal(plain.fc1.weight != 0, kept)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_trains_in_the_loop_and_gets_sparse(kind):
+    digits, net = data.load("digits"), mlp(100)
+    options = KINDS[kind] | ({"lam": 0.3} if kind == "hard_concrete" else {"warmup": [0.0, 0.2]})
+    noisy, extra = baselines.noisy(net, examples=len(digits.train.x), **options)
+    training.fit(noisy, digits, steps=1500, batch=100, extra_loss=extra, optimizer={"name": "adam", "lr": 5e-3})
+    net.load_state_dict(baselines.folded(noisy))
+    shares = [(w != 0).double().mean().item() for w in models.weights(net).values()]
+    assert shares[0] < 0.6 and shares[0] > 0.02
+    assert (training.predict(net, digits.test.x).argmax(1) == digits.test.y).float().mean() > 0.93
+
+
+def test_the_divergence_is_warmed_up():
+    net, extra = baselines.noisy(mlp(10), examples=100, name="variational_dropout", lam=2.0, warmup=[0.2, 0.6])
+    full = extra(1.0).item()
+    assert [extra(t).item() / full for t in (0.0, 0.2, 0.3, 0.6)] == pytest.approx([0, 0, 0.25, 1])
+    assert full == pytest.approx(2.0 / 100 * (net.fc1.complexity() + net.fc2.complexity()).item())
+
+
+def test_wrong_networks_and_names_are_named():
+    with pytest.raises(TypeError, match="hard_concrete knows linear layers only, 'conv1' is a Conv2d"):
+        baselines.noisy(models.build("lenet5"), name="hard_concrete", examples=1)
+    with pytest.raises(ValueError, match="unknown baseline 'dropout'; known: hard_concrete, variational_dropout"):
+        baselines.noisy(mlp(4), name="dropout", examples=1)

@@ -1,0 +1,119 @@
+"""P2's rules: made-up tables in which the answer is known."""
+
+import pandas as pd
+import pytest
+
+from lib.claims import p2
+
+
+def penalised(shares, costs):
+    """Runs of three penalties and five seeds with the given shares of small weights and losses of accuracy."""
+    lines = []
+    for seed in range(5):
+        for name, share, cost in zip(("none", "ℓ0", "ℓ0 + ℓ2"), shares, costs, strict=True):
+            wobble = 0.0001 * ((seed * 7 + len(name)) % 3)
+            lines.append({"penalty": name, "seed": seed, "sparsity_1e-3": share, "test_accuracy": 0.98 - cost + wobble})
+    return pd.DataFrame(lines)
+
+
+@pytest.mark.parametrize(
+    ("shares", "costs", "verdict"),
+    [
+        ((0.01, 0.9, 0.85), (0, 0.001, 0.002), "reproduced"),
+        ((0.01, 0.9, 0.7), (0, 0.001, 0.002), "partly"),
+        ((0.01, 0.9, 0.9), (0, 0.006, 0.002), "partly"),
+        ((0.01, 0.5, 0.9), (0, 0.0, 0.01), "not reproduced"),
+    ],
+)
+def test_sparse_in_training(shares, costs, verdict):
+    found, evidence = p2.sparse_in_training(penalised(shares, costs))
+    assert found == verdict and "ℓ0 + ℓ2" in evidence
+
+
+def chains(increase, *, gain=0.02, nets=("LeNet-300-100 on MNIST",), dense=0.016):
+    """Pruning chains of five seeds: `increase` maps compressions to what they cost; cuts lie `gain` below."""
+    lines = []
+    for seed in range(5):
+        for k, name in enumerate(nets):
+            net, data = name.split(" on ")
+            head = {"net": net, "data": data, "chain": "main", "penalty": "ℓ0 + ℓ2", "seed": seed}
+            wobble = 0.0002 * ((seed * 3 + k) % 5)
+            lines.append(head | {"stage": "dense", "test_accuracy": 1 - dense + wobble})
+            for ratio, cost in increase.items():
+                tuned = 1 - dense - cost + wobble + 0.0001 * (seed % 2)
+                for mode in ("gradual", "one-shot"):
+                    lines.append(head | {"stage": f"{mode} {ratio} tuned", "test_accuracy": tuned})
+                    lines.append(head | {"stage": f"{mode} {ratio} cut", "test_accuracy": tuned - gain})
+    return pd.DataFrame(lines)
+
+
+def test_effective_when_small():
+    nets = ("LeNet-300-100 on MNIST", "LeNet-5 on MNIST")
+    assert p2.effective_when_small(chains({12: 0.0, 20: 0.004, 56: 0.02}, nets=nets))[0] == "reproduced"
+    found, evidence = p2.effective_when_small(chains({12: 0.0, 20: 0.006}, nets=nets))
+    assert found == "not reproduced" and "LeNet-5 on MNIST 12×" in evidence
+    mixed = pd.concat([chains({20: 0.0}), chains({20: 0.1}, nets=nets[1:])])
+    assert p2.effective_when_small(mixed)[0] == "partly"
+    other = chains({20: 0.0}).assign(chain="controls")
+    assert p2.effective_when_small(pd.concat([mixed, other]))[0] == "partly", "only the method itself counts"
+
+
+@pytest.mark.parametrize(
+    ("gain", "verdict"), [(0.01, "reproduced"), (0.0, "not reproduced"), (-0.01, "not reproduced")]
+)
+def test_better_tuned(gain, verdict):
+    assert p2.better_tuned(chains({12: 0.0, 100: 0.01}, gain=gain))[0] == verdict
+
+
+def overfitted(gaps, tests):
+    """Dense runs at two sizes of the training set: how much ℓ2 changes gap and test accuracy."""
+    lines = []
+    for examples, gap, test in zip((1000, 55000), gaps, tests, strict=True):
+        for seed in range(5):
+            for penalty, more in (("ℓ0", 0), ("ℓ0 + ℓ2", 1)):
+                accuracy = 0.9 + more * test + 0.0001 * (seed % (2 + more))
+                line = {"net": "n", "data": "d", "examples": examples, "chain": "main", "stage": "dense", "seed": seed}
+                train = accuracy + 0.05 + more * gap + 0.0001 * (seed % 2)
+                lines.append(line | {"penalty": penalty, "test_accuracy": accuracy, "train_accuracy": train})
+    return pd.DataFrame(lines)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "tests", "verdict"),
+    [
+        ((-0.01, -0.01), (0.01, 0.0), "reproduced"),
+        ((-0.01, -0.01), (-0.01, 0.0), "partly"),
+        ((-0.01, 0.01), (0.01, 0.01), "partly"),
+        ((0.01, 0.01), (0.01, 0.01), "not reproduced"),
+    ],
+)
+def test_less_overfitting(gaps, tests, verdict):
+    assert p2.less_overfitting(overfitted(gaps, tests))[0] == verdict
+
+
+def competitor(error, compression):
+    line = {"stage": "compared", "method": "sparse VD", "sparsity": 1 - 1 / compression}
+    seeds = [{"seed": k, "test_accuracy": 1 - error} for k in range(5)]
+    return pd.DataFrame([line | seed for seed in seeds])
+
+
+@pytest.mark.parametrize(
+    ("increase", "other", "verdict"),
+    [
+        ({12: -0.004, 30: -0.002, 56: 0.0, 68: 0.001}, (0.02, 60), "reproduced"),
+        ({12: -0.004, 30: -0.002, 56: 0.0, 68: 0.001}, (0.01, 60), "partly"),
+        ({12: 0.01, 30: 0.01, 56: 0.01, 68: 0.01}, (0.01, 60), "not reproduced"),
+    ],
+)
+def test_compares_well(increase, other, verdict):
+    found, evidence = p2.compares_well(pd.concat([chains(increase), competitor(*other)]))
+    assert found == verdict
+    assert "DNS 56×" in evidence and "sparse VD trained here 60×" in evidence and "LeNet-5" not in evidence
+
+
+def test_published_points_are_compared_at_no_smaller_compression():
+    """At 23× ours is read at 30×, not at 12×."""
+    ours = p2.by_ratio(chains({12: 0.0, 30: 0.05}), "gradual", "tuned")
+    assert p2._error_at(ours, 23).mean() == pytest.approx(0.066, abs=0.001)
+    assert p2._error_at(ours, 12).mean() == pytest.approx(0.016, abs=0.001)
+    assert p2._error_at(ours, 300).mean() == pytest.approx(0.066, abs=0.001)
