@@ -259,6 +259,7 @@ def test_timing_interleaves_variants(store):
     variants = {
         "none / none / closed": {"block": 3},
         "GL / full / closed": {"block": 3, "penalty": {"name": "gl", "lam": 1.0}},
+        "none / none / zeroing": {"block": 3, "zeroing": {"scale": 0.02, "ramp": 1e-9}},
     }
     timing = {"kind": "timing", "experiment": "tiny_timing", "data": {"name": "digits"}, "model": MODEL}
     record = runs.run(timing | {"variants": variants, "rounds": 4})

@@ -25,7 +25,7 @@ STAGE = {
     "compile": "auto",
 }
 VARIANT = {key: STAGE[key] for key in STAGE if key not in ("from", "prune", "hold", "zeroing", "steps")}
-VARIANT |= {"autograd_penalty": False, "block": 100}
+VARIANT |= {"autograd_penalty": False, "block": 100, "zeroing": None}
 UNHASHED = ("case",)  # what a table calls the run
 
 

@@ -77,7 +77,7 @@ def _stage(model, split, stage, seed, checkpoint, until=None):
     hooks = [pruning.hold(pruning.nonzero_masks(model))] if stage["hold"] else []
     if stage["zeroing"]:
         hooks.append(pruning.StochasticZeroing(model, steps=stage["steps"], seed=seed, **stage["zeroing"]))
-    options = {k: stage[k] for k in VARIANT if k in stage}
+    options = {k: stage[k] for k in VARIANT if k in stage and k != "zeroing"}
     history = training.History()
     if stage["steps"]:
         history = training.fit(
@@ -151,12 +151,14 @@ def pinned():
 
 def _timing(config, split, device, live):
     """Steps per second of every variant: one pinned thread, blocks of steps interleaved, a first round unrecorded."""
-    steppers = {}
+    steppers, steps = {}, 10**9
     for name, variant in config["variants"].items():
         _seed(config, 0)
-        options = {k: v for k, v in variant.items() if k != "block"}
+        options = {k: v for k, v in variant.items() if k not in ("block", "zeroing")}
         model = models.build(**config["model"]).to(device)
-        steppers[name] = training.stepper(model, split.train, steps=10**9, **options)[0]
+        zeroing = variant["zeroing"]  # a tiny `ramp` shows it as it is after the ramp
+        hooks = [pruning.StochasticZeroing(model, steps=steps, **zeroing)] if zeroing else []
+        steppers[name] = training.stepper(model, split.train, steps=steps, after_step=hooks, **options)[0]
     with pinned():
         seconds = {name: [] for name in steppers}
         for k in training.progress(range(config["rounds"] + 1), desc="timing"):
