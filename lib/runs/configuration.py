@@ -23,8 +23,12 @@ STAGE = {
     "precision": "auto",
     "augment": "none",
     "compile": "auto",
+    "log_points": 50,
+    "dynamics": None,  # options of lib.dynamics.Dynamics: curves of how units die, e.g. {"units": 8, "frames": 40}
+    "pictures": None,  # segmentation: test images whose instance maps are kept beside the record, e.g. [0, 1]
 }
-VARIANT = {key: STAGE[key] for key in STAGE if key not in ("from", "prune", "hold", "zeroing", "steps")}
+OF_STAGES = ("from", "prune", "hold", "zeroing", "steps", "log_points", "dynamics", "pictures")
+VARIANT = {key: STAGE[key] for key in STAGE if key not in OF_STAGES}
 VARIANT |= {"autograd_penalty": False, "block": 100, "zeroing": None}
 UNHASHED = ("case",)  # what a table calls the run
 

@@ -8,8 +8,10 @@ import time
 import torch
 
 from lib import data, measures, models, pruning, shrinking, training
+from lib.dynamics import Dynamics
 from lib.runs.configuration import VARIANT, identity, resolve
 from lib.runs.provenance import provenance
+from lib.runs.store import write_arrays
 
 PARTS = ("train", "validation", "test")
 
@@ -18,7 +20,9 @@ def execute(config, live):
     """The record of a resolved configuration; checkpoints are kept in the folder `live`."""
     started, device = time.perf_counter(), "cuda" if torch.cuda.is_available() else "cpu"
     split = load(config["data"]).to(device)
-    rows, status, message = {"chain": _chain, "timing": _timing}[config["kind"]](config, split, device, live)
+    rows, status, message, arrays = {"chain": _chain, "timing": _timing}[config["kind"]](config, split, device, live)
+    if arrays:
+        write_arrays(live.with_suffix(".npz"), arrays)
     return {
         "id": identity(config),
         "experiment": config["experiment"],
@@ -47,7 +51,7 @@ def load(options):
 
 
 def _chain(config, split, device, live):
-    rows, weights, last = [], {}, None
+    rows, weights, arrays, last = [], {}, {}, None
     for k, stage in enumerate(config["stages"]):
         _seed(config, k)
         name, start = stage["name"], stage["from"] or last
@@ -56,14 +60,15 @@ def _chain(config, split, device, live):
             model.load_state_dict(weights[start])
         saved = training.load_if_whole(live / f"{name}.pt")
         if saved is None:
-            row = _stage(model, split, stage, config["seed"], live / f"{name}.part.pt")
-            saved = {"row": row, "weights": model.state_dict()}
+            row, kept = _stage(model, split, stage, config["seed"], live / f"{name}.part.pt")
+            saved = {"row": row, "weights": model.state_dict(), "arrays": kept}
             training.save_atomically(saved, live / f"{name}.pt")
         weights[name], last = saved["weights"], name
         rows.append(saved["row"])
+        arrays |= {f"{name}/{key}": array for key, array in saved.get("arrays", {}).items()}
         if rows[-1]["status"] == "diverged":
-            return rows, "diverged", f"{name}: {rows[-1]['message']}"
-    return rows, "done", ""
+            return rows, "diverged", f"{name}: {rows[-1]['message']}", arrays
+    return rows, "done", "", arrays
 
 
 def _seed(config, stage):
@@ -72,11 +77,14 @@ def _seed(config, stage):
 
 
 def _stage(model, split, stage, seed, checkpoint, until=None):
+    """Train a model in place by one stage; its row, and the small arrays to keep beside the record."""
     if stage["prune"]:
         pruning.apply(model, pruning.magnitude(model, **stage["prune"]))
     hooks = [pruning.hold(pruning.nonzero_masks(model))] if stage["hold"] else []
     if stage["zeroing"]:
         hooks.append(pruning.StochasticZeroing(model, steps=stage["steps"], seed=seed, **stage["zeroing"]))
+    if noted := stage["dynamics"]:
+        hooks.append(Dynamics(model, steps=stage["steps"], **noted))
     options = {k: stage[k] for k in VARIANT if k in stage and k != "zeroing"}
     history = training.History()
     if stage["steps"]:
@@ -87,18 +95,31 @@ def _stage(model, split, stage, seed, checkpoint, until=None):
             seed=seed,
             after_step=hooks,
             checkpoint=checkpoint,
-            watch=lambda m: {"validation": score(m, split, split.validation, stage["precision"])},
+            watch=lambda m: (
+                {"validation": score(m, split, split.validation, stage["precision"])}
+                | (hooks[-1].point(m) if noted else {})
+            ),
+            log_points=stage["log_points"],
             until=until,
             label=stage["name"],
             **options,
         )
     row = {"stage": stage["name"], "status": history.status, "message": history.message, "train_s": history.seconds}
     row |= {"steps": history.step, "curves": history.curves}
-    return row if history.status != "done" else row | measure(model, split)
+    arrays = hooks[-1].arrays() if noted else {}
+    if history.status != "done":
+        return row, arrays
+    return row | measure(model, split), arrays | _pictures(model, split, stage["pictures"])
+
+
+MAPS = 8  # images at a time that a segmentation network sees: its maps are large
 
 
 def score(model, split, part, precision="auto"):
-    """Accuracy, or the RMSE in the table's units, of a model on one part."""
+    """Accuracy, the RMSE in the table's units, or the foreground's Dice, of a model on one part."""
+    if split.task == "segmentation":
+        outputs = training.predict(model, part.x, batch=MAPS, precision=precision)
+        return measures.foreground_dice(outputs, part.y)
     outputs = training.predict(model, part.x, precision=precision)
     if split.task == "regression":
         return measures.rmse(outputs, part.y) * split.target_std
@@ -110,9 +131,7 @@ def measure(model, split):
 
     In fp32 whatever the stage was trained in: that is what is saved, shrunk and taken home.
     """
-    name = "rmse" if split.task == "regression" else "accuracy"
-    scores = {f"{part}_{name}": score(model, split, getattr(split, part), "fp32") for part in PARTS}
-    return scores | {
+    return _scores(model, split) | {
         "parameters": measures.parameters(model),
         "nonzero": measures.nonzero(model),
         "sparsity": measures.sparsity(model),
@@ -122,13 +141,43 @@ def measure(model, split):
     }
 
 
+def _scores(model, split):
+    """Scores by part: rmse or accuracy, with f1 and auc for two classes; of segmentations not the training part."""
+    scores, name = {}, "rmse" if split.task == "regression" else "accuracy"
+    for part in PARTS[split.task == "segmentation" :]:
+        x, y = getattr(split, part)
+        if split.task == "segmentation":
+            found = measures.instance_scores(_instances(model, x), y.cpu())
+        else:
+            found = {name: score(model, split, getattr(split, part), "fp32")}
+        if split.task == "classification" and split.outputs == 2:
+            outputs = training.predict(model, x, precision="fp32")
+            found |= {"f1": measures.f1(outputs, y), "auc": measures.auc(outputs, y)}
+        scores |= {f"{part}_{key}": value for key, value in found.items()}
+    return scores
+
+
+def _instances(model, x):
+    return measures.split(training.predict(model, x, batch=MAPS, precision="fp32"))
+
+
+def _pictures(model, split, chosen):
+    """Test images as bytes, their true instances and the predicted ones: what a picture of them needs."""
+    if not chosen:
+        return {}
+    x, y = (t[chosen] for t in split.test)
+    grey = ((x * split.std + split.mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    found = torch.stack([torch.from_numpy(m).to(torch.int16) for m in _instances(model, x)])
+    return {"image": grey.cpu(), "true": y.cpu(), "predicted": found}
+
+
 def replay(record, steps):
     """Train the first `steps` of a record's first stage again and return the curves, to hold against the record's."""
     config = resolve(record["config"])  # options that are younger than the record are at their defaults
     split = load(config["data"])
     _seed(config, 0)
     model = models.build(**config["model"])
-    return _stage(model, split, config["stages"][0], config["seed"], None, until=steps)["curves"]
+    return _stage(model, split, config["stages"][0], config["seed"], None, until=steps)[0]["curves"]
 
 
 # --- timing --------------------------------------------------------------------------------------------------------
@@ -168,4 +217,4 @@ def _timing(config, split, device, live):
                 for j in range(block):
                     step(k * block + j)
                 seconds[name].append((time.perf_counter() - started) / block)
-    return [{"variant": name, "step_s": times[1:]} for name, times in seconds.items()], "done", ""
+    return [{"variant": name, "step_s": times[1:]} for name, times in seconds.items()], "done", "", {}
