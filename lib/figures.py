@@ -4,9 +4,17 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import (
+    LogFormatterSciNotation,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+    StrMethodFormatter,
+)
 
 PALETTE = sns.color_palette("colorblind")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -69,6 +77,19 @@ def dots(axes, table, *, value, by, hue, percent=False):
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
 
 
+def intervals(axes, table, *, index, of, label, scale=1.0):
+    """Differences with their intervals (columns mean, low, high), one row each; 0 is marked.
+
+    `index` out of `of` series share a row. scale: a number, or one per row.
+    """
+    mean, low, high = (scale * table[column].to_numpy() for column in ("mean", "low", "high"))
+    y = np.arange(len(table)) + (index - (of - 1) / 2) * 0.22
+    style = {"fmt": MARKERS[index], "color": PALETTE[index], "ms": 5, "capsize": 2.5, "label": label}
+    axes.errorbar(mean, y, xerr=np.nan_to_num(np.array([mean - low, high - mean])), **style)
+    axes.axvline(0, color="0.3", lw=1)
+    axes.set_ylim(len(table) - 0.5, -0.5)
+
+
 def band(axes, x, runs, *, label, index, percent=False):
     """A curve of means over runs, (runs, points), with ± one standard deviation as a band."""
     values = pd.DataFrame(runs)
@@ -113,6 +134,16 @@ def shares(axes, table, *, sizes, by, value):
     axes.set_xticks(range(len(sizes)), [f"{n:,}" for n in sizes])
     axes.set_ylim(0, 1.08)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def decades(axes):
+    """A logarithmic abscissa labelled at the powers of ten, or where it spans no two of them at 1, 2 and 5 of each."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    subs = (1.0,) if high / low > 50 else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def legend(axes, **options):

@@ -84,15 +84,17 @@ def causes(model):
     return _settle(model, rule="weights")[1]
 
 
-def alive_1e3(model, threshold=1e-3):
+def alive_1e3(model, threshold=1e-3, *, beta=None):
     """P1's own count, a list with one number per weight matrix: input units i with Σ_j |W_ij| > threshold.
 
     Inputs of the network are counted too. A unit's weights are its columns in torch layout (out, in, …),
-    after a flatten all columns of its channel. arXiv 2009.01395, the authors' code.
+    after a flatten all columns of its channel. arXiv 2009.01395, the authors' code. With beta only the last
+    ⌊n/β⌋ units of every matrix are counted, those that a partial penalty leaves free.
     """
     counts = []
     for view, weight in zip(models.unit_views(model), models.weights(model).values(), strict=True):
         sums = view(weight.detach().abs()).transpose(0, 1).flatten(1).sum(1)
+        sums = sums if beta is None else sums[len(sums) - int(len(sums) // beta) :]
         counts.append(int((sums > threshold).sum()))
     return counts
 

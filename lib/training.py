@@ -183,6 +183,8 @@ def stepper(
         penalty, ws, views=models.unit_views(model), transform=compiled if pays and penalty else None
     )
     select, per_epoch = batches(len(x), batch=batch, order=order, seed=seed, device=x.device)
+    # momentum takes a lasting gradient 1/(1 − μ) times as far: so must the proximal step, or λ would count for less
+    reach = 1 / (1 - options.get("momentum", 0))
     generator = torch.Generator(x.device)
     keep_freed_memory()
 
@@ -205,7 +207,7 @@ def stepper(
         update()
         for p in parameters:
             p.grad = None
-        prox_(lr)
+        prox_(lr * reach)
         for hook in after_step:
             hook(model, k)
         return objective.detach()

@@ -40,7 +40,7 @@ def test_paired_intervals_are_those_of_the_t_test():
     ],
 )
 def test_better_accuracy(gl, sgl, verdict):
-    found, evidence = claims.better_partial(pd.concat([runs_of(gl), runs_of(sgl, penalty="SGL")]))
+    found, evidence = claims.p1.better_partial(pd.concat([runs_of(gl), runs_of(sgl, penalty="SGL")]))
     assert found == verdict and "GL test" in evidence
 
 
@@ -53,7 +53,7 @@ def test_faster_steps(wins, verdict):
         lines.append({"penalty": penalty, "extent": "full", "form": form, "step_s": [1.0, 2.0, 1.0]})
         ratio = 0.9 if k < wins else 0.995
         lines.append({"penalty": penalty, "extent": "partial", "form": form, "step_s": [ratio, 2 * ratio, 5.0]})
-    assert claims.faster_partial(pd.DataFrame(lines))[0] == verdict
+    assert claims.p1.faster_partial(pd.DataFrame(lines))[0] == verdict
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_faster_steps(wins, verdict):
 def test_equivalence_of_precisions(differences, verdict):
     table = runs_of(differences).rename(columns={"extent": "precision"})
     table["precision"] = table["precision"].map({"full": "fp32", "partial": "bf16"})
-    assert claims.same_precision(table)[0] == verdict
+    assert claims.companion.same_precision(table)[0] == verdict
 
 
 def test_without_records_a_claim_is_not_run():

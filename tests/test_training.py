@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from sklearn import linear_model
 
 from lib import data, losses, models, pruning, regularizers, training
 
@@ -319,3 +320,18 @@ def test_schedules_start_at_the_full_rate_and_never_rise(name):
 def test_wrong_names_list_the_known(digits, options, message):
     with pytest.raises(ValueError, match=message):
         training.fit(mlp(), digits, steps=1, **options)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_proximal_step_ends_at_the_lasso(momentum):
+    """scikit-learn's solution of the same problem, its exact zeros included, with momentum as without."""
+    table = data.load("diabetes")
+    lasso = linear_model.Lasso(alpha=0.05).fit(table.train.x, table.train.y)  # ½·mean square + α·Σ|w|
+    torch.manual_seed(0)
+    net = models.build("mlp", widths=[], inputs=10, outputs=1)
+    sgd = {"name": "sgd", "lr": 0.01, "momentum": momentum}
+    penalty = {"name": "l1", "lam": 0.1, "prox": True}
+    training.fit(net, table, steps=1500, batch=10**6, optimizer=sgd, penalty=penalty, loss="mse", precision="fp32")
+    found = net.fc1.weight.detach().flatten()
+    assert torch.allclose(found, torch.tensor(lasso.coef_).float(), atol=1e-3)
+    assert torch.equal(found == 0, torch.tensor(lasso.coef_ == 0))

@@ -9,24 +9,26 @@ __all__ = ["KNOWN", "DataError", "Dataset", "Part", "load"]
 
 EMBEDDED = dict.fromkeys(("breast_cancer", "diabetes", "digits", "wine"), tables.bundled)
 GENERATED = {"cells": generated.cells, "ct_slices": generated.ct_slices}
+FITS = {f"function/{f}": generated.function for f in generated.FUNCTIONS}
 ON_DISK = dict.fromkeys(("mnist", "fashion_mnist"), images.mnist)
 ON_DISK |= {"cifar10": images.cifar10, "cifar100": images.cifar100}
 ON_DISK |= {"nuclei": medical.nuclei, "covid_ct": medical.covid_ct}
 UCI = {f"uci/{table}": tables.uci for table in UCI_SPLITS}
-KNOWN = dict(sorted((EMBEDDED | GENERATED | ON_DISK | UCI).items()))
+KNOWN = dict(sorted((EMBEDDED | GENERATED | FITS | ON_DISK | UCI).items()))
 
 
 def load(name, *, split=0, size=None, root=None):
     """The data set `name` as a `Dataset`; files that are missing are fetched first.
 
-    split: which standard split of a UCI table. size: how many images to generate (cells, ct_slices).
-    root: the data folder; default COMPANION_DATA, else `data/`. DataError: what is wrong and what to do.
+    split: which standard split of a UCI table, or the seed of a function's points. size: how many images to generate
+    (cells, ct_slices). root: the data folder; default COMPANION_DATA, else `data/`. DataError: what is wrong and what
+    to do.
     """
     if name not in KNOWN:
         raise DataError(f"unknown data set {name!r}; known: {', '.join(KNOWN)}")
-    if split != 0 and name not in UCI:
-        raise DataError(f"{name}: split={split!r}, but only the uci tables have numbered splits; leave it at 0")
+    if split != 0 and name not in UCI and name not in FITS:
+        raise DataError(f"{name}: split={split!r}, but only uci tables and functions have several; leave it at 0")
     if size is not None and name not in GENERATED:
         raise DataError(f"{name}: size={size!r}, but only {' and '.join(GENERATED)} are generated; leave it out")
-    options = {"size": size} if name in GENERATED else {} if name in EMBEDDED else {"root": root}
-    return KNOWN[name](name, **options, **({"split": split} if name in UCI else {}))
+    options = {"size": size} if name in GENERATED else {} if name in EMBEDDED or name in FITS else {"root": root}
+    return KNOWN[name](name, **options, **({"split": split} if name in UCI or name in FITS else {}))

@@ -27,6 +27,31 @@ def ct_slices(name, *, size=None):
     return _packed(name, "classification", images, np.arange(len(images)) % 2, ("clear", "opacities"), size)
 
 
+# functions of one variable on [−1, 1], for fits
+FUNCTIONS = {
+    "sine": lambda x: np.sin(3 * np.pi * x) * (1 + x) / 2,
+    "runge": lambda x: 1 / (1 + 25 * x * x),
+    "steps": lambda x: np.floor(2.5 * x + 0.5) / 2,
+    "bump": lambda x: np.abs(x) + np.exp(-40 * (x - 0.4) ** 2),
+}
+NOISE = 0.1
+
+
+def function(name, *, split=0):
+    """y = f(x) + noise of σ = 0.1: 150 points for training, 75 for validation, and 500 of f itself as the test part.
+
+    split: the seed of points and noise.
+    """
+    if type(split) is not int or split < 0:
+        raise DataError(f"{name}: split={split!r}; the seed of its points is an integer of at least 0")
+    rng, f = np.random.RandomState((SEED, split)), FUNCTIONS[name.removeprefix("function/")]
+    parts = []
+    for size, noise in ((150, NOISE), (75, NOISE), (500, 0.0)):
+        x = np.round(2 * rng.random_sample((size, 1)) - 1, 6)  # rounded as the last bits differ between machines
+        parts.append((x, np.round(f(x) + noise * rng.standard_normal((size, 1)), 6)))
+    return pack(name, "regression", parts, vouched="generated")
+
+
 def _streams(name, size):
     if type(size) is not int or size < 10:
         raise DataError(f"{name}: size={size!r}; the number of images is an integer of at least 10")

@@ -49,7 +49,7 @@ SOURCES = {
     "nuclei": "https://bbbc.broadinstitute.org/BBBC038",
     "covid_ct": "https://github.com/UCSD-AI4H/COVID-CT",
     **dict.fromkeys(("digits", "diabetes", "breast_cancer", "wine"), "scikit-learn"),
-    **dict.fromkeys(("cells", "ct_slices"), "generated"),
+    **dict.fromkeys(("cells", "ct_slices", "function"), "generated"),
 }
 
 # File → {md5: variant}; a line of md5.txt is `md5  file` and, unless it is official, the variant.

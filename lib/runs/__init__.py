@@ -9,7 +9,7 @@ import os
 import shutil
 
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from lib import parameters, training
 from lib.runs.configuration import identity, resolve
@@ -24,6 +24,7 @@ __all__ = [
     "find",
     "frame",
     "identity",
+    "mean_std",
     "replay",
     "resolve",
     "run",
@@ -36,8 +37,11 @@ __all__ = [
 MODES = ("missing", "never", "fresh")
 
 
-def run(config):
-    """The record of a configuration: found, or trained now (one process trains, others wait for it)."""
+def run(config, *, wait=True):
+    """The record of a configuration: found, or trained now.
+
+    One process trains it; others wait for it, or return None with wait=False.
+    """
     mode = os.environ.get("COMPANION_TRAIN", "missing")
     if mode not in MODES:
         raise ValueError(f"COMPANION_TRAIN={mode!r} is unknown; known: {', '.join(MODES)}")
@@ -51,20 +55,27 @@ def run(config):
             "and COMPANION_TRAIN=never forbids training; unset it, or run `make figures PROFILE=laptop`"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not find(config, fresh=mode == "fresh"):
-            write(folder.with_suffix(".json"), record_line(execute(config, folder)))
-            shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with FileLock(f"{folder}.lock", timeout=-1 if wait else 0):
+            if not find(config, fresh=mode == "fresh"):
+                write(folder.with_suffix(".json"), record_line(execute(config, folder)))
+                shutil.rmtree(folder, ignore_errors=True)
+    except Timeout:
+        return None
     return find(config, fresh=mode == "fresh")  # as it was written, so that a render sees the same digits
 
 
 def run_all(configs):
-    """The records of many configurations in their order, with a progress bar over those that have to be trained."""
+    """The records of many configurations in their order, with a progress bar over those that have to be trained.
+
+    Processes that are given the same list share the work: what another one trains is left to it and waited for last.
+    """
     fresh = os.environ.get("COMPANION_TRAIN") == "fresh"
     records = [find(config, fresh=fresh) for config in configs]
-    missing = [k for k, record in enumerate(records) if record is None]
-    for k in training.progress(missing, desc="runs") if missing else ():
-        records[k] = run(configs[k])
+    for wait in (False, True):
+        missing = [k for k, record in enumerate(records) if record is None]
+        for k in training.progress(missing, desc="runs") if missing else ():
+            records[k] = run(configs[k], wait=wait)
     return records
 
 
@@ -87,16 +98,22 @@ def run_parts(setup, *, train=(), timing=()):
 def frame(records):
     """A table with one line per stage or timed variant: id, seed, the case's fields, then the row's, curves left out.
 
-    A variant's name "GL / full / closed" becomes the columns penalty, extent and form.
+    A variant's name "GL / full / closed / step" becomes the columns penalty, extent, form and, where given, what.
     """
     lines = []
     for record in records:
         head = {"id": record["id"], "seed": record["seed"], **record.get("case", record["config"]["case"])}
         for row in record["rows"]:
-            names = zip(("penalty", "extent", "form"), row.get("variant", "").split(" / "), strict=False)
+            names = zip(("penalty", "extent", "form", "what"), row.get("variant", "").split(" / "), strict=False)
             fields = dict(names) if "variant" in row else {}
             lines.append(head | {"run": record["status"]} | fields | {k: v for k, v in row.items() if k != "curves"})
     return pd.DataFrame(lines)
+
+
+def mean_std(values, *, digits=2, scale=1):
+    """The mean of a column ± its standard deviation, as text; scale=100 for per cent."""
+    spread = f" ± {scale * values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{scale * values.mean():.{digits}f}{spread}"
 
 
 def step_times(table):

@@ -7,7 +7,7 @@ from lib import regularizers, training
 
 CHAIN = {"kind": "chain", "version": 1, "seed": 0, "data": None, "model": None, "stages": None}
 TIMING = {"kind": "timing", "version": 1, "seed": 0, "data": None, "model": None, "variants": None, "rounds": 9}
-DATA = {"scaling": "standard"}
+DATA = {"scaling": "standard", "relabel": None}  # relabel: the seed of a permutation of the inputs
 STAGE = {
     "from": None,  # the stage whose weights it starts from; default the one before
     "prune": None,  # {"sparsity": 0.9, "scope": "global"}: the smallest weights are zeroed first
@@ -30,6 +30,7 @@ STAGE = {
 OF_STAGES = ("from", "prune", "hold", "zeroing", "steps", "log_points", "dynamics", "pictures")
 VARIANT = {key: STAGE[key] for key in STAGE if key not in OF_STAGES}
 VARIANT |= {"autograd_penalty": False, "block": 100, "zeroing": None}
+VARIANT |= {"only": "step"}  # "step", or "penalty" with its gradient
 UNHASHED = ("case",)  # what a table calls the run
 
 

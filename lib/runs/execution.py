@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import time
+from functools import lru_cache
 
 import torch
 
-from lib import data, measures, models, pruning, shrinking, training
+from lib import data, measures, models, pruning, regularizers, shrinking, training
 from lib.dynamics import Dynamics
 from lib.runs.configuration import VARIANT, identity, resolve
 from lib.runs.provenance import provenance
@@ -37,14 +39,25 @@ def execute(config, live):
 
 
 def load(options):
-    """A data set as a configuration names it; scaling "unit" leaves images at pixel/255."""
-    options = dict(options)
-    scaling = options.pop("scaling")
+    """A data set as a configuration names it; scaling "unit" leaves images at pixel/255, `relabel` permutes inputs."""
+    return _load(json.dumps(options, sort_keys=True))
+
+
+@lru_cache(maxsize=2)  # the next run mostly has the same
+def _load(text):
+    options = json.loads(text)
+    scaling, relabel = options.pop("scaling"), options.pop("relabel")
     split = data.load(options.pop("name"), **options)
     if scaling == "unit":
-        parts = {k: getattr(split, k) for k in ("train", "validation", "test")}
-        return dataclasses.replace(split, **{k: p._replace(x=p.x * split.std + split.mean) for k, p in parts.items()})
+        split = _changed(split, lambda x: x * split.std + split.mean)
+    if relabel is not None:
+        order = torch.randperm(split.train.x[0].numel(), generator=torch.Generator().manual_seed(relabel))
+        split = _changed(split, lambda x: x.flatten(1)[:, order].view(x.shape))
     return split
+
+
+def _changed(split, change):
+    return dataclasses.replace(split, **{k: p._replace(x=change(p.x)) for k, p in _parts(split)})
 
 
 # --- chains --------------------------------------------------------------------------------------------------------
@@ -109,6 +122,8 @@ def _stage(model, split, stage, seed, checkpoint, until=None):
     arrays = hooks[-1].arrays() if noted else {}
     if history.status != "done":
         return row, arrays
+    if free := [term["partial"] for term in stage["penalty"] or () if term["partial"]]:
+        row["alive_1e-3_free"] = shrinking.alive_1e3(model, beta=free[0])
     return row | measure(model, split), arrays | _pictures(model, split, stage["pictures"])
 
 
@@ -141,20 +156,34 @@ def measure(model, split):
     }
 
 
+def _parts(split):
+    return [(part, getattr(split, part)) for part in PARTS]
+
+
 def _scores(model, split):
-    """Scores by part: rmse or accuracy, with f1 and auc for two classes; of segmentations not the training part."""
-    scores, name = {}, "rmse" if split.task == "regression" else "accuracy"
-    for part in PARTS[split.task == "segmentation" :]:
-        x, y = getattr(split, part)
+    """By part: accuracy, with f1 and auc for two classes; rmse and r2; of segmentations not the training part."""
+    found = {}
+    for part, (x, y) in _parts(split)[split.task == "segmentation" :]:
         if split.task == "segmentation":
-            found = measures.instance_scores(_instances(model, x), y.cpu())
+            scores = measures.instance_scores(_instances(model, x), y.cpu())
         else:
-            found = {name: score(model, split, getattr(split, part), "fp32")}
-        if split.task == "classification" and split.outputs == 2:
             outputs = training.predict(model, x, precision="fp32")
-            found |= {"f1": measures.f1(outputs, y), "auc": measures.auc(outputs, y)}
-        scores |= {f"{part}_{key}": value for key, value in found.items()}
-    return scores
+            scores = SCORES[split.task](outputs, y, split)
+        found |= {f"{part}_{key}": value for key, value in scores.items()}
+    one = split.task == "regression" and split.train.x[0].numel() == 1
+    return found | ({"fit": fit(model, split)} if one else {})
+
+
+def _classified(outputs, y, split):
+    two = {"f1": measures.f1(outputs, y), "auc": measures.auc(outputs, y)} if split.outputs == 2 else {}
+    return {"accuracy": measures.accuracy(outputs, y)} | two
+
+
+def _regressed(outputs, y, split):
+    return {"rmse": measures.rmse(outputs, y) * split.target_std, "r2": measures.r2(outputs, y)}
+
+
+SCORES = {"classification": _classified, "regression": _regressed}
 
 
 def _instances(model, x):
@@ -169,6 +198,13 @@ def _pictures(model, split, chosen):
     grey = ((x * split.std + split.mean) * 255).round().clamp(0, 255).to(torch.uint8)
     found = torch.stack([torch.from_numpy(m).to(torch.int16) for m in _instances(model, x)])
     return {"image": grey.cpu(), "true": y.cpu(), "predicted": found}
+
+
+def fit(model, split, points=121):
+    """The function that a network with one input and one output is: its values between the training set's ends."""
+    x = torch.linspace(split.train.x.min(), split.train.x.max(), points, device=split.train.x.device)[:, None]
+    y = training.predict(model, x, precision="fp32") * split.target_std + split.target_mean
+    return {"x": (x * split.std + split.mean).flatten().tolist(), "y": y.flatten().tolist()}
 
 
 def replay(record, steps):
@@ -200,10 +236,13 @@ def pinned():
 
 def _timing(config, split, device, live):
     """Steps per second of every variant: one pinned thread, blocks of steps interleaved, a first round unrecorded."""
-    steppers, steps = {}, 10**9
+    steppers, steps, alone = {}, 10**9, models.build(**config["model"]).to(device)
     for name, variant in config["variants"].items():
         _seed(config, 0)
-        options = {k: v for k, v in variant.items() if k not in ("block", "zeroing")}
+        options = {k: v for k, v in variant.items() if k not in ("block", "only", "zeroing")}
+        if variant["only"] == "penalty":
+            steppers[name] = _penalty_alone(alone, options)
+            continue
         model = models.build(**config["model"]).to(device)
         zeroing = variant["zeroing"]  # a tiny `ramp` shows it as it is after the ramp
         hooks = [pruning.StochasticZeroing(model, steps=steps, **zeroing)] if zeroing else []
@@ -218,3 +257,17 @@ def _timing(config, split, device, live):
                     step(k * block + j)
                 seconds[name].append((time.perf_counter() - started) / block)
     return [{"variant": name, "step_s": times[1:]} for name, times in seconds.items()], "done", "", {}
+
+
+def _penalty_alone(model, options):
+    """A function that only adds the penalty's gradient, in the form that a step would."""
+    ws = list(models.weights(model).values())
+    value, add_gradient_, _ = regularizers.bind(
+        options["penalty"],
+        ws,
+        views=models.unit_views(model),
+        transform=training.compiled if options["compile"] is True else None,
+    )
+    for w in ws:
+        w.grad = torch.zeros_like(w)
+    return (lambda k: value().backward()) if options["autograd_penalty"] else (lambda k: add_gradient_())

@@ -1,0 +1,5 @@
+"""python -m lib.claims prints the table of verdicts."""
+
+from lib import claims
+
+print(claims.markdown(), end="")

@@ -1,0 +1,71 @@
+"""A claim, its rule and what rules are made of: paired intervals, selection on validation."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+from scipy import stats
+
+from lib import runs
+
+REPRODUCED, PARTLY, NOT, NOT_RUN = "reproduced", "partly", "not reproduced", "not run"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a paper says, paraphrased, and the rule that the records of its experiments are judged by."""
+
+    paper: str
+    says: str
+    where: str
+    experiment: str | tuple[str, ...]
+    rule: str
+    judge: Callable[[pd.DataFrame], tuple[str, str]]
+
+    @property
+    def experiments(self):
+        """The names of the experiments whose records are judged together."""
+        return (self.experiment,) if isinstance(self.experiment, str) else self.experiment
+
+    def committed(self):
+        """The committed records that are judged."""
+        return [record for name in self.experiments for record in runs.committed(name).values()]
+
+    def verdict(self, records):
+        """The verdict of finished records and its evidence; "not run" where there are none."""
+        table = runs.frame([record for record in records if record["status"] == "done"])
+        return (NOT_RUN, "no records") if table.empty else self.judge(table)
+
+
+def paired(table, value, *, by, of, against, overlap=0.0):
+    """Mean and 95 % interval of the differences of `value` between two groups of runs with the same seeds.
+
+    `by` names the column that tells the groups apart: of − against. Returns (mean, low, high, n); NaN bounds for
+    fewer than two pairs. `overlap` is test size / training size where seeds are splits of one table: their training
+    sets overlap, and the variance of the mean is wider by it (Nadeau & Bengio 2003).
+    """
+    wide = table.pivot(index="seed", columns=by, values=value)
+    difference = (wide[of] - wide[against]).dropna()
+    n, mean = len(difference), difference.mean()
+    if n < 2:
+        return mean, math.nan, math.nan, n
+    half = stats.t.ppf(0.975, n - 1) * difference.std(ddof=1) * math.sqrt(1 / n + overlap)
+    return mean, mean - half, mean + half, n
+
+
+def chosen(table, *, case, among, score, smallest=False, seeds=5):
+    """The runs of every case at its best setting: by the mean of a validation `score` over the first `seeds` seeds.
+
+    `case` lists the columns that tell cases apart, `among` those of the settings.
+    """
+    means = table[table["seed"] < seeds].groupby([*case, *among], sort=False)[score].mean().reset_index()
+    best = means.sort_values(score, ascending=smallest, kind="stable").drop_duplicates(case)
+    return table.merge(best[[*case, *among]])
+
+
+def tally(better, worse, total):
+    """The verdict on "improves": in more than half of the cases and never worse; more often than worse; otherwise."""
+    if better > total / 2 and not worse:
+        return REPRODUCED
+    return PARTLY if better > worse else NOT
