@@ -39,14 +39,14 @@ class Dynamics:
     def point(self, model):
         """Numbers of now: lists with one entry a group, a weight tensor or a unit.
 
-        removed_*: units by what died first; orphans: units without outgoing weights that have incoming ones left.
+        removed_*: units by what died first; orphans: those without outgoing weights first, with incoming ones left.
         fan_in, fan_out: Euclidean norms of the incoming and outgoing weights of the noted units.
         """
         self._look(model)
         ws, norms = models.weights(model), {g.name: _norms(model, g) for g in model.groups}
         kinds = shrinking.CAUSES.items()
         found = {f"removed_{kind}": [int((c == code).sum()) for c in self.first.values()] for kind, code in kinds}
-        found["orphans"] = [int(((fan_out == 0) & (fan_in > 0)).sum()) for fan_in, fan_out in norms.values()]
+        found["orphans"] = [int(((self.first[name] == 2) & (norms[name][0] > 0)).sum()) for name in norms]
         found["pruned"] = [1 - w.count_nonzero().item() / w.numel() for w in ws.values()]
         for k, side in enumerate(("fan_in", "fan_out")):
             found[side] = [[float(f"{n:.4g}") for n in pair[k][: self.units].tolist()] for pair in norms.values()]
@@ -65,6 +65,17 @@ class Dynamics:
     def load_state_dict(self, state):
         """Take over a saved state."""
         self.first, self.frames, self.frame_steps = state["first"], state["frames"], state["frame_steps"]
+
+
+def independent(pruned, sizes):
+    """Share of the hidden units that zeros in independent places would remove: 1 − (1 − ρ_in^n_in)(1 − ρ_out^n_out).
+
+    pruned: the share ρ of zeros of each layer of a multilayer perceptron; sizes: its units, from inputs to outputs.
+    """
+    hidden = sizes[1:-1]
+    sides = zip(pruned, sizes, pruned[1:], sizes[2:], strict=False)
+    gone = [1 - (1 - before**n_in) * (1 - after**n_out) for before, n_in, after, n_out in sides]
+    return sum(share * n for share, n in zip(gone, hidden, strict=True)) / sum(hidden)
 
 
 def _norms(model, group):

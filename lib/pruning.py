@@ -31,6 +31,28 @@ def _largest(sizes, sparsity):
 
 
 @torch.no_grad()
+def units(model, widths):
+    """The mask that keeps `widths` units of each group, those with the largest Σ|w| coming in (arXiv 1608.08710)."""
+    ws = models.weights(model)
+    masks = {name: torch.ones_like(w, dtype=torch.bool) for name, w in ws.items()}
+    for group, width in zip(model.groups, widths, strict=True):
+        sizes = sum(ws[f"{s.layer}.weight"].abs().flatten(1).sum(1) for s in group.producers)
+        gone = torch.ones_like(sizes, dtype=torch.bool)
+        gone[sizes.topk(width).indices] = False
+        for step in group.producers + group.depthwise:
+            masks[f"{step.layer}.weight"][gone] = False
+        for step in group.consumers:
+            start = step.offset * step.block
+            masks[f"{step.layer}.weight"][:, start : start + group.width * step.block][
+                :, gone.repeat_interleave(step.block)
+            ] = False
+    return masks
+
+
+RULES = {"magnitude": magnitude, "units": units}
+
+
+@torch.no_grad()
 def apply(model, masks):
     """Zero the weights that the masks leave out, in place."""
     ws = models.weights(model)

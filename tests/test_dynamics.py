@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lib import data, models, pruning, training
-from lib.dynamics import Dynamics
+from lib.dynamics import Dynamics, independent
 
 
 @pytest.fixture
@@ -46,6 +46,15 @@ def test_norms_are_those_of_rows_and_columns(net):
     point = Dynamics(net, steps=10, units=2).point(net)
     assert point["fan_in"][1] == pytest.approx(net.fc2.weight[:2].norm(dim=1).tolist(), rel=1e-3)
     assert point["fan_out"][0] == pytest.approx(net.fc2.weight[:, :2].norm(dim=0).tolist(), rel=1e-3)
+
+
+def test_independent_zeros_remove_what_the_formula_says():
+    torch.manual_seed(0)
+    sizes, pruned, gone = [6, 200, 3, 2], [0.7, 0.6, 0.5], []
+    for _ in range(200):
+        first, second, third = (torch.rand(b, a) >= p for a, b, p in zip(sizes, sizes[1:], pruned, strict=False))
+        gone += [(~first.any(1) | ~second.any(0)).sum() + (~second.any(1) | ~third.any(0)).sum()]
+    assert independent(pruned, sizes) == pytest.approx(torch.stack(gone).double().mean().item() / 203, abs=0.005)
 
 
 def test_a_resumed_log_is_the_uninterrupted_one(tmp_path):

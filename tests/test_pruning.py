@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lib import data, models, pruning, training
+from lib import data, models, pruning, shrinking, training
 
 
 def mlp(*widths):
@@ -91,6 +91,17 @@ def test_the_control_takes_as_many_weights_whatever_their_size():
     expected = [torch.tensor(-(size**2)).exp().item() for size in (0.5, 2.0)]
     assert lost["size"] == pytest.approx(expected, abs=0.02)
     assert lost["chance"] == pytest.approx([sum(expected) / 2] * 2, abs=0.02)
+
+
+def test_unit_pruning_keeps_the_units_with_the_largest_sums():
+    torch.manual_seed(0)
+    net = models.build("lenet5", widths=[6, 8, 20])
+    sums = net.conv2.weight.detach().abs().flatten(1).sum(1)
+    pruning.apply(net, pruning.units(net, [4, 3, 20]))
+    small = shrinking.shrink(net)
+    assert small.config["widths"] == [4, 3, 20]
+    kept = net.conv2.weight.detach().flatten(1).any(1)
+    assert sums[kept].min() > sums[~kept].max()
 
 
 def test_every_layer_may_have_a_target_of_its_own():

@@ -10,7 +10,7 @@ TIMING = {"kind": "timing", "version": 1, "seed": 0, "data": None, "model": None
 DATA = {"scaling": "standard", "relabel": None}  # relabel: the seed of a permutation of the inputs
 STAGE = {
     "from": None,  # the stage whose weights it starts from; default the one before
-    "prune": None,  # {"sparsity": 0.9, "scope": "global"}: the smallest weights are zeroed first
+    "prune": None,  # {"sparsity": 0.9, "scope": "global"} or {"rule": "units", "widths": [30, 10]}: zeroed first
     "hold": False,  # weights that are zero at the start stay zero
     "zeroing": None,  # options of lib.pruning.StochasticZeroing, e.g. {"target": 0.9, "every": 4}
     "steps": 0,

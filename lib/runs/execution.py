@@ -92,7 +92,9 @@ def _seed(config, stage):
 def _stage(model, split, stage, seed, checkpoint, until=None):
     """Train a model in place by one stage; its row, and the small arrays to keep beside the record."""
     if stage["prune"]:
-        pruning.apply(model, pruning.magnitude(model, **stage["prune"]))
+        chosen = {"rule": "magnitude"} | stage["prune"]
+        rule = training.named(pruning.RULES, chosen.pop("rule"), "pruning rule")
+        pruning.apply(model, rule(model, **chosen))
     hooks = [pruning.hold(pruning.nonzero_masks(model))] if stage["hold"] else []
     if stage["zeroing"]:
         hooks.append(pruning.StochasticZeroing(model, steps=stage["steps"], seed=seed, **stage["zeroing"]))
@@ -124,6 +126,8 @@ def _stage(model, split, stage, seed, checkpoint, until=None):
         return row, arrays
     if free := [term["partial"] for term in stage["penalty"] or () if term["partial"]]:
         row["alive_1e-3_free"] = shrinking.alive_1e3(model, beta=free[0])
+    if noted:
+        row["dynamics"] = hooks[-1].point(model)
     return row | measure(model, split), arrays | _pictures(model, split, stage["pictures"])
 
 
