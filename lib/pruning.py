@@ -3,6 +3,8 @@
 A mask is a dict of boolean tensors, True where the weight stays.
 """
 
+import math
+
 import torch
 
 from lib import models
@@ -78,7 +80,8 @@ def hold(masks):
 
 TABLE = 2**21  # thresholds drawn at a time
 USES = 300  # draws from them before they are drawn anew
-CONTROL = 4  # draws between two corrections of a controlled scale
+CONTROL = 8  # draws between two corrections of a controlled scale
+SAMPLE = 2048  # weights of a layer that a correction looks at
 
 
 class StochasticZeroing:
@@ -87,10 +90,11 @@ class StochasticZeroing:
     The paper leaves the probability open; this family is the companion's choice. A zeroed weight may grow again until
     the share `freeze` of the training is over; from then on what is zero stays zero.
 
-    scale: s, reached by a linear ramp over the share `ramp` of the training. target: instead of a fixed s, each layer's
-    own s follows this pruned share of the layer, approached along 1 − (1 − t/ramp)³. Both take one number, or a list
-    with one for each layer. every: draw only every k-th step, with the probability 1 − (1 − p)^k of being zeroed at
-    least once in k steps. by: "size", or the control "chance", which takes as many weights but wherever they are.
+    scale: s, reached by a linear ramp over the share `ramp` of the training. target: instead of a fixed s, each
+    layer's own s is such that this share of the layer is expected to be zero, approached along 1 − (1 − t/ramp)³. Both
+    take one number, or a list with one for each layer. every: draw only every k-th step, with the probability
+    1 − (1 − p)^k of being zeroed at least once in k steps. by: "size", or the control "chance", which takes as many
+    weights but wherever they are.
 
     u < p is |w| < s·τ with τ = (−ln u)^(1/q), or |w/τ| < s: 1/τ is drawn ahead, in a long table that every use reads
     from an offset drawn by chance, since a fresh draw for every weight costs more than a small network's step.
@@ -124,7 +128,7 @@ class StochasticZeroing:
         done = step / self.steps
         frozen = done >= self.freeze
         if self.masks is None and (frozen or (step + 1) % self.every == 0):
-            self._draw(min(1.0, done / self.ramp))
+            self._draw(min(1.0, done / self.ramp), control=frozen or self.draws % CONTROL == 0)
         if frozen:
             if self.masks is None:  # after a last draw, since this step's update has let zeros grow
                 self.masks = {name: (w != 0).to(w.dtype) for name, w in self.ws.items()}  # faster to multiply by
@@ -135,34 +139,40 @@ class StochasticZeroing:
             norm.weight.mul_(alive)
             norm.bias.mul_(alive)
 
-    def _draw(self, progress):
+    def _draw(self, progress, *, control):
         if self.draws % USES == 0:
             self._fill_table()
         self.draws += 1
         for name, w in self.ws.items():
             if self.target is None:
                 self.s[name] = self.scale[name] * progress
-            elif self.s[name] == 0:  # as large as an average weight: 37 % and more would go at once
-                self.s[name] = 0.02 * w.abs().mean().item()
+            elif control:
+                self.s[name] = self._scale(w, self.s[name], self.target[name] * (1 - (1 - progress) ** 3))
             self._zero(w, self.s[name])
-            if self.target is not None and self.draws % CONTROL == 0:
-                wanted = self.target[name] * (1 - (1 - progress) ** 3)
-                left = torch.abs(w, out=self._room(w)).sign_().sum().item()  # four times faster than count_nonzero
-                share = 1 - left / w.numel()
-                self.s[name] *= 1 + max(-0.2, min(0.2, wanted - share))
+
+    def _scale(self, w, s, wanted):
+        """s at which the mean of p over weights drawn by chance is the wanted share: Newton's steps in ln s."""
+        if wanted <= 0:
+            return s
+        places = torch.randint(w.numel(), (min(SAMPLE, w.numel()),), generator=self.offsets).to(w.device)
+        sizes = w.flatten()[places].abs().pow_(self.q)
+        log_s, steps = (math.log(s), 2) if s else (math.log(w.abs().mean().item() + 1e-30), 20)
+        for _ in range(steps):
+            ratios = sizes * math.exp(-self.q * log_s)
+            p = (-ratios).exp_()
+            error, slope = torch.stack([wanted - p.mean(), self.q * p.mul_(ratios).mean()]).tolist()
+            log_s += max(-0.5, min(0.5, error / max(slope, 1e-2)))
+        return math.exp(max(log_s, -60.0))
 
     def _zero(self, w, s):
-        """Zero the weights with |w/τ| <= s in place, in two passes over memory: the rule is hardshrink's."""
+        """Zero the weights with |w/τ| ≤ s in place, in two passes over memory, by the rule of hardshrink."""
         start = int(torch.randint(len(self.table) - self.largest, (), generator=self.offsets))
         inverse = self.table[start : start + w.numel()].view(w.shape)
-        ratios = torch.mul(w, inverse, out=self._room(w))
+        ratios = torch.mul(w, inverse, out=self.scratch[: w.numel()].view(w.shape))
         if self.by == "chance":  # each weight is judged by the ratio of another one
             order = torch.randperm(w.numel(), generator=self.offsets).to(w.device)
             ratios = ratios.flatten()[order].view(w.shape)
         torch.ops.aten.hardshrink_backward.grad_input(w, ratios, s, grad_input=w)
-
-    def _room(self, w):
-        return self.scratch[: w.numel()].view(w.shape)
 
     def _fill_table(self):
         """1/τ = (−ln u)^(−1/q), u the least of k uniform numbers: below p with chance 1 − (1 − p)^k."""
