@@ -80,7 +80,7 @@ def hold(masks):
 
 TABLE = 2**21  # thresholds drawn at a time
 USES = 300  # draws from them before they are drawn anew
-CONTROL = 8  # draws between two corrections of a controlled scale
+CONTROL = 32  # draws between two corrections of a controlled scale, after as many with one each
 SAMPLE = 2048  # weights of a layer that a correction looks at
 
 
@@ -128,7 +128,7 @@ class StochasticZeroing:
         done = step / self.steps
         frozen = done >= self.freeze
         if self.masks is None and (frozen or (step + 1) % self.every == 0):
-            self._draw(min(1.0, done / self.ramp), control=frozen or self.draws % CONTROL == 0)
+            self._draw(min(1.0, done / self.ramp), control=frozen or self._due())
         if frozen:
             if self.masks is None:  # after a last draw, since this step's update has let zeros grow
                 self.masks = {name: (w != 0).to(w.dtype) for name, w in self.ws.items()}  # faster to multiply by
@@ -138,6 +138,9 @@ class StochasticZeroing:
             alive = layer.weight.flatten(1).any(1)
             norm.weight.mul_(alive)
             norm.bias.mul_(alive)
+
+    def _due(self):
+        return self.draws < CONTROL or self.draws % CONTROL == 0
 
     def _draw(self, progress, *, control):
         if self.draws % USES == 0:
@@ -162,7 +165,8 @@ class StochasticZeroing:
             p = (-ratios).exp_()
             error, slope = torch.stack([wanted - p.mean(), self.q * p.mul_(ratios).mean()]).tolist()
             log_s += max(-0.5, min(0.5, error / max(slope, 1e-2)))
-        return math.exp(max(log_s, -60.0))
+            log_s = max(log_s, -12.0)  # where more is zero than is wanted s need not fall for ever
+        return math.exp(log_s)
 
     def _zero(self, w, s):
         """Zero the weights with |w/τ| ≤ s in place, in two passes over memory, by the rule of hardshrink."""
