@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from lib import claims
+from lib.claims import p3
 
 
 def runs_of(differences, *, penalty="GL"):
@@ -154,3 +155,50 @@ def test_relabelled_inputs_are_judged_at_full_and_at_the_demos_beta():
         for seed in range(3)
     ]
     assert claims.p1.relabelled(pd.DataFrame(lines))[0] == "partly"
+
+
+# --- P3 ------------------------------------------------------------------------------------------------------------
+
+
+def dynamics_of(gain, *, kept=0, extra=0.0):
+    """Three seeds of {none, L1, L2} × q: with a regularizer `gain` more of 400 nodes go, and `kept` orphans stay."""
+    lines = []
+    for seed, q, penalty in ((s, q, p) for s in range(3) for q in (1, 2) for p in ("none", "L1", "L2")):
+        gone = 40 + seed + (0 if penalty == "none" else gain + seed)
+        last = {"removed_outgoing": [30, 10], "orphans": [20 + seed if penalty == "none" else kept, 0]}
+        line = {"seed": seed, "q": q, "penalty": penalty, "alive": [400 - gone, 0], "units": 400}
+        line["sparsity"] = 0.9 + (extra if penalty == "L2" else 0)
+        lines.append(line | {"dynamics": last | {"pruned": [0.9, 0.9, 0.9]}, "sizes": [784, 300, 100, 10]})
+    return pd.DataFrame(lines)
+
+
+def test_more_nodes_and_fewer_orphans():
+    assert p3.more_nodes(dynamics_of(50))[0] == "reproduced"
+    assert p3.more_nodes(dynamics_of(50, extra=0.05))[0] == "not reproduced", "not at equal pruned weights"
+    assert p3.more_nodes(dynamics_of(-50))[0] == "not reproduced"
+    assert p3.fewer_orphans(dynamics_of(50))[0] == "reproduced"
+    assert p3.fewer_orphans(dynamics_of(50, kept=30))[0] == "not reproduced"
+    mixed = dynamics_of(50)
+    assert p3.more_nodes(pd.concat([mixed[mixed.q == 1], dynamics_of(0).query("q == 2")]))[0] == "partly"
+    assert p3.more_than_independent(dynamics_of(150))[0] == "reproduced"
+    assert p3.more_than_independent(dynamics_of(10))[0] == "not reproduced"
+
+
+@pytest.mark.parametrize(
+    ("left", "loss", "verdict"),
+    [
+        ([150, 150], [0.001] * 2, "reproduced"),
+        ([230, 230], [0.003] * 2, "partly"),
+        ([150, 300], [0.001] * 2, "partly"),
+        ([150, 150], [0.006] * 2, "not reproduced"),
+    ],
+)
+def test_half_of_the_units_at_almost_the_dense_score(left, loss, verdict):
+    lines = []
+    for (k, network), seed in ((n, s) for n in enumerate("ab") for s in range(3)):
+        for stage, penalty in (("dense", "none"), ("stochastic", "L2"), ("stochastic", "none")):
+            lines.append({"network": network, "seed": seed, "stage": stage, "penalty": penalty, "units": 400})
+            alive, score = (400, 0.98) if stage == "dense" else (left[k], 0.98 - loss[k] + 0.0002 * seed)
+            lines[-1] |= {"alive": [alive], "test_accuracy": score}
+    table = pd.DataFrame(lines)
+    assert p3.application(table, share=0.5, margins={"test_accuracy": 0.002})[0] == verdict

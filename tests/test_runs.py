@@ -13,7 +13,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from lib import runs, training
+from lib import data, measures, runs, training
 from lib.runs import configuration, execution
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -194,6 +194,41 @@ def test_a_stage_says_how_often_it_is_watched(store):
 def test_a_stage_may_zero_by_chance(store):
     (row,) = runs.run(config(steps=300, zeroing={"target": 0.5, "every": 2}))["rows"]
     assert 0.4 < row["sparsity"] < 0.6 and row["test_accuracy"] > 0.5
+
+
+def test_two_classes_have_f1_and_auc(store):
+    (row,) = runs.run(config() | {"data": {"name": "breast_cancer"}, "model": MODEL | {"inputs": 30, "outputs": 2}})[
+        "rows"
+    ]
+    assert 0.5 < row["test_f1"] <= 1 and 0.8 < row["test_auc"] <= 1
+
+
+def test_segmentations_are_scored_and_pictured(store):
+    model = {"name": "unet", "widths": [4, 4, 8, 8, 4, 4], "outputs": 3}
+    stage = {"name": "train", "steps": 30, "batch": 8, "loss": "boundary_dice", "augment": "dihedral", "log_points": 3}
+    chain = {"experiment": "cells", "data": {"name": "cells", "size": 40}, "model": model}
+    chain |= {"stages": [stage | {"optimizer": {"name": "adam", "lr": 0.01}, "pictures": [0, 3]}]}
+    record = runs.run(chain)
+    (row,) = record["rows"]
+    assert row["curves"]["step"] == [10, 20, 30] and row["curves"]["validation"][-1] > 0.5
+    assert {"test_dice", "test_ap", "test_ap50", "test_ap_at", "test_seg", "validation_dice"} < row.keys()
+    runs.collect([chain])
+    kept, part = runs.arrays(record), data.load("cells", size=40).test
+    assert (store / "cells" / f"{record['id']}.npz").exists()
+    assert (kept["train/true"] == part.y[[0, 3]].numpy()).all()
+    dices = [measures.dice(p, t) for p, t in zip(kept["train/predicted"], kept["train/true"], strict=True)]
+    assert min(dices) > 0.3 and kept["train/image"].shape == (2, 1, 64, 64)
+
+
+def test_dynamics_are_curves_and_arrays_of_a_row(store):
+    noted = {"units": 2, "frames": 4, "frame_units": 3}
+    record = runs.run(config(steps=100, dynamics=noted, zeroing={"target": 0.5}))
+    curves = record["rows"][0]["curves"]
+    assert len(curves["removed_outgoing"]) == len(curves["step"]) and len(curves["fan_in"][-1][0]) == 2
+    weighted = [share * n for share, n in zip(curves["pruned"][-1], (64 * 16, 160), strict=True)]
+    assert sum(weighted) / (64 * 16 + 160) == pytest.approx(record["rows"][0]["sparsity"])
+    assert runs.arrays(record)["train/mask"].shape == (4, 3, 8)
+    assert runs.arrays(runs.run(config())) == {}
 
 
 def test_diverged_runs_are_records_too(store):
@@ -397,6 +432,7 @@ def test_timing_interleaves_variants(store):
     variants = {
         "none / none / closed": {"block": 3},
         "GL / full / closed": {"block": 3, "penalty": {"name": "gl", "lam": 1.0}},
+        "none / none / zeroing": {"block": 3, "zeroing": {"scale": 0.02, "ramp": 1e-9}},
     }
     timing = {"kind": "timing", "experiment": "tiny_timing", "data": {"name": "digits"}, "model": MODEL}
     record = runs.run(timing | {"variants": variants, "rounds": 4})

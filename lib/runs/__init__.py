@@ -14,10 +14,11 @@ from filelock import FileLock, Timeout
 from lib import parameters, training
 from lib.runs.configuration import identity, resolve
 from lib.runs.execution import execute, replay
-from lib.runs.store import RunError, collect, committed, find, live, record_line, store, write
+from lib.runs.store import RunError, arrays, collect, committed, find, live, record_line, store, write
 
 __all__ = [
     "RunError",
+    "arrays",
     "collect",
     "committed",
     "find",

@@ -15,13 +15,12 @@ DATA = {
 STAGE = {
     "from": None,  # the stage whose weights it starts from; default the one before
     "restart": False,  # fresh weights where the stage that it starts from has any, zeros where it has none
-    "prune": None,  # {"sparsity": 0.9, "scope": "global", "rule": "magnitude"}: the smallest weights are zeroed first
+    "prune": None,  # {"sparsity": 0.9, "scope": "global", "rule": "magnitude"} or {"rule": "units", "widths": [30, 10]}
     "hold": False,  # weights that are zero at the start stay zero
     "gradual": None,  # options of lib.pruning.GradualMagnitude, e.g. {"final": 0.99}
     "zeroing": None,  # options of lib.pruning.StochasticZeroing, e.g. {"target": 0.9, "every": 4}
     "baseline": None,  # options of lib.baselines.noisy, e.g. {"name": "variational_dropout"}: its layers in training
     "histogram": None,  # options of lib.measures.histogram, e.g. {"bins": 61, "within": 0.3}: kept in the row
-    "log_points": 50,
     "steps": 0,
     "penalty": None,
     "loss": "cross_entropy",
@@ -32,8 +31,12 @@ STAGE = {
     "precision": "auto",
     "augment": "none",
     "compile": "auto",
+    "log_points": 50,
+    "dynamics": None,  # options of lib.dynamics.Dynamics: curves of how units die, e.g. {"units": 8, "frames": 40}
+    "pictures": None,  # segmentation: test images whose instance maps are kept beside the record, e.g. [0, 1]
 }
-OF_CHAINS = ("from", "restart", "prune", "hold", "gradual", "zeroing", "baseline", "histogram", "log_points", "steps")
+OF_CHAINS = ("from", "restart", "prune", "hold", "gradual", "baseline", "histogram", "log_points", "steps")
+OF_CHAINS += ("dynamics", "pictures")
 VARIANT = {key: STAGE[key] for key in STAGE if key not in OF_CHAINS}
 VARIANT |= {"autograd_penalty": False, "block": 100, "only": "step"}  # only: "step", or "penalty" with its gradient
 UNHASHED = ("case",)  # what a table calls the run
