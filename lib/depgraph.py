@@ -33,12 +33,13 @@ class Group:
 
 
 def shrink(model, example, *, keep=(), keep_one=False):
-    """A copy of any network without its dead units, with the same outputs in eval mode for inputs of the example's size.
+    """A copy of any network without its dead units, with the same outputs in eval mode.
 
-    example: an input or a tuple of them, with a batch axis. keep: names of layers whose groups are left alone.
-    keep_one: leave one silent unit where a layer died wholly, instead of ShrinkError. Units stay where the graph meets
-    an output, a grouped or transposed convolution or a layer that mixes channels (layer norm, attention), and where
-    their constant cannot be folded. ShrinkError also where the graph does not describe the network.
+    example: an input or a tuple of them, with a batch axis, of the size that the network is used with. keep: names of
+    layers whose groups are left alone. keep_one: leave one silent unit where a layer died wholly, instead of
+    ShrinkError. Units stay where the graph meets an output, a grouped or transposed convolution or a layer that mixes
+    channels (layer norm, attention), and where their constant cannot be folded. ShrinkError also where the graph does
+    not describe the network.
     """
     inputs = tuple(_double(x) for x in (example if isinstance(example, tuple) else (example,)))
     work = copy.deepcopy(model).double().eval().requires_grad_(True)
