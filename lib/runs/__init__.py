@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from lib import parameters, training
 from lib.runs.configuration import identity, resolve
-from lib.runs.execution import execute, own, pinned, replay
+from lib.runs.execution import execute, interleaved, own, pinned, replay
 from lib.runs.store import RunError, collect, committed, find, live, record_line, store, write
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "find",
     "frame",
     "identity",
+    "interleaved",
     "own",
     "pinned",
     "replay",

@@ -179,12 +179,21 @@ def _timing(config, split, device, live):
         model = models.build(**config["model"]).to(device)
         steppers[name] = training.stepper(model, split.train, steps=10**9, **options)[0]
     with pinned():
-        seconds = {name: [] for name in steppers}
-        for k in training.progress(range(config["rounds"] + 1), desc="timing"):
-            for name, step in steppers.items():
-                block = config["variants"][name]["block"]
-                started = time.perf_counter()
-                for j in range(block):
-                    step(k * block + j)
-                seconds[name].append((time.perf_counter() - started) / block)
-    return [{"variant": name, "step_s": times[1:]} for name, times in seconds.items()], "done", ""
+        blocks = {name: variant["block"] for name, variant in config["variants"].items()}
+        seconds = interleaved(steppers, config["rounds"], blocks)
+    return [{"variant": name, "step_s": times} for name, times in seconds.items()], "done", ""
+
+
+def interleaved(steppers, rounds, blocks):
+    """Seconds per step, a list of rounds for each of a dict of functions of the step; they take turns, a block each.
+
+    A first round warms up and is left out.
+    """
+    seconds = {name: [] for name in steppers}
+    for k in training.progress(range(rounds + 1), desc="timing"):
+        for name, step in steppers.items():
+            started = time.perf_counter()
+            for j in range(blocks[name]):
+                step(k * blocks[name] + j)
+            seconds[name].append((time.perf_counter() - started) / blocks[name])
+    return {name: times[1:] for name, times in seconds.items()}
