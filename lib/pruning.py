@@ -268,5 +268,5 @@ def _for_each(ws, what, value):
 
 def _norms(model):
     """(layer, batch norm behind it) for all layers of a network with groups that have one."""
-    steps = [s for group in getattr(model, "groups", ()) for s in group.producers + group.depthwise if s.norm]
+    steps = [s for group in models.groups(model) for s in group.producers + group.depthwise if s.norm]
     return [(model.get_submodule(step.layer), model.get_submodule(step.norm)) for step in steps]

@@ -77,7 +77,7 @@ def test_a_changed_default_is_refused(store, monkeypatch):
         ({"sedd": 1}, "configuration has no 'sedd'; known: .*seed"),
         ({"stages": [{"name": "train", "step": 5}]}, "stage has no 'step'; known: .*steps"),
         ({"data": {"nam": "digits"}}, "data has no 'nam'; known: name"),
-        ({"kind": "sweep"}, "unknown kind of run 'sweep'; known: chain, timing"),
+        ({"kind": "sweep"}, "unknown kind of run 'sweep'; known: chain, timing, own"),
         ({"data": {"name": "minst"}}, "unknown data set 'minst'; known: .*digits"),
         ({"model": {"name": "resnet18"}}, "unknown network 'resnet18'; known: mlp"),
     ],
@@ -439,6 +439,35 @@ def test_timing_interleaves_variants(store):
     table = runs.frame([record])
     assert table[["penalty", "extent", "form"]].to_numpy().tolist() == [name.split(" / ") for name in variants]
     assert all(len(times) == 4 and min(times) > 0 for times in table["step_s"])
+
+
+# --- code of one's own -----------------------------------------------------------------------------------------------
+
+CALLS = []
+
+
+def squares(seed, upto):
+    CALLS.append(seed)
+    return [{"stage": "square", "n": n, "value": n * n + seed} for n in range(upto)]
+
+
+def test_own_code_runs_once_and_its_record_is_found(store, monkeypatch):
+    configs = [{"experiment": "mine", "seed": seed, **runs.own(squares, upto=3)} for seed in (0, 7)]
+    first = runs.run_all(configs)
+    monkeypatch.setenv("COMPANION_TRAIN", "never")
+    runs.collect(configs)
+    assert runs.frame(runs.run_all(configs))["value"].tolist() == [0, 1, 4, 7, 8, 11]
+    assert CALLS == [0, 7]
+    assert first[0]["config"]["options"] == {"upto": 3}
+
+
+def test_own_code_that_changes_is_another_run(store):
+    one, two = (runs.identity({"experiment": "mine", **runs.own(squares, *more, upto=3)}) for more in ((), (config,)))
+    assert one != two
+    assert one == runs.identity({"experiment": "mine", **runs.own(squares, upto=3), "seed": 0})
+    assert one != runs.identity({"experiment": "mine", **runs.own(squares, upto=4)})
+    with pytest.raises(ValueError, match="lacks 'code'"):
+        runs.identity({"experiment": "mine", "kind": "own"})
 
 
 # --- the committed records -----------------------------------------------------------------------------------------

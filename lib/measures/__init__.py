@@ -114,7 +114,7 @@ def compression(model):
 
 def alive(model):
     """Hidden units left after `shrink`, summed over the layers; None for a network without `groups`."""
-    return sum(shrinking.alive(model).values()) if hasattr(model, "groups") else None
+    return sum(shrinking.alive(model).values()) if networks.groups(model) else None
 
 
 def flops(model, input_shape):

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from lib import parameters, training
 from lib.runs.configuration import identity, resolve
-from lib.runs.execution import execute, replay
+from lib.runs.execution import execute, interleaved, own, pinned, replay
 from lib.runs.store import RunError, arrays, collect, committed, find, live, record_line, store, write
 
 __all__ = [
@@ -24,7 +24,10 @@ __all__ = [
     "find",
     "frame",
     "identity",
+    "interleaved",
     "mean_std",
+    "own",
+    "pinned",
     "replay",
     "resolve",
     "run",

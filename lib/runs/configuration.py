@@ -7,6 +7,7 @@ from lib import regularizers, training
 
 CHAIN = {"kind": "chain", "version": 1, "seed": 0, "data": None, "model": None, "stages": None}
 TIMING = {"kind": "timing", "version": 1, "seed": 0, "data": None, "model": None, "variants": None, "rounds": 9}
+OWN = {"kind": "own", "version": 1, "seed": 0, "code": None, "options": {}}  # see lib.runs.own
 DATA = {
     "scaling": "standard",
     "relabel": None,  # the seed of a permutation of the inputs
@@ -44,15 +45,21 @@ UNHASHED = ("case",)  # what a table calls the run
 
 def resolve(config):
     """The configuration with every default filled in; unknown keys are errors that list the known ones."""
-    kinds = {"chain": CHAIN, "timing": TIMING}
+    kinds = {"chain": CHAIN, "timing": TIMING, "own": OWN}
     kind = training.named(kinds, config.get("kind", "chain"), "kind of run")
     full = _filled(config, kind | {"experiment": None, "case": {}}, "configuration")
+    if full["kind"] == "own":
+        return _complete(full, "experiment", "code")
     full["data"] = _filled(full["data"], DATA | {"name": None, "split": 0, "size": None}, "data")
     if full["kind"] == "timing":
         full["variants"] = {n: _part(v, VARIANT, "variant") for n, v in full["variants"].items()}
     else:
         full["stages"] = [_part(stage, STAGE | {"name": None}, "stage") for stage in full["stages"]]
-    if missing := [key for key in ("experiment", "data", "model") if full[key] is None]:
+    return _complete(full, "experiment", "data", "model")
+
+
+def _complete(full, *needed):
+    if missing := [key for key in needed if full[key] is None]:
         raise ValueError(f"the configuration lacks {missing[0]!r}")
     return full
 
@@ -76,6 +83,8 @@ def _stripped(config):
         return {k: v for k, v in full.items() if k not in defaults or v != defaults[k]}
 
     config = {k: v for k, v in config.items() if k not in UNHASHED}
+    if config["kind"] == "own":
+        return differing(config, OWN)
     config["data"] = differing(config["data"], DATA | {"split": 0, "size": None})
     if config["kind"] == "timing":
         config["variants"] = {n: differing(v, VARIANT) for n, v in config["variants"].items()}

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import inspect
 import json
 import os
 import time
@@ -21,10 +23,15 @@ PARTS = ("train", "validation", "test")
 def execute(config, live):
     """The record of a resolved configuration; checkpoints are kept in the folder `live`."""
     started, device = time.perf_counter(), "cuda" if torch.cuda.is_available() else "cpu"
-    split = load(config["data"]).to(device)
-    rows, status, message, arrays = {"chain": _chain, "timing": _timing}[config["kind"]](config, split, device, live)
-    if arrays:
-        write_arrays(live.with_suffix(".npz"), arrays)
+    if config["kind"] == "own":
+        rows, status, message, about = FUNCTIONS[config["code"]](config["seed"], **config["options"]), "done", "", {}
+    else:
+        split = load(config["data"]).to(device)
+        kind = {"chain": _chain, "timing": _timing}[config["kind"]]
+        rows, status, message, arrays = kind(config, split, device, live)
+        if arrays:
+            write_arrays(live.with_suffix(".npz"), arrays)
+        about = {"data_sha256": split.sha256, "data_variant": split.variant}
     return {
         "id": identity(config),
         "experiment": config["experiment"],
@@ -34,7 +41,7 @@ def execute(config, live):
         "config": config,
         "rows": rows,
         "wall_s": sum(row.get("train_s", 0) for row in rows) or time.perf_counter() - started,
-        "provenance": provenance(device) | {"data_sha256": split.sha256, "data_variant": split.variant},
+        "provenance": provenance(device) | about,
     }
 
 
@@ -62,6 +69,21 @@ def _load(text):
 
 def _changed(split, change):
     return dataclasses.replace(split, **{k: p._replace(x=change(p.x)) for k, p in _parts(split)})
+
+
+FUNCTIONS = {}  # by the names that `own` gives
+
+
+def own(function, *helpers, **options):
+    """The part of a configuration whose run is function(seed, **options) → rows, for what is neither chain nor timing.
+
+    A row is a dict of plain data, and so are the options. The sources of the function and of the helpers that it calls
+    are part of what the run is: when they change, it is another one.
+    """
+    source = "".join(map(inspect.getsource, (function, *helpers)))
+    code = f"{function.__name__}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+    FUNCTIONS[code] = function
+    return {"kind": "own", "code": code, "options": options}
 
 
 # --- chains --------------------------------------------------------------------------------------------------------
@@ -267,15 +289,24 @@ def _timing(config, split, device, live):
         hooks = [pruning.StochasticZeroing(model, steps=steps, **zeroing)] if zeroing else []
         steppers[name] = training.stepper(model, split.train, steps=steps, after_step=hooks, **options)[0]
     with pinned():
-        seconds = {name: [] for name in steppers}
-        for k in training.progress(range(config["rounds"] + 1), desc="timing"):
-            for name, step in steppers.items():
-                block = config["variants"][name]["block"]
-                started = time.perf_counter()
-                for j in range(block):
-                    step(k * block + j)
-                seconds[name].append((time.perf_counter() - started) / block)
-    return [{"variant": name, "step_s": times[1:]} for name, times in seconds.items()], "done", "", {}
+        blocks = {name: variant["block"] for name, variant in config["variants"].items()}
+        seconds = interleaved(steppers, config["rounds"], blocks)
+    return [{"variant": name, "step_s": times} for name, times in seconds.items()], "done", "", {}
+
+
+def interleaved(steppers, rounds, blocks):
+    """Seconds per step, a list of rounds for each of a dict of functions of the step; they take turns, a block each.
+
+    A first round warms up and is left out.
+    """
+    seconds = {name: [] for name in steppers}
+    for k in training.progress(range(rounds + 1), desc="timing"):
+        for name, step in steppers.items():
+            started = time.perf_counter()
+            for j in range(blocks[name]):
+                step(k * blocks[name] + j)
+            seconds[name].append((time.perf_counter() - started) / blocks[name])
+    return {name: times[1:] for name, times in seconds.items()}
 
 
 def _penalty_alone(model, options):
