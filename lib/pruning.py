@@ -234,9 +234,10 @@ class StochasticZeroing:
         start = int(torch.randint(len(self.table) - self.largest, (), generator=self.offsets))
         inverse = self.table[start : start + w.numel()].view(w.shape)
         ratios = torch.mul(w, inverse, out=self.scratch[: w.numel()].view(w.shape))
-        if self.by == "chance":  # each weight is judged by the ratio of another one
-            order = torch.randperm(w.numel(), generator=self.offsets).to(w.device)
-            ratios = ratios.flatten()[order].view(w.shape)
+        if self.by == "chance":  # each weight that is not zero is judged by the ratio of another one
+            ratios, there = ratios.flatten(), w.flatten().nonzero().flatten()
+            order = torch.randperm(len(there), generator=self.offsets).to(w.device)
+            ratios = ratios.index_copy(0, there, ratios[there[order]]).view(w.shape)
         torch.ops.aten.hardshrink_backward.grad_input(w, ratios, s, grad_input=w)
 
     def _fill_table(self):

@@ -91,6 +91,12 @@ def test_the_control_takes_as_many_weights_whatever_their_size():
     expected = [torch.tensor(-(size**2)).exp().item() for size in (0.5, 2.0)]
     assert lost["size"] == pytest.approx(expected, abs=0.02)
     assert lost["chance"] == pytest.approx([sum(expected) / 2] * 2, abs=0.02)
+    with torch.no_grad():
+        w[:200] = 0
+        w[200:] = 2.0
+    hook(net, 2)  # by chance still: what is zero already counts as taken
+    share = (w == 0).double().mean().item()
+    assert share == pytest.approx(0.5 + 0.5 * torch.tensor(-4.0).exp().item(), abs=0.02)
 
 
 def test_unit_pruning_keeps_the_units_with_the_largest_sums():
