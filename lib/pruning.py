@@ -187,9 +187,9 @@ class StochasticZeroing:
     @torch.no_grad()
     def __call__(self, model, step):
         done = step / self.steps
-        frozen = done >= self.freeze
-        if self.masks is None and (frozen or (step + 1) % self.every == 0):
-            self._draw(min(1.0, done / self.ramp), control=frozen or self._due())
+        frozen, last = done >= self.freeze, step + 1 == self.steps  # the last draw counts: nothing grows after it
+        if self.masks is None and (frozen or last or (step + 1) % self.every == 0):
+            self._draw(min(1.0, done / self.ramp), control=frozen or last or self._due())
         if frozen:
             if self.masks is None:  # after a last draw, since this step's update has let zeros grow
                 self.masks = {name: (w != 0).to(w.dtype) for name, w in self.ws.items()}  # faster to multiply by

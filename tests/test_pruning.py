@@ -118,6 +118,14 @@ def test_every_layer_may_have_a_target_of_its_own():
     assert shares == pytest.approx([0.9, 0.4], abs=0.06)
 
 
+def test_the_last_step_draws_whatever_every_is():
+    digits, net = data.load("digits"), mlp(32)
+    hook = pruning.StochasticZeroing(net, steps=43, target=0.8, ramp=0.5, freeze=1.0, every=4)
+    training.fit(net, digits, steps=43, after_step=[hook])
+    shares = [1 - w.count_nonzero().item() / w.numel() for w in models.weights(net).values()]
+    assert shares == pytest.approx([0.8] * 2, abs=0.08)
+
+
 @pytest.mark.parametrize("by", ["size", "chance"])
 def test_resumed_draws_are_the_uninterrupted_ones(tmp_path, by):
     digits, results = data.load("digits"), []
