@@ -92,9 +92,10 @@ def test_less_overfitting(gaps, tests, verdict):
 
 
 def competitor(error, compression):
-    line = {"stage": "compared", "method": "sparse VD", "sparsity": 1 - 1 / compression}
+    line = {"stage": "compared", "method": "sparse VD", "setting": 1.0, "sparsity": 1 - 1 / compression}
     seeds = [{"seed": k, "test_accuracy": 1 - error} for k in range(5)]
-    return pd.DataFrame([line | seed for seed in seeds])
+    tried = {"seed": 0, "test_accuracy": 0.5, "setting": 2.0, "sparsity": 0.1}
+    return pd.DataFrame([line | seed for seed in [*seeds, tried]])
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,10 @@ def test_compares_well(increase, other, verdict):
     found, evidence = p2.compares_well(pd.concat([chains(increase), competitor(*other)]))
     assert found == verdict
     assert "DNS 56×" in evidence and "sparse VD trained here 60×" in evidence and "LeNet-5" not in evidence
+
+
+def test_without_the_method_itself_nothing_is_compared():
+    assert p2.compares_well(competitor(0.02, 60))[0] == "not run"
 
 
 def test_published_points_are_compared_at_no_smaller_compression():
