@@ -154,7 +154,7 @@ class StochasticZeroing:
             self._zero(w, self.s[name])
 
     def _scale(self, w, s, wanted):
-        """s at which the mean of p over weights drawn by chance is the wanted share: Newton's steps in ln s."""
+        """s at which the wanted share of weights drawn by chance is expected to go: Newton's steps in ln s."""
         if wanted <= 0:
             return s
         places = torch.randint(w.numel(), (min(SAMPLE, w.numel()),), generator=self.offsets).to(w.device)
@@ -162,8 +162,10 @@ class StochasticZeroing:
         log_s, steps = (math.log(s), 2) if s else (math.log(w.abs().mean().item() + 1e-30), 20)
         for _ in range(steps):
             ratios = sizes * math.exp(-self.q * log_s)
-            p = (-ratios).exp_()
-            error, slope = torch.stack([wanted - p.mean(), self.q * p.mul_(ratios).mean()]).tolist()
+            p = torch.exp(-ratios)
+            kept = (1 - p) ** (self.every - 1)  # in all steps but one that this draw stands for
+            share, slope = 1 - kept * (1 - p), self.every * kept * p * self.q * ratios
+            error, slope = torch.stack([wanted - share.mean(), slope.mean()]).tolist()
             log_s += max(-0.5, min(0.5, error / max(slope, 1e-2)))
             log_s = max(log_s, -12.0)  # where more is zero than is wanted s need not fall for ever
         return math.exp(log_s)
