@@ -215,19 +215,18 @@ class StochasticZeroing:
             self._zero(w, self.s[name])
 
     def _scale(self, w, s, wanted):
-        """s at which the mean of p over weights drawn by chance is the wanted share: Newton's steps in ln s."""
+        """s at which the wanted share of weights drawn by chance is expected to go, by halving an interval of ln s."""
         if wanted <= 0:
             return s
         places = torch.randint(w.numel(), (min(SAMPLE, w.numel()),), generator=self.offsets).to(w.device)
         sizes = w.flatten()[places].abs().pow_(self.q)
-        log_s, steps = (math.log(s), 2) if s else (math.log(w.abs().mean().item() + 1e-30), 20)
-        for _ in range(steps):
-            ratios = sizes * math.exp(-self.q * log_s)
-            p = (-ratios).exp_()
-            error, slope = torch.stack([wanted - p.mean(), self.q * p.mul_(ratios).mean()]).tolist()
-            log_s += max(-0.5, min(0.5, error / max(slope, 1e-2)))
-            log_s = max(log_s, -12.0)  # where more is zero than is wanted s need not fall for ever
-        return math.exp(log_s)
+        middle = math.log(s) if s else math.log(w.abs().mean().item() + 1e-30)
+        low, high, halvings = (middle - 1.5, middle + 1.5, 9) if s else (middle - 6, middle + 6, 13)
+        for _ in range(halvings):
+            kept = (1 - torch.exp(sizes * -math.exp(-self.q * middle))) ** self.every
+            low, high = (middle, high) if 1 - kept.mean().item() < wanted else (low, middle)
+            middle = (low + high) / 2
+        return math.exp(max(middle, -12.0))  # where more is zero than is wanted s need not fall for ever
 
     def _zero(self, w, s):
         """Zero the weights with |w/τ| ≤ s in place, in two passes over memory, by the rule of hardshrink."""
