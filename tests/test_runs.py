@@ -388,8 +388,8 @@ def test_what_another_process_trains_is_left_to_it_and_waited_for_last(store, mo
 
 
 def test_relabelled_inputs_are_the_same_permutation_in_all_parts(store):
-    plain = execution.load({"name": "digits", "scaling": "standard", "relabel": None})
-    changed = execution.load({"name": "digits", "scaling": "standard", "relabel": 7})
+    plain = execution.load({"name": "digits", "scaling": "standard", "relabel": None, "subset": None})
+    changed = execution.load({"name": "digits", "scaling": "standard", "relabel": 7, "subset": None})
     order = torch.randperm(64, generator=torch.Generator().manual_seed(7))
     for part in ("train", "validation", "test"):
         before, after = (getattr(split, part).x.flatten(1) for split in (plain, changed))
