@@ -211,22 +211,22 @@ class StochasticZeroing:
             if self.target is None:
                 self.s[name] = self.scale[name] * progress
             elif control:
-                self.s[name] = self._scale(w, self.s[name], self.target[name] * (1 - (1 - progress) ** 3))
+                self.s[name] = self._scale(w, self.target[name] * (1 - (1 - progress) ** 3))
             self._zero(w, self.s[name])
 
-    def _scale(self, w, s, wanted):
+    def _scale(self, w, wanted):
         """s at which the wanted share of weights drawn by chance is expected to go, by halving an interval of ln s."""
         if wanted <= 0:
-            return s
+            return 0.0
         places = torch.randint(w.numel(), (min(SAMPLE, w.numel()),), generator=self.offsets).to(w.device)
         sizes = w.flatten()[places].abs().pow_(self.q)
-        middle = math.log(s) if s else math.log(w.abs().mean().item() + 1e-30)
-        low, high, halvings = (middle - 1.5, middle + 1.5, 9) if s else (middle - 6, middle + 6, 13)
-        for _ in range(halvings):
+        high = math.log(sizes.max().item() + 1e-30) / self.q + 6
+        low = high - 18
+        for _ in range(14):
+            middle = (low + high) / 2
             kept = (1 - torch.exp(sizes * -math.exp(-self.q * middle))) ** self.every
             low, high = (middle, high) if 1 - kept.mean().item() < wanted else (low, middle)
-            middle = (low + high) / 2
-        return math.exp(max(middle, -12.0))  # where more is zero than is wanted s need not fall for ever
+        return math.exp(high)
 
     def _zero(self, w, s):
         """Zero the weights with |w/τ| ≤ s in place, in two passes over memory, by the rule of hardshrink."""
