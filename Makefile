@@ -30,12 +30,13 @@ endif
 endif
 endif
 
-.PHONY: help environment figures test lab notebooks lock clean
+.PHONY: help environment figures bench test lab notebooks lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make figures                  every figure from the committed records, then every notebook at quick"
 	@echo "make figures PROFILE=laptop   train what has no record, at laptop or paper; FRESH=1: train everything"
+	@echo "make bench                    measure speed anew (notebook 91), with nothing else at work on the machine"
 	@echo "make test                     lint, tests, and the notebooks against their committed outputs"
 	@echo "make lab                      JupyterLab"
 	@echo "make notebooks                re-execute the committed notebooks and README's table, from records"
@@ -51,6 +52,10 @@ environment:
 figures: environment
 	@$(BIN)python .ci/figures.py $(CORES) $(if $(PROFILE),profile=$(PROFILE)) $(if $(FRESH),fresh=$(FRESH)) \
 		$(if $(ONLY),"only=$(ONLY)*") -- $(SNAKEMAKE)
+
+# The runner takes one call at a time in a checkout, and a notebook's timing part takes all of its cores.
+bench: environment
+	@$(BIN)python .ci/figures.py $(CORES) profile=laptop fresh=1 "only=91_bench*" -- $(SNAKEMAKE)
 
 test: environment
 	$(BIN)ruff check .

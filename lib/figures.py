@@ -6,6 +6,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import PIL.Image
 import seaborn as sns
 from matplotlib.ticker import (
     LogFormatterSciNotation,
@@ -55,6 +56,25 @@ def save(figure, name, setup, *, alt):
         figure.savefig(setup.figures / f"{name}{suffix}", metadata=metadata)
     plt.close(figure)
     display(Image(filename=setup.figures / f"{name}.png", width=100 * figure.get_figwidth(), alt=alt))
+    print(f"{Path(setup.figures.name, name)}: {alt}")
+
+
+def animate(frames, name, setup, *, alt, milliseconds=150):
+    """Write pictures (frames, H, W) of palette indices as a GIF that repeats, and show it with its text alternative.
+
+    0 is white, k the palette's colour k − 1; the last picture stays for two seconds.
+    """
+    from IPython.display import Image, display
+
+    setup.figures.mkdir(parents=True, exist_ok=True)
+    colours = [255] * 3 + [round(255 * part) for colour in PALETTE for part in colour]
+    pictures = [PIL.Image.fromarray(frame) for frame in frames]
+    for picture in pictures:
+        picture.putpalette(colours)
+    times = [milliseconds] * (len(pictures) - 1) + [2000]
+    path = setup.figures / f"{name}.gif"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=times, loop=0, optimize=False)
+    display(Image(data=path.read_bytes(), format="gif", alt=alt))
     print(f"{Path(setup.figures.name, name)}: {alt}")
 
 
@@ -140,7 +160,7 @@ def decades(axes):
     """A logarithmic abscissa labelled at the powers of ten, or where it spans no two of them at 1, 2 and 5 of each."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    subs = (1.0,) if high / low > 50 else (1.0, 2.0, 5.0)
+    subs = (1.0,) if high / low > 15 else (1.0, 2.0, 5.0)
     axes.xaxis.set_major_locator(LogLocator(subs=subs))
     axes.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
     axes.xaxis.set_minor_formatter(NullFormatter())

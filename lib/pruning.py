@@ -3,6 +3,8 @@
 A mask is a dict of boolean tensors, True where the weight stays.
 """
 
+import math
+
 import torch
 
 from lib import models
@@ -40,7 +42,26 @@ def random(model, sparsity, *, scope="global"):
     return {name: m.flatten()[torch.randperm(m.numel()).to(m.device)].view(m.shape) for name, m in masks.items()}
 
 
-RULES = {"magnitude": magnitude, "random": random}
+@torch.no_grad()
+def units(model, widths):
+    """The mask that keeps `widths` units of each group, those with the largest Σ|w| coming in (arXiv 1608.08710)."""
+    ws = models.weights(model)
+    masks = {name: torch.ones_like(w, dtype=torch.bool) for name, w in ws.items()}
+    for group, width in zip(model.groups, widths, strict=True):
+        sizes = sum(ws[f"{s.layer}.weight"].abs().flatten(1).sum(1) for s in group.producers)
+        gone = torch.ones_like(sizes, dtype=torch.bool)
+        gone[sizes.topk(width).indices] = False
+        for step in group.producers + group.depthwise:
+            masks[f"{step.layer}.weight"][gone] = False
+        for step in group.consumers:
+            start = step.offset * step.block
+            masks[f"{step.layer}.weight"][:, start : start + group.width * step.block][
+                :, gone.repeat_interleave(step.block)
+            ] = False
+    return masks
+
+
+RULES = {"magnitude": magnitude, "random": random, "units": units}
 
 
 @torch.no_grad()
@@ -119,7 +140,9 @@ class GradualMagnitude:
 # --- stochastic zeroing (arXiv 2012.03827) -------------------------------------------------------------------------
 
 TABLE = 2**21  # thresholds drawn at a time
-USES = 200  # before they are drawn anew
+USES = 300  # draws from them before they are drawn anew
+CONTROL = 32  # draws between two corrections of a controlled scale, after as many with one each
+SAMPLE = 2048  # weights of a layer that a correction looks at
 
 
 class StochasticZeroing:
@@ -128,83 +151,122 @@ class StochasticZeroing:
     The paper leaves the probability open; this family is the companion's choice. A zeroed weight may grow again until
     the share `freeze` of the training is over; from then on what is zero stays zero.
 
-    scale: s, reached by a linear ramp over the share `ramp` of the training. target: instead of a fixed s, each layer's
-    own s follows this pruned share of the layer, approached along 1 − (1 − t/ramp)³. every: draw only every k-th
-    step, with the probability 1 − (1 − p)^k of being zeroed at least once in k steps.
+    scale: s, reached by a linear ramp over the share `ramp` of the training. target: instead of a fixed s, each
+    layer's own s is such that this share of the layer is expected to be zero, approached along 1 − (1 − t/ramp)³. Both
+    take one number, or a list with one for each layer. every: draw only every k-th step, with the probability
+    1 − (1 − p)^k of being zeroed at least once in k steps. by: "size", or the control "chance", which takes as many
+    weights but wherever they are.
 
-    u < p is |w| < s·(−ln u)^(1/q): thresholds (−ln u)^(1/q) are drawn ahead, in a long table that every use reads
-    from an offset drawn by chance, since a fresh draw for every weight would cost more than a small network's step.
+    u < p is |w| < s·τ with τ = (−ln u)^(1/q), or |w/τ| < s: 1/τ is drawn ahead, in a long table that every use reads
+    from an offset drawn by chance, since a fresh draw for every weight costs more than a small network's step.
     """
 
-    def __init__(self, model, *, steps, scale=None, target=None, q=2, every=1, ramp=0.5, freeze=0.75, seed=0):
+    def __init__(
+        self, model, *, steps, scale=None, target=None, q=2, every=1, ramp=0.5, freeze=0.75, by="size", seed=0
+    ):
         if (scale is None) == (target is None):
             raise ValueError("stochastic zeroing takes either scale (s) or target (a pruned share), and not both")
         if q not in (1, 2) or every < 1:
             raise ValueError(f"stochastic zeroing takes q = 1 or 2 and every >= 1, got q = {q!r}, every = {every!r}")
         if not 0 < ramp <= freeze <= 1:
             raise ValueError(f"stochastic zeroing takes 0 < ramp <= freeze <= 1, got {ramp!r} and {freeze!r}")
+        if by not in ("size", "chance"):
+            raise ValueError(f"stochastic zeroing takes weights by size or by chance, got {by!r}")
         self.ws = models.weights(model)
         self.norms = _norms(model)
-        self.steps, self.scale, self.target, self.q, self.every = steps, scale, target, q, every
-        self.ramp, self.freeze = ramp, freeze
+        self.scale, self.target = _for_each(self.ws, "scale", scale), _for_each(self.ws, "target", target)
+        self.steps, self.q, self.every, self.ramp, self.freeze, self.by = steps, q, every, ramp, freeze, by
         device = next(iter(self.ws.values())).device
         self.generator = torch.Generator(device).manual_seed(seed)
         self.offsets = torch.Generator().manual_seed(seed)
         self.largest = max(w.numel() for w in self.ws.values())
         self.table = torch.empty(max(TABLE, 2 * self.largest), device=device)
-        self.uses, self.s, self.masks = 0, dict.fromkeys(self.ws, 0.0), None
+        self.scratch = torch.empty(self.largest, device=device)
+        self.draws, self.s, self.masks = 0, dict.fromkeys(self.ws, 0.0), None
 
     @torch.no_grad()
     def __call__(self, model, step):
         done = step / self.steps
-        frozen = done >= self.freeze
-        if self.masks is None and (frozen or (step + 1) % self.every == 0):
-            for name, w in self.ws.items():
-                self._zero(name, w, min(1.0, done / self.ramp))
+        frozen, last = done >= self.freeze, step + 1 == self.steps  # the last draw counts: nothing grows after it
+        if self.masks is None and (frozen or last or (step + 1) % self.every == 0):
+            self._draw(min(1.0, done / self.ramp), control=frozen or last or self._due())
         if frozen:
             if self.masks is None:  # after a last draw, since this step's update has let zeros grow
-                self.masks = nonzero_masks(model)
-            apply(model, self.masks)
+                self.masks = {name: (w != 0).to(w.dtype) for name, w in self.ws.items()}  # faster to multiply by
+            for name, w in self.ws.items():
+                w.mul_(self.masks[name])
         for layer, norm in self.norms:  # a filter without weights takes its batch norm's scale and shift along
             alive = layer.weight.flatten(1).any(1)
             norm.weight.mul_(alive)
             norm.bias.mul_(alive)
 
-    def _zero(self, name, w, progress):
-        if self.target is None:
-            self.s[name] = self.scale * progress
-        elif self.s[name] == 0:  # as large as an average weight: 37 % and more would go at once, so a hundredth of it
-            self.s[name] = 0.01 * w.abs().mean().item()
-        w.mul_(w.abs() >= self._thresholds(w).mul(self.s[name]))
-        if self.target is not None:
-            wanted = self.target * (1 - (1 - progress) ** 3)
-            share = 1 - w.count_nonzero().item() / w.numel()
-            self.s[name] *= 1 + max(-0.05, min(0.05, wanted - share))
+    def _due(self):
+        return self.draws < CONTROL or self.draws % CONTROL == 0
 
-    def _thresholds(self, w):
-        """(−ln u)^(1/q), shaped like w; u is the least of k uniform numbers: below p with chance 1 − (1 − p)^k."""
-        if self.uses % USES == 0:
-            u = self.table.uniform_(generator=self.generator)
-            if self.every > 1:
-                u.neg_().log1p_().div_(self.every).expm1_().neg_()  # 1 − (1 − u)^(1/k)
-            self.table.clamp_min_(torch.finfo(u.dtype).tiny).log_().neg_().pow_(1 / self.q)
-        self.uses += 1
-        offset = int(torch.randint(len(self.table) - self.largest, (), generator=self.offsets))
-        return self.table[offset : offset + w.numel()].view(w.shape)
+    def _draw(self, progress, *, control):
+        if self.draws % USES == 0:
+            self._fill_table()
+        self.draws += 1
+        for name, w in self.ws.items():
+            if self.target is None:
+                self.s[name] = self.scale[name] * progress
+            elif control:
+                self.s[name] = self._scale(w, self.target[name] * (1 - (1 - progress) ** 3))
+            self._zero(w, self.s[name])
+
+    def _scale(self, w, wanted):
+        """s at which the wanted share of weights drawn by chance is expected to go, by halving an interval of ln s."""
+        if wanted <= 0:
+            return 0.0
+        places = torch.randint(w.numel(), (min(SAMPLE, w.numel()),), generator=self.offsets).to(w.device)
+        sizes = w.flatten()[places].abs().pow_(self.q)
+        high = math.log(sizes.max().item() + 1e-30) / self.q + 6
+        low = high - 18
+        for _ in range(14):
+            middle = (low + high) / 2
+            kept = (1 - torch.exp(sizes * -math.exp(-self.q * middle))) ** self.every
+            low, high = (middle, high) if 1 - kept.mean().item() < wanted else (low, middle)
+        return math.exp(high)
+
+    def _zero(self, w, s):
+        """Zero the weights with |w/τ| ≤ s in place, in two passes over memory, by the rule of hardshrink."""
+        start = int(torch.randint(len(self.table) - self.largest, (), generator=self.offsets))
+        inverse = self.table[start : start + w.numel()].view(w.shape)
+        ratios = torch.mul(w, inverse, out=self.scratch[: w.numel()].view(w.shape))
+        if self.by == "chance":  # each weight that is not zero is judged by the ratio of another one
+            ratios, there = ratios.flatten(), w.flatten().nonzero().flatten()
+            order = torch.randperm(len(there), generator=self.offsets).to(w.device)
+            ratios = ratios.index_copy(0, there, ratios[there[order]]).view(w.shape)
+        torch.ops.aten.hardshrink_backward.grad_input(w, ratios, s, grad_input=w)
+
+    def _fill_table(self):
+        """1/τ = (−ln u)^(−1/q), u the least of k uniform numbers: below p with chance 1 − (1 − p)^k."""
+        table = self.table.exponential_(generator=self.generator)  # −ln u of one
+        if self.every > 1:
+            table.neg_().exp_().neg_().log1p_().div_(self.every).expm1_().neg_().log_().neg_()
+        table.pow_(-1 / self.q)
 
     def state_dict(self):
         """What a resumed training needs to go on with the same draws."""
         generators = {"generator": self.generator.get_state(), "offsets": self.offsets.get_state()}
-        return generators | {"table": self.table, "uses": self.uses, "s": self.s, "masks": self.masks}
+        return generators | {"table": self.table, "draws": self.draws, "s": self.s, "masks": self.masks}
 
     def load_state_dict(self, state):
         """Take over a saved state."""
         self.generator.set_state(state["generator"])
         self.offsets.set_state(state["offsets"])
-        self.table, self.uses, self.s, self.masks = (state[key] for key in ("table", "uses", "s", "masks"))
+        self.table, self.draws, self.s, self.masks = (state[key] for key in ("table", "draws", "s", "masks"))
+
+
+def _for_each(ws, what, value):
+    """One number for each layer by name, of one for all or of a list; None stays None."""
+    if isinstance(value, (list, tuple)) and len(value) != len(ws):
+        raise ValueError(f"stochastic zeroing: {what} has {len(value)} entries for {len(ws)} weight tensors")
+    values = value if isinstance(value, (list, tuple)) else [value] * len(ws)
+    return None if value is None else dict(zip(ws, values, strict=True))
 
 
 def _norms(model):
     """(layer, batch norm behind it) for all layers of a network with groups that have one."""
-    steps = [s for group in getattr(model, "groups", ()) for s in group.producers + group.depthwise if s.norm]
+    steps = [s for group in models.groups(model) for s in group.producers + group.depthwise if s.norm]
     return [(model.get_submodule(step.layer), model.get_submodule(step.norm)) for step in steps]

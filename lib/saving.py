@@ -5,6 +5,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from torch import nn
 
 from lib import models
 
@@ -29,9 +30,28 @@ def load(folder):
     with torch.device("meta"):
         model = models.build(**about["config"])
     state = safetensors.torch.load_file(folder / "model.safetensors")
-    _refuse(state, model.state_dict(), f"{folder / 'model.safetensors'} does not fit {about['config']['name']}")
+    _refuse(state, model, f"{folder / 'model.safetensors'} does not fit {about['config']['name']}")
     model.load_state_dict(state, assign=True)
     model.normalisation, model.labels = about["normalisation"], about["labels"]
+    return model.eval()
+
+
+def load_into(model, path):
+    """Give a network of any class the tensors of a safetensors file and its layers the widths that they have there.
+
+    So a network shrunk by `lib.depgraph` is saved as `to_bytes` of it and loaded into a freshly made one of its class.
+    ValueError names a tensor that is missing, unknown or of a shape that the layer cannot take.
+    """
+    state = safetensors.torch.load_file(path)
+    _refuse(state, model, f"{path} does not fit {type(model).__name__}", resized=RESIZABLE)
+    for key, tensor in state.items():
+        layer, _, name = key.rpartition(".")
+        layer = model.get_submodule(layer)
+        if name in layer._parameters:
+            tensor = nn.Parameter(tensor, requires_grad=layer._parameters[name].requires_grad)
+        setattr(layer, name, tensor)
+    for layer in model.modules():
+        _tell_widths(layer)
     return model.eval()
 
 
@@ -60,12 +80,32 @@ def to_onnx(model, path, example):
         model.train(mode)
 
 
-def _refuse(state, expected, what):
+RESIZABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def _tell_widths(layer):
+    """Set what a layer says of its widths to what its tensors are."""
+    if isinstance(layer, nn.Linear):
+        layer.out_features, layer.in_features = layer.weight.shape
+    elif isinstance(layer, RESIZABLE[1:4]):
+        if 1 < layer.groups == layer.out_channels:  # depthwise
+            layer.groups = len(layer.weight)
+        layer.out_channels, layer.in_channels = len(layer.weight), layer.weight.shape[1] * layer.groups
+    elif isinstance(layer, RESIZABLE) and layer.running_mean is not None:
+        layer.num_features = len(layer.running_mean)
+
+
+def _refuse(state, model, what, *, resized=()):
+    """ValueError where the tensors are not the model's; those of `resized` types of layers may differ in width."""
+    expected = model.state_dict()
     for name in sorted(state.keys() | expected.keys()):
         if name not in state:
             raise ValueError(f"{what}: tensor {name!r} is missing; save the network again")
         if name not in expected:
-            raise ValueError(f"{what}: tensor {name!r} is unknown to it; does model.json belong to this file?")
-        if state[name].shape != expected[name].shape:
-            shapes = f"{tuple(state[name].shape)} instead of {tuple(expected[name].shape)}"
-            raise ValueError(f"{what}: tensor {name!r} has shape {shapes}; does model.json belong to this file?")
+            raise ValueError(f"{what}: tensor {name!r} is unknown to it; does the network belong to this file?")
+        found, wanted = state[name].shape, expected[name].shape
+        if isinstance(model.get_submodule(name.rpartition(".")[0]), resized):
+            wanted = (*found[:2], *wanted[2:]) if len(found) == len(wanted) else wanted
+        if found != wanted:
+            shapes = f"{tuple(found)} instead of {tuple(expected[name].shape)}"
+            raise ValueError(f"{what}: tensor {name!r} has shape {shapes}; does the network belong to this file?")

@@ -79,6 +79,11 @@ def removed_by(model):
     return counts
 
 
+def causes(model):
+    """Per unit what `removed_by` counts: uint8 (width,) for each group, 0 alive, else the code in CAUSES."""
+    return _settle(model, rule="weights")[1]
+
+
 def alive_1e3(model, threshold=1e-3, *, beta=None):
     """P1's own count, a list with one number per weight matrix: input units i with Σ_j |W_ij| > threshold.
 
@@ -124,7 +129,7 @@ def _settle(model, *, rule):
             for step in group.producers + group.depthwise:
                 state[f"{step.layer}.weight"][cause > 0] = 0
             for step in group.consumers:
-                _columns(state, step, group)[:, cause > 0] = 0
+                columns(state, step, group)[:, cause > 0] = 0
 
 
 def _judge(model, state, group, rule):
@@ -135,7 +140,7 @@ def _judge(model, state, group, rule):
         incoming &= _zero_rows(state[f"{step.layer}.weight"])
     for step in group.depthwise:
         incoming |= _zero_rows(state[f"{step.layer}.weight"])
-    unread = {s: _zero_rows(_columns(state, s, group).transpose(0, 1)) for s in group.consumers}
+    unread = {s: _zero_rows(columns(state, s, group).transpose(0, 1)) for s in group.consumers}
     for units in unread.values():
         outgoing &= units
     if rule != "weights" and incoming.any():
@@ -173,15 +178,15 @@ def _fold(model, state, group, units):
     """Add what the constants of some units come to behind each consumer to its bias, or take it off the norm's mean."""
     norms = {s.layer: s.norm for g in model.groups for s in g.producers}
     for step, _, value in list(_constants(model, state, group)):
-        amount = _columns(state, step, group).double().flatten(2).sum(2) @ torch.where(units, value, 0)
+        amount = columns(state, step, group).double().flatten(2).sum(2) @ torch.where(units, value, 0)
         if f"{step.layer}.bias" in state:
             state[f"{step.layer}.bias"].add_(amount)
         else:
             state[f"{norms[step.layer]}.running_mean"].sub_(amount)
 
 
-def _columns(state, step, group):
-    """View of a consumer's weights on one group, (out, width, block, …)."""
+def columns(state, step, group):
+    """View, in a dict of tensors, of a consumer's weights on one group, (out, width, block, …)."""
     start, size = step.offset * step.block, group.width * step.block
     return state[f"{step.layer}.weight"][:, start : start + size].unflatten(1, (group.width, step.block))
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from lib import models, regularizers
+from lib import losses, models, regularizers
 
 # --- the plain dicts that a configuration names --------------------------------------------------------------------
 
@@ -24,6 +24,8 @@ LOSSES = {
     # the authors' P1 demo feeds softmax outputs to a softmax cross-entropy (arXiv 2009.01395, authors' code)
     "double_softmax": lambda logits, y: F.cross_entropy(logits.softmax(1), y),
     "mse": F.mse_loss,
+    "boundary": losses.boundary,
+    "boundary_dice": losses.boundary_dice,
 }
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 SCHEDULES = {  # share of training done, in [0, 1) -> factor on the learning rate
@@ -48,10 +50,18 @@ def flip_crop(x, generator):
     return F.pad(x, (4, 4, 4, 4)).permute(0, 2, 3, 1)[images, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
 
 
+def dihedral(x, generator):
+    """Each image mirrored, turned by quarters or both, one of eight ways by chance; (N, C, H, H) -> (N, C, H, H)."""
+    upside, sideways, turned = torch.rand((3, len(x), 1, 1, 1), generator=generator, device=x.device) < 0.5
+    x = torch.where(upside, x.flip(2), x)
+    x = torch.where(sideways, x.flip(3), x)
+    return torch.where(turned, x.transpose(2, 3), x)
+
+
 COMPILE_PAYS = 50_000  # steps from which a compiled penalty has made up for its compilation
 CHECKPOINT_SECONDS = 60.0  # at most this much training is lost when a run is killed
 
-AUGMENTATIONS = {"none": None, "flip_crop": flip_crop}
+AUGMENTATIONS = {"none": None, "flip_crop": flip_crop, "dihedral": dihedral}
 
 
 def named(table, name, what):
@@ -182,12 +192,14 @@ def stepper(
 
     def step(k):
         now = select(k)
-        inputs = x[now]
+        inputs, targets = x[now], y[now]
         if augmentation:
             inputs = augmentation(inputs, generator.manual_seed(seed * 1_000_003 + k))
+            if targets.ndim == 3:  # maps go the same way, by the same random numbers
+                targets = augmentation(targets[:, None], generator.manual_seed(seed * 1_000_003 + k))[:, 0]
         with autocast(precision, x.device):
             outputs = model(inputs)
-        objective = loss_of(outputs.float(), y[now])
+        objective = loss_of(outputs.float(), targets)
         total = objective + value() if penalty and autograd_penalty else objective
         (total + extra_loss(k / steps) if extra_loss else total).backward()
         if penalty and not autograd_penalty:
@@ -347,19 +359,22 @@ def _save(path, parts, history, total):
 
 
 def save_atomically(content, path):
-    """torch.save through a temporary file: whoever is killed meanwhile leaves the old file whole.
-
-    Where the disk is full the file is left out with a warning: training can do without its checkpoints.
-    """
-    path, buffer = Path(path), io.BytesIO()
+    """torch.save, whole or not at all; a full disk is a warning: training can do without its checkpoints."""
+    buffer = io.BytesIO()
     torch.save(content, buffer)
+    try:
+        write_whole(Path(path), buffer.getbuffer())
+    except OSError as error:
+        print(f"{path}: not written ({error.strerror}); training goes on, but could not be resumed from here")
+
+
+def write_whole(path, content):
+    """Write bytes through a temporary file: a kill or a full disk meanwhile leaves the old file whole."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(buffer.getbuffer())
+        part.write_bytes(content)
         part.replace(path)
-    except OSError as error:
-        print(f"{path}: not written ({error.strerror}); training goes on, but could not be resumed from here")
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

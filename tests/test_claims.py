@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from lib import claims
+from lib.claims import p3
 
 
 def runs_of(differences, *, penalty="GL"):
@@ -75,3 +76,129 @@ def test_without_records_a_claim_is_not_run():
     for claim in claims.CLAIMS.values():
         assert claim.verdict([]) == ("not run", "no records")
         assert claim.rule and claim.says and claim.experiment
+
+
+# --- P1 ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_choice_is_by_validation_over_the_first_seeds():
+    lines = [
+        {"data": "a", "seed": seed, "lam": lam, "validation": score}
+        for lam, scores in ((0.1, [3, 3, 0]), (0.2, [2, 2, 9]))
+        for seed, score in enumerate(scores)
+    ]
+    options = {"case": ["data"], "among": ["lam"], "score": "validation"}
+    table = pd.DataFrame(lines)
+    assert set(claims.chosen(table, **options, seeds=2)["lam"]) == {0.1}
+    assert set(claims.chosen(table, **options, seeds=3)["lam"]) == {0.2}
+    assert set(claims.chosen(table, **options, seeds=2, smallest=True)["lam"]) == {0.2}
+    assert len(claims.chosen(table, **options, seeds=2)) == 3, "all seeds of the choice"
+
+
+def test_overlapping_training_sets_widen_the_interval():
+    table = runs_of([0.01, 0.02, 0.03, 0.01])
+    options = {"by": "extent", "of": "partial", "against": "full"}
+    plain, wide = (claims.paired(table, "test_accuracy", **options, overlap=o) for o in (0, 1 / 9))
+    assert (wide[2] - wide[0]) / (plain[2] - plain[0]) == pytest.approx(((1 / 4 + 1 / 9) / (1 / 4)) ** 0.5)
+
+
+def fits(gain):
+    """Regression runs of two tables in which partial's RMSE is lower by `gain` at the λ that validation prefers."""
+    lines = []
+    for name in ("a", "b"):
+        for extent in ("full", "partial"):
+            for lam, error in ((1e-3, 0.5), (1e-4, 0.9)):  # the second would be judged the other way round
+                for seed in range(6):
+                    less = gain * (1 + 0.01 * seed) * (extent == "partial") * (1 if lam == 1e-3 else -9)
+                    line = {"data": name, "penalty": "GL", "extent": extent, "lam": lam, "steps": 10, "seed": seed}
+                    scores = {f"{part}_rmse": error - less for part in ("train", "validation", "test")}
+                    lines.append(line | scores)
+    return pd.DataFrame(lines)
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.01, "reproduced"), (-0.01, "not reproduced")])
+def test_better_fits(gain, verdict):
+    assert claims.p1.better_fits(fits(gain))[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("penalty", "step", "verdict"), [(0.9, 0.95, "reproduced"), (0.9, 1.0, "partly"), (1.0, 1.01, "not reproduced")]
+)
+def test_faster_in_almost_all(penalty, step, verdict):
+    lines = [{"situation": "s", "penalty": "none", "extent": "none", "form": "closed", "what": "step", "step_s": [1.0]}]
+    for what, ratio in (("penalty", penalty), ("step", step)):
+        for extent in ("full", "2", "4"):
+            times = [2.0, 3.0, 2.5] if extent == "full" else [2.0 * ratio, 3.0 * ratio, 9.0]
+            line = {"situation": "s", "penalty": "GL", "extent": extent, "form": "closed"}
+            lines.append(line | {"what": what, "step_s": times})
+    assert claims.p1.faster_in_almost_all(pd.DataFrame(lines))[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("growth", "differ", "verdict"), [(1.1, 50, "reproduced"), (1.9, 50, "not reproduced"), (1.1, 0, "not reproduced")]
+)
+def test_structure(growth, differ, verdict):
+    lines = [
+        {"penalty": "GL full", "data": name, "width": width, "alive_1e-3": [784, survivors + seed, 10]}
+        for k, name in enumerate(("a", "b"))
+        for width, survivors in ((400, 100 + k * differ), (800, round(growth * (100 + k * differ))))
+        for seed in range(3)
+    ]
+    assert claims.p1.structure(pd.DataFrame(lines))[0] == verdict
+
+
+def test_relabelled_inputs_are_judged_at_full_and_at_the_demos_beta():
+    lines = [
+        {"extent": extent, "beta": beta, "inputs": inputs, "seed": seed, "test_accuracy": 0.97 + 0.001 * seed + gain}
+        for extent, beta, gains in (("full", 0, (0, 0)), ("partial", 8, (0, 0.02)), ("partial", 2, (0, 0)))
+        for inputs, gain in zip(("in order", "relabelled"), gains, strict=True)
+        for seed in range(3)
+    ]
+    assert claims.p1.relabelled(pd.DataFrame(lines))[0] == "partly"
+
+
+# --- P3 ------------------------------------------------------------------------------------------------------------
+
+
+def dynamics_of(gain, *, kept=0, extra=0.0):
+    """Three seeds of {none, L1, L2} × q: with a regularizer `gain` more of 400 nodes go, and `kept` orphans stay."""
+    lines = []
+    for seed, q, penalty in ((s, q, p) for s in range(3) for q in (1, 2) for p in ("none", "L1", "L2")):
+        gone = 40 + seed + (0 if penalty == "none" else gain + seed)
+        last = {"removed_outgoing": [30, 10], "orphans": [20 + seed if penalty == "none" else kept, 0]}
+        line = {"seed": seed, "q": q, "penalty": penalty, "alive": [400 - gone, 0], "units": 400}
+        line["sparsity"] = 0.9 + (extra if penalty == "L2" else 0)
+        lines.append(line | {"dynamics": last | {"pruned": [0.9, 0.9, 0.9]}, "sizes": [784, 300, 100, 10]})
+    return pd.DataFrame(lines)
+
+
+def test_more_nodes_and_fewer_orphans():
+    assert p3.more_nodes(dynamics_of(50))[0] == "reproduced"
+    assert p3.more_nodes(dynamics_of(50, extra=0.05))[0] == "not reproduced", "not at equal pruned weights"
+    assert p3.more_nodes(dynamics_of(-50))[0] == "not reproduced"
+    assert p3.fewer_orphans(dynamics_of(50))[0] == "reproduced"
+    assert p3.fewer_orphans(dynamics_of(50, kept=30))[0] == "not reproduced"
+    mixed = dynamics_of(50)
+    assert p3.more_nodes(pd.concat([mixed[mixed.q == 1], dynamics_of(0).query("q == 2")]))[0] == "partly"
+    assert p3.more_than_independent(dynamics_of(150))[0] == "reproduced"
+    assert p3.more_than_independent(dynamics_of(10))[0] == "not reproduced"
+
+
+@pytest.mark.parametrize(
+    ("left", "loss", "verdict"),
+    [
+        ([150, 150], [0.001] * 2, "reproduced"),
+        ([230, 230], [0.003] * 2, "partly"),
+        ([150, 300], [0.001] * 2, "partly"),
+        ([150, 150], [0.006] * 2, "not reproduced"),
+    ],
+)
+def test_half_of_the_units_at_almost_the_dense_score(left, loss, verdict):
+    lines = []
+    for (k, network), seed in ((n, s) for n in enumerate("ab") for s in range(3)):
+        for stage, penalty in (("dense", "none"), ("stochastic", "L2"), ("stochastic", "none")):
+            lines.append({"network": network, "seed": seed, "stage": stage, "penalty": penalty, "units": 400})
+            alive, score = (400, 0.98) if stage == "dense" else (left[k], 0.98 - loss[k] + 0.0002 * seed)
+            lines[-1] |= {"alive": [alive], "test_accuracy": score}
+    table = pd.DataFrame(lines)
+    assert p3.application(table, share=0.5, margins={"test_accuracy": 0.002})[0] == verdict

@@ -150,6 +150,18 @@ def test_a_smaller_generated_set_has_the_same_images():
     assert data.load("cells", size=10).sha256 == small.sha256
 
 
+def test_functions_are_noisy_to_train_on_and_exact_to_test():
+    for name, f in data.generated.FUNCTIONS.items():
+        ds, other = (data.load(f"function/{name}", split=split) for split in (0, 1))
+        x, y = (ds.test.x * ds.std + ds.mean).double(), ds.test.y.double() * ds.target_std + ds.target_mean
+        assert [len(p.x) for p in parts(ds)] == [150, 75, 500] and ds.sha256 != other.sha256
+        assert np.abs(f(x.numpy()) - y.numpy()).max() < (0.51 if name == "steps" else 1e-3)  # a step may be one off
+        x, y = (ds.train.x * ds.std + ds.mean).double(), ds.train.y.double() * ds.target_std + ds.target_mean
+        assert 0.08 < (f(x.numpy()) - y.numpy()).std() < 0.12
+    with pytest.raises(data.DataError, match="function/sine: split=-1; the seed of its points"):
+        data.load("function/sine", split=-1)
+
+
 def test_carve_divides_everything_once_and_always_alike():
     rest, a, b = carve(103, 0.2, 0.1)
     assert sorted(np.concatenate([rest, a, b])) == list(range(103))

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch.nn.utils import prune
 
-from lib import measures, models, shrinking
+from lib import losses, measures, models, shrinking
 
 LOGITS = torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0], [0.0, 1.0]])
 Y = torch.tensor([0, 1, 1, 1])
@@ -20,6 +21,7 @@ def test_scores_of_classification():
     assert measures.macro_f1(LOGITS, Y) == pytest.approx((2 / 3 + 4 / 5) / 2)
     # margins of class 1: -1 (y = 0) against 3, -1, 1: two pairs in order and a tie
     assert measures.auc(LOGITS, Y) == pytest.approx(2.5 / 3)
+    assert measures.f1(LOGITS, Y) == pytest.approx(4 / 5), "of class 1"
     three = torch.eye(3)[[0, 1, 2, 0]]
     assert measures.auc(three, torch.tensor([0, 1, 2, 0])) == 1
 
@@ -60,6 +62,27 @@ def test_segmentation_of_equal_other_and_empty_maps():
     assert np.isnan(measures.seg(TRUE, empty))
     with pytest.raises(ValueError, match=r"from IoU 0.5 on, got threshold 0.3"):
         measures.average_precision(TRUE, TRUE, thresholds=(0.3,))
+
+
+def test_scores_of_many_maps_are_means_over_images_or_objects():
+    empty = np.zeros_like(TRUE)
+    found = measures.instance_scores([PREDICTED, TRUE, empty], [TRUE, TRUE == 1, empty])
+    assert found["ap50"] == pytest.approx((1 / 4 + 1 / 2 + 1) / 3)
+    assert found["ap"] == pytest.approx(np.mean(found["ap_at"])) and len(found["ap_at"]) == 10
+    assert found["dice"] == pytest.approx((2 * 6 / 18 + 2 * 4 / 14 + 1) / 3)
+    assert found["seg"] == pytest.approx((3 / 4 + 0 + 1) / 3), "three objects in all"
+
+
+def test_touching_objects_are_split_along_their_boundary():
+    true = torch.zeros(2, 24, 24, dtype=torch.int16)
+    true[0, 2:12, 2:12], true[0, 2:12, 12:22], true[0, 14:20, 4:10] = 1, 2, 3
+    logits = 20 * F.one_hot(losses.regions(true), 3).permute(0, 3, 1, 2).float()
+    maps = measures.split(logits)
+    assert measures.instances(true[0] > 0).max() == 2, "as components two of the three are one"
+    assert [m.max() for m in maps] == [3, 0] and measures.average_precision(maps[0], true[0]) == 1
+    assert measures.foreground_dice(logits, true) == 1
+    logits[0, 0, 2:12, 2:12] += 40  # the first square is taken for background
+    assert measures.foreground_dice(logits, true) == pytest.approx((2 * 136 / (136 + 236) + 1) / 2)
 
 
 def test_instances_are_4_connected():

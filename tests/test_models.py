@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -143,3 +144,12 @@ def test_errors_name_the_value_and_the_remedy(arguments, message):
 def test_a_layer_without_a_rule_is_refused(layer):
     with pytest.raises(TypeError, match=f"no rule for layer '1' of type {type(layer).__name__}"):
         models.table(torch.nn.Sequential(torch.nn.Conv2d(4, 4, 1), layer))
+
+
+def test_a_network_of_others_has_no_groups_and_is_regularised_all_the_same():
+    net = torchvision.models.resnet18(num_classes=3)
+    assert models.groups(net) == ()  # though net.groups is 1
+    assert models.groups(small("mlp")) == small("mlp").groups != ()
+    assert [view(w).shape for view, w in zip(models.unit_views(net), models.weights(net).values(), strict=True)] == [
+        w.shape for w in models.weights(net).values()
+    ]

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
-from lib import runs, training
-from lib.runs import configuration
+from lib import data, measures, runs, training
+from lib.runs import configuration, execution
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = {"name": "mlp", "widths": [16], "inputs": 64, "outputs": 10}
@@ -76,7 +77,7 @@ def test_a_changed_default_is_refused(store, monkeypatch):
         ({"sedd": 1}, "configuration has no 'sedd'; known: .*seed"),
         ({"stages": [{"name": "train", "step": 5}]}, "stage has no 'step'; known: .*steps"),
         ({"data": {"nam": "digits"}}, "data has no 'nam'; known: name"),
-        ({"kind": "sweep"}, "unknown kind of run 'sweep'; known: chain, timing"),
+        ({"kind": "sweep"}, "unknown kind of run 'sweep'; known: chain, timing, own"),
         ({"data": {"name": "minst"}}, "unknown data set 'minst'; known: .*digits"),
         ({"model": {"name": "resnet18"}}, "unknown network 'resnet18'; known: mlp"),
     ],
@@ -195,6 +196,41 @@ def test_a_stage_may_zero_by_chance(store):
     assert 0.4 < row["sparsity"] < 0.6 and row["test_accuracy"] > 0.5
 
 
+def test_two_classes_have_f1_and_auc(store):
+    (row,) = runs.run(config() | {"data": {"name": "breast_cancer"}, "model": MODEL | {"inputs": 30, "outputs": 2}})[
+        "rows"
+    ]
+    assert 0.5 < row["test_f1"] <= 1 and 0.8 < row["test_auc"] <= 1
+
+
+def test_segmentations_are_scored_and_pictured(store):
+    model = {"name": "unet", "widths": [4, 4, 8, 8, 4, 4], "outputs": 3}
+    stage = {"name": "train", "steps": 30, "batch": 8, "loss": "boundary_dice", "augment": "dihedral", "log_points": 3}
+    chain = {"experiment": "cells", "data": {"name": "cells", "size": 40}, "model": model}
+    chain |= {"stages": [stage | {"optimizer": {"name": "adam", "lr": 0.01}, "pictures": [0, 3]}]}
+    record = runs.run(chain)
+    (row,) = record["rows"]
+    assert row["curves"]["step"] == [10, 20, 30] and row["curves"]["validation"][-1] > 0.5
+    assert {"test_dice", "test_ap", "test_ap50", "test_ap_at", "test_seg", "validation_dice"} < row.keys()
+    runs.collect([chain])
+    kept, part = runs.arrays(record), data.load("cells", size=40).test
+    assert (store / "cells" / f"{record['id']}.npz").exists()
+    assert (kept["train/true"] == part.y[[0, 3]].numpy()).all()
+    dices = [measures.dice(p, t) for p, t in zip(kept["train/predicted"], kept["train/true"], strict=True)]
+    assert min(dices) > 0.3 and kept["train/image"].shape == (2, 1, 64, 64)
+
+
+def test_dynamics_are_curves_and_arrays_of_a_row(store):
+    noted = {"units": 2, "frames": 4, "frame_units": 3}
+    record = runs.run(config(steps=100, dynamics=noted, zeroing={"target": 0.5}))
+    curves = record["rows"][0]["curves"]
+    assert len(curves["removed_outgoing"]) == len(curves["step"]) and len(curves["fan_in"][-1][0]) == 2
+    weighted = [share * n for share, n in zip(curves["pruned"][-1], (64 * 16, 160), strict=True)]
+    assert sum(weighted) / (64 * 16 + 160) == pytest.approx(record["rows"][0]["sparsity"])
+    assert runs.arrays(record)["train/mask"].shape == (4, 3, 8)
+    assert runs.arrays(runs.run(config())) == {}
+
+
 def test_diverged_runs_are_records_too(store):
     record = runs.run(config(optimizer={"name": "sgd", "lr": 1e30}))
     assert record["status"] == "diverged" and record["message"] == "train: loss not finite in epoch 1"
@@ -210,6 +246,17 @@ def test_never_forbids_training_and_says_what_to_do(store, monkeypatch):
     monkeypatch.setenv("COMPANION_TRAIN", "sometimes")
     with pytest.raises(ValueError, match="COMPANION_TRAIN='sometimes' is unknown; known: missing, never, fresh"):
         runs.run(config())
+
+
+def test_an_experiment_without_any_record_is_not_run_rather_than_wrong(store, monkeypatch, capsys):
+    runs.run(config())
+    monkeypatch.setenv("COMPANION_TRAIN", "never")
+    monkeypatch.setattr(runs.parameters, "skip_the_rest", lambda: print("skipped"))
+    assert not runs.not_run([config(), config(1)]), "one of two is missing: that is an error to come"
+    assert runs.not_run([config(1)])
+    assert capsys.readouterr().out.startswith("NOT RUN: there is no record of tiny yet.")
+    monkeypatch.setenv("COMPANION_TRAIN", "missing")
+    assert not runs.not_run([config(1)])
 
 
 def test_collect_moves_whole_sorted_records(store, capsys):
@@ -260,7 +307,7 @@ def test_a_full_disk_is_one_clear_error(store, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(
         runs.RunError, match="could not be written .No space left on device.; make room and run the same"
     ):
@@ -322,19 +369,116 @@ def test_two_processes_on_one_store_train_once(store):
     assert json.loads(file.read_text())["status"] == "done"
 
 
+def test_what_another_process_trains_is_left_to_it_and_waited_for_last(store, monkeypatch):
+    configs, order = [config(seed) for seed in (0, 1, 2)], []
+    lock = FileLock(f"{runs.live(configs[0])}.lock")
+    execute = runs.execute
+
+    def watched(resolved, live):
+        order.append(resolved["seed"])
+        if len(order) == 2:
+            lock.release()
+        return execute(resolved, live)
+
+    monkeypatch.setattr(runs, "execute", watched)
+    (store / "live" / "tiny").mkdir(parents=True)
+    with lock:
+        records = runs.run_all(configs)
+    assert order == [1, 2, 0] and [r["seed"] for r in records] == [0, 1, 2]
+
+
+def test_relabelled_inputs_are_the_same_permutation_in_all_parts(store):
+    plain = execution.load({"name": "digits", "scaling": "standard", "relabel": None, "subset": None})
+    changed = execution.load({"name": "digits", "scaling": "standard", "relabel": 7, "subset": None})
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(7))
+    for part in ("train", "validation", "test"):
+        before, after = (getattr(split, part).x.flatten(1) for split in (plain, changed))
+        assert torch.equal(before[:, order], after) and not torch.equal(before, after)
+
+
+def test_a_regression_with_one_input_keeps_its_fit(store):
+    stage = {
+        "name": "train",
+        "steps": 400,
+        "loss": "mse",
+        "precision": "fp32",
+        "optimizer": {"name": "adam", "lr": 1e-2},
+    }
+    model = {"name": "mlp", "widths": [32], "inputs": 1, "outputs": 1}
+    fit = {"experiment": "tiny", "data": {"name": "function/runge", "split": 3}, "model": model, "stages": [stage]}
+    (row,) = runs.run(fit)["rows"]
+    x, y = torch.tensor(row["fit"]["x"]), torch.tensor(row["fit"]["y"])
+    assert -1 <= x[0] < -0.95 and 0.95 < x[-1] <= 1 and row["test_r2"] > 0.8
+    assert (y - 1 / (1 + 25 * x**2)).abs().mean() < 0.15
+
+
+def test_alive_units_of_the_free_block_are_counted_apart(store):
+    penalty = {"name": "gl", "lam": 1.0, "prox": True, "partial": 4}
+    sgd = {"name": "sgd", "lr": 0.1}
+    (row,) = runs.run(config(steps=200, penalty=penalty, optimizer=sgd))["rows"]
+    assert row["alive_1e-3"] == row["alive_1e-3_free"] == [16, 4], "so strong a penalty leaves the free quarters only"
+
+
 # --- timing --------------------------------------------------------------------------------------------------------
+
+
+def test_a_penalty_may_be_timed_alone(store):
+    penalty = {"name": "gl", "lam": 1.0}
+    variants = {
+        f"GL / full / {form} / penalty": {
+            "block": 2,
+            "penalty": penalty,
+            "only": "penalty",
+            "autograd_penalty": autograd,
+        }
+        for form, autograd in (("autograd", True), ("closed", False))
+    }
+    timing = {"kind": "timing", "experiment": "tiny_timing", "data": {"name": "digits"}, "model": MODEL}
+    table = runs.frame([runs.run(timing | {"variants": variants | {"none / none / closed / step": {}}, "rounds": 20})])
+    times = table.assign(s=[sorted(times)[10] for times in table["step_s"]]).set_index(["what", "form"])["s"]
+    assert times["penalty", "closed"] < times["step", "closed"] and times["penalty", "autograd"] > 0
 
 
 def test_timing_interleaves_variants(store):
     variants = {
         "none / none / closed": {"block": 3},
         "GL / full / closed": {"block": 3, "penalty": {"name": "gl", "lam": 1.0}},
+        "none / none / zeroing": {"block": 3, "zeroing": {"scale": 0.02, "ramp": 1e-9}},
     }
     timing = {"kind": "timing", "experiment": "tiny_timing", "data": {"name": "digits"}, "model": MODEL}
     record = runs.run(timing | {"variants": variants, "rounds": 4})
     table = runs.frame([record])
     assert table[["penalty", "extent", "form"]].to_numpy().tolist() == [name.split(" / ") for name in variants]
     assert all(len(times) == 4 and min(times) > 0 for times in table["step_s"])
+
+
+# --- code of one's own -----------------------------------------------------------------------------------------------
+
+CALLS = []
+
+
+def squares(seed, upto):
+    CALLS.append(seed)
+    return [{"stage": "square", "n": n, "value": n * n + seed} for n in range(upto)]
+
+
+def test_own_code_runs_once_and_its_record_is_found(store, monkeypatch):
+    configs = [{"experiment": "mine", "seed": seed, **runs.own(squares, upto=3)} for seed in (0, 7)]
+    first = runs.run_all(configs)
+    monkeypatch.setenv("COMPANION_TRAIN", "never")
+    runs.collect(configs)
+    assert runs.frame(runs.run_all(configs))["value"].tolist() == [0, 1, 4, 7, 8, 11]
+    assert CALLS == [0, 7]
+    assert first[0]["config"]["options"] == {"upto": 3}
+
+
+def test_own_code_that_changes_is_another_run(store):
+    one, two = (runs.identity({"experiment": "mine", **runs.own(squares, *more, upto=3)}) for more in ((), (config,)))
+    assert one != two
+    assert one == runs.identity({"experiment": "mine", **runs.own(squares, upto=3), "seed": 0})
+    assert one != runs.identity({"experiment": "mine", **runs.own(squares, upto=4)})
+    with pytest.raises(ValueError, match="lacks 'code'"):
+        runs.identity({"experiment": "mine", "kind": "own"})
 
 
 # --- the committed records -----------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from lib import models, shrinking
+from lib import depgraph, models, shrinking
 
 pytest.importorskip("safetensors")
 import safetensors.torch
@@ -115,6 +116,37 @@ def test_what_is_not_plain_data_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(TypeError, match="not JSON serializable"):
         saving.save(shrunk(), tmp_path, normalisation=torch.zeros(1))
     assert not list(tmp_path.iterdir())
+
+
+def own():
+    layers = [nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3, groups=6, bias=False), nn.BatchNorm2d(6)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(6 * 4, 3)).eval()
+
+
+def test_a_shrunk_network_of_ones_own_is_loaded_into_a_fresh_one(tmp_path):
+    net, x = own(), torch.randn(2, 1, 6, 6)
+    with torch.no_grad():
+        net[5].weight[:, :8] = 0  # all that two channels reach
+    shrunken = depgraph.shrink(net, x)
+    (tmp_path / "own.safetensors").write_bytes(saving.to_bytes(shrunken))
+    again = saving.load_into(own(), tmp_path / "own.safetensors")
+    assert str(again) == str(shrunken) != str(net)
+    assert torch.equal(again(x), shrunken(x))
+    assert all(a.requires_grad and a.is_leaf for a in again.parameters())
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (nn.Sequential(nn.Conv2d(1, 6, 5)), r"'0.weight' has shape \(6, 1, 5, 5\) instead of \(6, 1, 3, 3\)"),
+        (nn.Sequential(nn.Linear(1, 6)), r"'0.weight' has shape \(6, 1\) instead of \(6, 1, 3, 3\)"),
+        (nn.Sequential(nn.Conv2d(1, 6, 3, bias=False)), "'0.bias' is missing"),
+    ],
+)
+def test_a_file_of_another_network_is_refused(other, message, tmp_path):
+    (tmp_path / "other.safetensors").write_bytes(saving.to_bytes(other))
+    with pytest.raises(ValueError, match=message):
+        saving.load_into(nn.Sequential(nn.Conv2d(1, 6, 3)), tmp_path / "other.safetensors")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")

@@ -325,6 +325,7 @@ def test_counts_of_the_first_paper():
     net.fc2.weight[:, 0] = torch.tensor([9e-4, -9e-4, 0])  # 1.8e-3 in all
     assert shrinking.alive_1e3(net) == [1, 3, 3]
     assert shrinking.alive_1e3(net, threshold=2e-3) == [1, 2, 3]
+    assert shrinking.alive_1e3(net, beta=3) == [0, 1, 1], "the last third of every layer's units"
     assert shrinking.sparsity_1e3(net) == 6 / 18
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn import linear_model
 
-from lib import data, models, pruning, regularizers, training
+from lib import data, losses, models, pruning, regularizers, training
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +247,58 @@ def test_flip_crop_shifts_and_mirrors():
     assert len({tuple(image.flatten().tolist()) for image in out}) > 20
 
 
+def test_dihedral_turns_and_mirrors_in_all_eight_ways():
+    x = torch.arange(9.0).view(1, 1, 3, 3).repeat(200, 1, 1, 1)
+    ways = [torch.rot90(m, k) for m in (x[0, 0], x[0, 0].flip(0)) for k in range(4)]
+    out = training.dihedral(x, torch.Generator().manual_seed(0))
+    seen = [sum(torch.equal(image[0], way) for image in out) for way in ways]
+    assert sum(seen) == 200 and min(seen) > 5
+
+
+@pytest.mark.parametrize("augment", ["flip_crop", "dihedral"])
+def test_maps_are_augmented_as_their_images(augment):
+    """The network is the identity and the images are their own maps, so that outputs and targets must be equal."""
+    ids = torch.randint(0, 90, (40, 16, 16)).to(torch.int16)
+    seen = []
+
+    def same(outputs, targets):
+        seen.append((outputs[:, 0].detach(), targets.float()))
+        return outputs.sum()
+
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1, bias=False))
+    torch.nn.init.ones_(net[0].weight)
+    options = {"loss": same, "optimizer": {"name": "sgd", "lr": 0.0}, "batch": 40, "precision": "fp32"}
+    step, *_ = training.stepper(net, data.Part(ids[:, None].float(), ids), steps=1, augment=augment, **options)
+    step(0)
+    ((outputs, targets),) = seen
+    assert torch.equal(outputs, targets) and not torch.equal(targets.sum(0), ids.float().sum(0))
+
+
+def test_regions_are_what_a_loop_over_pixels_finds():
+    ids = data.load("cells", size=10).train.y[:2]
+    found = losses.regions(ids)
+    for n, y, x in ((n, y, x) for n in range(2) for y in range(64) for x in range(64)):
+        around = ids[n, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
+        expected = 0 if ids[n, y, x] == 0 else 1 if (around == ids[n, y, x]).all() else 2
+        assert found[n, y, x] == expected
+
+
+def test_losses_of_segmentation():
+    """Against sums over pixels; the Dice term falls from almost 1, all wrong, to 0."""
+    torch.manual_seed(0)
+    ids = torch.zeros(1, 8, 8, dtype=torch.int16)
+    ids[0, 2:6, 2:6] = 1
+    logits, classes = torch.randn(1, 3, 8, 8), losses.regions(ids)
+    weights = torch.where(classes == 2, losses.BOUNDARY_WEIGHT, 1.0)
+    chance = logits.softmax(1).gather(1, classes[:, None])[:, 0]
+    assert losses.boundary(logits, ids) == pytest.approx((-(weights * chance.log()).sum() / weights.sum()).item())
+    right = 30 * torch.nn.functional.one_hot(classes, 3).permute(0, 3, 1, 2).float()
+    assert losses.boundary_dice(right, ids) == pytest.approx(0, abs=1e-5)
+    wrong = right.roll(1, 1)  # background for boundary
+    extra = losses.boundary_dice(wrong, ids) - losses.boundary(wrong, ids)
+    assert extra.item() == pytest.approx(1 - (2 * 4 + 1) / (48 + 4 + 16 + 1), abs=1e-3)
+
+
 @pytest.mark.parametrize("name", training.SCHEDULES)
 def test_schedules_start_at_the_full_rate_and_never_rise(name):
     rates = [training.SCHEDULES[name](k / 100) for k in range(100)]
@@ -256,12 +308,12 @@ def test_schedules_start_at_the_full_rate_and_never_rise(name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss": "hinge"}, "unknown loss 'hinge'; known: cross_entropy, double_softmax, mse"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'; known: cross_entropy, double_softmax, mse, boundary"),
         ({"optimizer": {"name": "lion"}}, "unknown optimizer 'lion'; known: adam, adamw, sgd"),
         ({"schedule": "warm"}, "unknown schedule 'warm'; known: constant, linear"),
         ({"order": "random"}, "unknown order 'random'; known: shuffle, sequence"),
         ({"precision": "fp8"}, "unknown precision 'fp8'; known: auto, fp32, bf16"),
-        ({"augment": "mixup"}, "unknown augmentation 'mixup'; known: none, flip_crop"),
+        ({"augment": "mixup"}, "unknown augmentation 'mixup'; known: none, flip_crop, dihedral"),
         ({"penalty": {"name": "l3", "lam": 1.0}}, "unknown penalty 'l3'"),
     ],
 )

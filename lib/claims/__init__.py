@@ -5,13 +5,13 @@ A rule reads tables (see `lib.runs.frame`) and returns a verdict and the evidenc
 
 import pandas as pd
 
-from lib.claims import companion, p1, p2
+from lib.claims import companion, p1, p2, p3
 from lib.claims.rules import NOT, NOT_RUN, PARTLY, REPRODUCED, Claim, chosen, paired
 
 __all__ = ["CLAIMS", "NOT", "NOT_RUN", "PARTLY", "REPRODUCED", "Claim", "chosen", "markdown", "overview", "paired"]
 
 PAPERS = {"P1": "arXiv 2009.01395", "P2": "arXiv 2109.05075", "P3": "arXiv 2012.03827"}
-CLAIMS = p1.CLAIMS | p2.CLAIMS | companion.CLAIMS
+CLAIMS = p1.CLAIMS | p2.CLAIMS | p3.CLAIMS | companion.CLAIMS
 
 
 def overview():

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lib import models as networks
 from lib import shrinking
-from lib.measures.segmentation import average_precision, dice, instances, seg
+from lib.measures.segmentation import average_precision, dice, foreground_dice, instance_scores, instances, seg, split
 
 __all__ = [
     "accuracy",
@@ -22,9 +22,12 @@ __all__ = [
     "compare",
     "compression",
     "dice",
+    "f1",
     "file_bytes",
     "flops",
+    "foreground_dice",
     "histogram",
+    "instance_scores",
     "instances",
     "latency",
     "macro_f1",
@@ -34,6 +37,7 @@ __all__ = [
     "rmse",
     "seg",
     "sparsity",
+    "split",
 ]
 
 # --- scores: outputs (N, …) and targets (N, …) → float ------------------------------------------------------
@@ -47,6 +51,11 @@ def accuracy(logits, y):
 def macro_f1(logits, y):
     """F1 averaged over the classes that occur in y (N,) or in the decisions of logits (N, classes)."""
     return float(f1_score(y.cpu(), logits.argmax(1).cpu(), average="macro", zero_division=0))
+
+
+def f1(logits, y):
+    """F1 of class 1 for logits (N, 2): harmonic mean of precision and recall, 0 where nothing is found."""
+    return float(f1_score(y.cpu(), logits.argmax(1).cpu(), zero_division=0))
 
 
 def auc(logits, y):
@@ -105,7 +114,7 @@ def compression(model):
 
 def alive(model):
     """Hidden units left after `shrink`, summed over the layers; None for a network without `groups`."""
-    return sum(shrinking.alive(model).values()) if hasattr(model, "groups") else None
+    return sum(shrinking.alive(model).values()) if networks.groups(model) else None
 
 
 def flops(model, input_shape):

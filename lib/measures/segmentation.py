@@ -1,12 +1,52 @@
 """Scores of segmentations: maps (H, W) of integers, 0 the background and one number per object."""
 
 import numpy as np
+import torch
 from scipy import ndimage
+from skimage.segmentation import watershed
 
 
 def instances(mask):
     """Instance map of a bool mask (H, W): its 4-connected components, numbered from 1."""
     return ndimage.label(np.asarray(mask))[0]
+
+
+def split(logits):
+    """Instance maps of the logits (N, 3, H, W) of background, interior and boundary: a list of (H, W).
+
+    A watershed on the interior's probability, in what is not background, from the connected interiors on.
+    """
+    maps = []
+    for chances in logits.softmax(1).cpu().numpy():
+        interior = chances[1]
+        seeds = ndimage.label(interior > 0.5)[0]
+        maps.append(watershed(-interior, seeds, mask=chances[0] < 0.5))
+    return maps
+
+
+def foreground_dice(logits, ids):
+    """Mean Dice coefficient over images of what is not background: logits (N, 3, H, W), instance ids (N, H, W)."""
+    inside, true = (logits.softmax(1)[:, 0] < 0.5).flatten(1), (ids > 0).flatten(1)
+    both, total = (inside & true).sum(1).double(), (inside.sum(1) + true.sum(1)).double()
+    return torch.where(total > 0, 2 * both / total.clamp_min(1), 1.0).mean().item()
+
+
+def instance_scores(predicted, true):
+    """Scores of lists of maps: means over images of dice, of ap at IoU 0.5 to 0.95 (ap_at: at each of them) and at 0.5.
+
+    seg is the mean over all objects, NaN without any.
+    """
+    steps = [precisions(p, t) for p, t in zip(predicted, true, strict=True)]
+    at = np.mean(steps, axis=0)
+    counts = [len(np.unique(np.asarray(t))) - bool((np.asarray(t) == 0).any()) for t in true]
+    covered = [n * seg(p, t) for n, p, t in zip(counts, predicted, true, strict=True) if n]
+    return {
+        "dice": float(np.mean([dice(p, t) for p, t in zip(predicted, true, strict=True)])),
+        "ap": float(at.mean()),
+        "ap50": float(at[0]),
+        "ap_at": at.tolist(),
+        "seg": sum(covered) / sum(counts) if covered else float("nan"),
+    }
 
 
 def dice(predicted, true):
@@ -16,18 +56,25 @@ def dice(predicted, true):
     return float(2 * (p & t).sum() / total) if total else 1.0
 
 
-def average_precision(predicted, true, *, thresholds=tuple(t / 100 for t in range(50, 100, 5))):
-    """Mean over thresholds of TP / (TP + FP + FN), an object being found when IoU > threshold.
+THRESHOLDS = tuple(t / 100 for t in range(50, 100, 5))
 
-    The score of the 2018 Data Science Bowl; 1 where both maps are empty. From 0.5 on no object
-    can match two, so no assignment is solved.
+
+def average_precision(predicted, true, *, thresholds=THRESHOLDS):
+    """Mean over thresholds of `precisions`: the score of the 2018 Data Science Bowl."""
+    return float(np.mean(precisions(predicted, true, thresholds=thresholds)))
+
+
+def precisions(predicted, true, *, thresholds=THRESHOLDS):
+    """TP / (TP + FP + FN) at each threshold, an object being found when IoU > threshold; 1 where both maps are empty.
+
+    From 0.5 on no object can match two, so no assignment is solved.
     """
     if min(thresholds) < 0.5:
         raise ValueError(f"matches are unique from IoU 0.5 on, got threshold {min(thresholds)}")
     overlap, p, t = _overlaps(predicted, true)
     iou = overlap / np.maximum(p[:, None] + t - overlap, 1)
     found = [int((iou > threshold).sum()) for threshold in thresholds]
-    return float(np.mean([tp / (len(p) + len(t) - tp) if len(p) + len(t) else 1.0 for tp in found]))
+    return [tp / (len(p) + len(t) - tp) if len(p) + len(t) else 1.0 for tp in found]
 
 
 def seg(predicted, true):

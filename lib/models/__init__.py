@@ -16,6 +16,7 @@ __all__ = [
     "Group",
     "Produce",
     "build",
+    "groups",
     "table",
     "unit_views",
     "weights",
@@ -77,15 +78,20 @@ def weights(net):
     return {name: p for name, p in net.named_parameters() if p.dim() >= 2}
 
 
+def groups(net):
+    """The table of groups that `build` gave a network; empty for others (torchvision's have a number of that name)."""
+    found = getattr(net, "groups", ())
+    return found if isinstance(found, tuple) else ()
+
+
 def unit_views(net):
     """A function for each entry of `weights(net)` that views such a tensor with one input unit per index of axis 1.
 
     Behind a flatten the columns of a channel become (out, channels, positions); a depthwise filter (channels, 1, …)
     is turned to (1, channels, …); all else is seen as it is.
     """
-    groups = getattr(net, "groups", ())
-    blocks = {step.layer: step.block for group in groups for step in group.consumers}
-    depthwise = {step.layer for group in groups for step in group.depthwise}
+    blocks = {step.layer: step.block for group in groups(net) for step in group.consumers}
+    depthwise = {step.layer for group in groups(net) for step in group.depthwise}
 
     def view(layer):
         if layer in depthwise:

@@ -13,17 +13,22 @@ from filelock import FileLock, Timeout
 
 from lib import parameters, training
 from lib.runs.configuration import identity, resolve
-from lib.runs.execution import execute, replay
-from lib.runs.store import RunError, collect, committed, find, live, record_line, store, write
+from lib.runs.execution import execute, interleaved, own, pinned, replay
+from lib.runs.store import RunError, arrays, collect, committed, find, live, record_line, store, write
 
 __all__ = [
     "RunError",
+    "arrays",
     "collect",
     "committed",
     "find",
     "frame",
     "identity",
+    "interleaved",
     "mean_std",
+    "not_run",
+    "own",
+    "pinned",
     "replay",
     "resolve",
     "run",
@@ -78,12 +83,27 @@ def run_all(configs):
     return records
 
 
+def not_run(configs):
+    """Whether none of these has a record and training is forbidden: it is said, and the cells that follow are left out.
+
+    An experiment that is still to be run is not an error; one that has lost a part of its records is.
+    """
+    if os.environ.get("COMPANION_TRAIN") != "never" or any(find(config) for config in configs):
+        return False
+    names = ", ".join(sorted({config["experiment"] for config in configs}))
+    print(f"NOT RUN: there is no record of {names} yet. `make figures PROFILE=…` trains what is missing")
+    parameters.skip_the_rest()
+    return True
+
+
 def run_parts(setup, *, train=(), timing=()):
     """The records of a notebook's training and timing runs, as (train, timing).
 
     A shard makes only its part, and the cells after it are left out. A whole call with the committed parameters
     collects what is new into the committed records.
     """
+    if not_run([*train, *timing]):
+        return [], []
     if setup.part != "all":
         run_all({"train": train, "timing": timing}[setup.part])
         parameters.skip_the_rest()

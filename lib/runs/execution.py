@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import inspect
 import json
 import os
 import time
@@ -10,8 +12,10 @@ from functools import lru_cache
 import torch
 
 from lib import baselines, data, measures, models, pruning, regularizers, shrinking, training
+from lib.dynamics import Dynamics
 from lib.runs.configuration import VARIANT, identity, resolve
 from lib.runs.provenance import provenance
+from lib.runs.store import write_arrays
 
 PARTS = ("train", "validation", "test")
 
@@ -19,8 +23,15 @@ PARTS = ("train", "validation", "test")
 def execute(config, live):
     """The record of a resolved configuration; checkpoints are kept in the folder `live`."""
     started, device = time.perf_counter(), "cuda" if torch.cuda.is_available() else "cpu"
-    split = load(config["data"]).to(device)
-    rows, status, message = {"chain": _chain, "timing": _timing}[config["kind"]](config, split, device, live)
+    if config["kind"] == "own":
+        rows, status, message, about = FUNCTIONS[config["code"]](config["seed"], **config["options"]), "done", "", {}
+    else:
+        split = load(config["data"]).to(device)
+        kind = {"chain": _chain, "timing": _timing}[config["kind"]]
+        rows, status, message, arrays = kind(config, split, device, live)
+        if arrays:
+            write_arrays(live.with_suffix(".npz"), arrays)
+        about = {"data_sha256": split.sha256, "data_variant": split.variant}
     return {
         "id": identity(config),
         "experiment": config["experiment"],
@@ -30,7 +41,7 @@ def execute(config, live):
         "config": config,
         "rows": rows,
         "wall_s": sum(row.get("train_s", 0) for row in rows) or time.perf_counter() - started,
-        "provenance": provenance(device) | {"data_sha256": split.sha256, "data_variant": split.variant},
+        "provenance": provenance(device) | about,
     }
 
 
@@ -60,11 +71,26 @@ def _changed(split, change):
     return dataclasses.replace(split, **{k: p._replace(x=change(p.x)) for k, p in _parts(split)})
 
 
+FUNCTIONS = {}  # by the names that `own` gives
+
+
+def own(function, *helpers, **options):
+    """The part of a configuration whose run is function(seed, **options) → rows, for what is neither chain nor timing.
+
+    A row is a dict of plain data, and so are the options. The sources of the function and of its helpers (functions,
+    too) are part of what the run is: when they change, it is another one.
+    """
+    source = "".join(map(inspect.getsource, (function, *helpers)))
+    code = f"{function.__name__}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+    FUNCTIONS[code] = function
+    return {"kind": "own", "code": code, "options": options}
+
+
 # --- chains --------------------------------------------------------------------------------------------------------
 
 
 def _chain(config, split, device, live):
-    rows, weights, last = [], {}, None
+    rows, weights, arrays, last = [], {}, {}, None
     for k, stage in enumerate(config["stages"]):
         _seed(config, k)
         name, start = stage["name"], stage["from"] or last
@@ -75,14 +101,15 @@ def _chain(config, split, device, live):
             model.load_state_dict(weights[start])
         saved = training.load_if_whole(live / f"{name}.pt")
         if saved is None:
-            row = _stage(model, split, stage, config["seed"], live / f"{name}.part.pt")
-            saved = {"row": row, "weights": model.state_dict()}
+            row, kept = _stage(model, split, stage, config["seed"], live / f"{name}.part.pt")
+            saved = {"row": row, "weights": model.state_dict(), "arrays": kept}
             training.save_atomically(saved, live / f"{name}.pt")
         weights[name], last = saved["weights"], name
         rows.append(saved["row"])
+        arrays |= {f"{name}/{key}": array for key, array in saved.get("arrays", {}).items()}
         if rows[-1]["status"] == "diverged":
-            return rows, "diverged", f"{name}: {rows[-1]['message']}"
-    return rows, "done", ""
+            return rows, "diverged", f"{name}: {rows[-1]['message']}", arrays
+    return rows, "done", "", arrays
 
 
 def _seed(config, stage):
@@ -91,6 +118,7 @@ def _seed(config, stage):
 
 
 def _stage(model, split, stage, seed, checkpoint, until=None):
+    """Train a model in place by one stage; its row, and the small arrays to keep beside the record."""
     if stage["prune"]:
         chosen = {"rule": "magnitude"} | stage["prune"]
         rule = training.named(pruning.RULES, chosen.pop("rule"), "pruning rule")
@@ -100,7 +128,9 @@ def _stage(model, split, stage, seed, checkpoint, until=None):
         hooks.append(pruning.GradualMagnitude(model, steps=stage["steps"], **stage["gradual"]))
     if stage["zeroing"]:
         hooks.append(pruning.StochasticZeroing(model, steps=stage["steps"], seed=seed, **stage["zeroing"]))
-    options = {k: stage[k] for k in VARIANT if k in stage}
+    if noted := stage["dynamics"]:
+        hooks.append(Dynamics(model, steps=stage["steps"], **noted))
+    options = {k: stage[k] for k in VARIANT if k in stage and k != "zeroing"}
     history, trained = training.History(), model
     if stage["baseline"]:
         trained, options["extra_loss"] = baselines.noisy(model, examples=len(split.train.x), **stage["baseline"])
@@ -112,9 +142,12 @@ def _stage(model, split, stage, seed, checkpoint, until=None):
             seed=seed,
             after_step=hooks,
             checkpoint=checkpoint,
-            watch=lambda m: {"validation": score(m, split, split.validation, stage["precision"])},
-            until=until,
+            watch=lambda m: (
+                {"validation": score(m, split, split.validation, stage["precision"])}
+                | (hooks[-1].point(m) if noted else {})
+            ),
             log_points=stage["log_points"],
+            until=until,
             label=stage["name"],
             **options,
         )
@@ -122,17 +155,26 @@ def _stage(model, split, stage, seed, checkpoint, until=None):
         model.load_state_dict(baselines.folded(trained))
     row = {"stage": stage["name"], "status": history.status, "message": history.message, "train_s": history.seconds}
     row |= {"steps": history.step, "curves": history.curves}
+    arrays = hooks[-1].arrays() if noted else {}
     if history.status != "done":
-        return row
+        return row, arrays
     if free := [term["partial"] for term in stage["penalty"] or () if term["partial"]]:
         row["alive_1e-3_free"] = shrinking.alive_1e3(model, beta=free[0])
+    if noted:
+        row["dynamics"] = hooks[-1].point(model)
     if stage["histogram"]:
         row["histogram"] = measures.histogram(model, **stage["histogram"])
-    return row | measure(model, split)
+    return row | measure(model, split), arrays | _pictures(model, split, stage["pictures"])
+
+
+MAPS = 8  # images at a time that a segmentation network sees: its maps are large
 
 
 def score(model, split, part, precision="auto"):
-    """Accuracy, or the RMSE in the table's units, of a model on one part."""
+    """Accuracy, the RMSE in the table's units, or the foreground's Dice, of a model on one part."""
+    if split.task == "segmentation":
+        outputs = training.predict(model, part.x, batch=MAPS, precision=precision)
+        return measures.foreground_dice(outputs, part.y)
     outputs = training.predict(model, part.x, precision=precision)
     if split.task == "regression":
         return measures.rmse(outputs, part.y) * split.target_std
@@ -144,14 +186,7 @@ def measure(model, split):
 
     In fp32 whatever the stage was trained in: that is what is saved, shrunk and taken home.
     """
-    name = "rmse" if split.task == "regression" else "accuracy"
-    scores = {f"{k}_{name}": score(model, split, p, "fp32") for k, p in _parts(split)}
-    if split.task == "regression":
-        scores |= {
-            f"{k}_r2": measures.r2(training.predict(model, p.x, precision="fp32"), p.y) for k, p in _parts(split)
-        }
-        scores |= {"fit": fit(model, split)} if split.train.x[0].numel() == 1 else {}
-    return scores | {
+    return _scores(model, split) | {
         "parameters": measures.parameters(model),
         "nonzero": measures.nonzero(model),
         "nonzero_layers": [int(w.count_nonzero()) for w in models.weights(model).values()],
@@ -164,6 +199,46 @@ def measure(model, split):
 
 def _parts(split):
     return [(part, getattr(split, part)) for part in PARTS]
+
+
+def _scores(model, split):
+    """By part: accuracy, with f1 and auc for two classes; rmse and r2; of segmentations not the training part."""
+    found = {}
+    for part, (x, y) in _parts(split)[split.task == "segmentation" :]:
+        if split.task == "segmentation":
+            scores = measures.instance_scores(_instances(model, x), y.cpu())
+        else:
+            outputs = training.predict(model, x, precision="fp32")
+            scores = SCORES[split.task](outputs, y, split)
+        found |= {f"{part}_{key}": value for key, value in scores.items()}
+    one = split.task == "regression" and split.train.x[0].numel() == 1
+    return found | ({"fit": fit(model, split)} if one else {})
+
+
+def _classified(outputs, y, split):
+    two = {"f1": measures.f1(outputs, y), "auc": measures.auc(outputs, y)} if split.outputs == 2 else {}
+    return {"accuracy": measures.accuracy(outputs, y)} | two
+
+
+def _regressed(outputs, y, split):
+    return {"rmse": measures.rmse(outputs, y) * split.target_std, "r2": measures.r2(outputs, y)}
+
+
+SCORES = {"classification": _classified, "regression": _regressed}
+
+
+def _instances(model, x):
+    return measures.split(training.predict(model, x, batch=MAPS, precision="fp32"))
+
+
+def _pictures(model, split, chosen):
+    """Test images as bytes, their true instances and the predicted ones: what a picture of them needs."""
+    if not chosen:
+        return {}
+    x, y = (t[chosen] for t in split.test)
+    grey = ((x * split.std + split.mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    found = torch.stack([torch.from_numpy(m).to(torch.int16) for m in _instances(model, x)])
+    return {"image": grey.cpu(), "true": y.cpu(), "predicted": found}
 
 
 def fit(model, split, points=121):
@@ -179,7 +254,7 @@ def replay(record, steps):
     split = load(config["data"])
     _seed(config, 0)
     model = models.build(**config["model"])
-    return _stage(model, split, config["stages"][0], config["seed"], None, until=steps)["curves"]
+    return _stage(model, split, config["stages"][0], config["seed"], None, until=steps)[0]["curves"]
 
 
 # --- timing --------------------------------------------------------------------------------------------------------
@@ -202,25 +277,36 @@ def pinned():
 
 def _timing(config, split, device, live):
     """Steps per second of every variant: one pinned thread, blocks of steps interleaved, a first round unrecorded."""
-    steppers, alone = {}, models.build(**config["model"]).to(device)
+    steppers, steps, alone = {}, 10**9, models.build(**config["model"]).to(device)
     for name, variant in config["variants"].items():
         _seed(config, 0)
-        options = {k: v for k, v in variant.items() if k not in ("block", "only")}
+        options = {k: v for k, v in variant.items() if k not in ("block", "only", "zeroing")}
         if variant["only"] == "penalty":
             steppers[name] = _penalty_alone(alone, options)
             continue
         model = models.build(**config["model"]).to(device)
-        steppers[name] = training.stepper(model, split.train, steps=10**9, **options)[0]
+        zeroing = variant["zeroing"]  # a tiny `ramp` shows it as it is after the ramp
+        hooks = [pruning.StochasticZeroing(model, steps=steps, **zeroing)] if zeroing else []
+        steppers[name] = training.stepper(model, split.train, steps=steps, after_step=hooks, **options)[0]
     with pinned():
-        seconds = {name: [] for name in steppers}
-        for k in training.progress(range(config["rounds"] + 1), desc="timing"):
-            for name, step in steppers.items():
-                block = config["variants"][name]["block"]
-                started = time.perf_counter()
-                for j in range(block):
-                    step(k * block + j)
-                seconds[name].append((time.perf_counter() - started) / block)
-    return [{"variant": name, "step_s": times[1:]} for name, times in seconds.items()], "done", ""
+        blocks = {name: variant["block"] for name, variant in config["variants"].items()}
+        seconds = interleaved(steppers, config["rounds"], blocks)
+    return [{"variant": name, "step_s": times} for name, times in seconds.items()], "done", "", {}
+
+
+def interleaved(steppers, rounds, blocks):
+    """Seconds per step, a list of rounds for each of a dict of functions of the step; they take turns, a block each.
+
+    A first round warms up and is left out.
+    """
+    seconds = {name: [] for name in steppers}
+    for k in training.progress(range(rounds + 1), desc="timing"):
+        for name, step in steppers.items():
+            started = time.perf_counter()
+            for j in range(blocks[name]):
+                step(k * blocks[name] + j)
+            seconds[name].append((time.perf_counter() - started) / blocks[name])
+    return {name: times[1:] for name, times in seconds.items()}
 
 
 def _penalty_alone(model, options):

@@ -1,16 +1,18 @@
 """The store: one file a running or own record, one committed file an experiment; written whole or not at all."""
 
-import contextlib
+import io
 import json
 import math
 import os
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
 
 from lib.parameters import ROOT
 from lib.runs.configuration import UNHASHED, identity, resolve
+from lib.training import write_whole
 
 
 class RunError(RuntimeError):
@@ -82,21 +84,32 @@ def _only_new(found, wanted):
     return found == wanted
 
 
-def write(path, text):
-    """Write a file whole or not at all; RunError where that fails, nothing older being lost."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+def arrays(record):
+    """The small arrays that were kept beside a record, by "stage/name"; none is an empty dict."""
+    name = Path(record["experiment"], f"{record['id']}.npz")
+    for path in (store() / "live" / name, store() / name):
+        if path.exists():
+            with np.load(path) as kept:
+                return dict(kept)
+    return {}
+
+
+def write_arrays(path, arrays):
+    """Write a dict of tensors as a compressed .npz, whole or not at all."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **{name: array.numpy() for name, array in arrays.items()})
+    write(path, content.getvalue())
+
+
+def write(path, content):
+    """Write a file of text or bytes whole or not at all; RunError where that fails, nothing older being lost."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_whole(path, content if isinstance(content, bytes) else content.encode())
     except OSError as error:
         raise RunError(
             f"{path} could not be written ({error.strerror}); make room and run the same command again: "
             "records and checkpoints are kept"
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def record_line(record):
@@ -128,4 +141,7 @@ def collect(configs):
             merged = committed(experiment) | {k: {n: v for n, v in r.items() if n != "case"} for k, r in found.items()}
             write(path, "".join(record_line(merged[key]) + "\n" for key in sorted(merged)))
         for key in found:
+            if (beside := store() / "live" / experiment / f"{key}.npz").exists():
+                path.with_suffix("").mkdir(exist_ok=True)
+                beside.replace(path.with_suffix("") / beside.name)
             (store() / "live" / experiment / f"{key}.json").unlink(missing_ok=True)

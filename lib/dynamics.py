@@ -1,0 +1,87 @@
+"""How units die in training: an `after_step` hook that notes what went first, norms of single units, a mask in time."""
+
+import numpy as np
+import torch
+
+from lib import models, shrinking
+
+CHECKS = 500  # times in a training at which it is looked who has died
+
+
+class Dynamics:
+    """Units by what died first, pruned shares, and norms of the first `units` units of each group.
+
+    Called as a hook it looks `CHECKS` times in `steps` who has died, and keeps `frames` pictures of the first layer's
+    mask, its first `frame_units` units; `point(model)` gives the numbers of now, for a training's curves.
+    """
+
+    def __init__(self, model, *, steps, units=8, frames=0, frame_units=40):
+        self.units, self.frame_units, self.every = units, frame_units, max(1, steps // CHECKS)
+        self.frame_at = {round((k + 1) * steps / frames) for k in range(frames)}
+        self.first = {group.name: torch.zeros(group.width, dtype=torch.uint8) for group in model.groups}
+        self.frames, self.frame_steps = [], []
+
+    def __call__(self, model, step):
+        if (step + 1) % self.every == 0:
+            self._look(model)
+        if step + 1 in self.frame_at:
+            rows = next(iter(models.weights(model).values()))[: self.frame_units] != 0
+            self.frames.append(torch.from_numpy(np.packbits(rows.flatten(1).cpu().numpy(), axis=1)))
+            self.frame_steps.append(step + 1)
+
+    def _look(self, model):
+        """A unit keeps the cause that it died of, and loses it where it lives again."""
+        for name, now in shrinking.causes(model).items():
+            was = self.first[name]
+            self.first[name] = torch.where((was > 0) & (now > 0), was, now)
+
+    @torch.no_grad()
+    def point(self, model):
+        """Numbers of now: lists with one entry a group, a weight tensor or a unit.
+
+        removed_*: units by what died first; orphans: those without outgoing weights first, with incoming ones left.
+        fan_in, fan_out: Euclidean norms of the incoming and outgoing weights of the noted units.
+        """
+        self._look(model)
+        ws, norms = models.weights(model), {g.name: _norms(model, g) for g in model.groups}
+        kinds = shrinking.CAUSES.items()
+        found = {f"removed_{kind}": [int((c == code).sum()) for c in self.first.values()] for kind, code in kinds}
+        found["orphans"] = [int(((self.first[name] == 2) & (norms[name][0] > 0)).sum()) for name in norms]
+        found["pruned"] = [1 - w.count_nonzero().item() / w.numel() for w in ws.values()]
+        for k, side in enumerate(("fan_in", "fan_out")):
+            found[side] = [[float(f"{n:.4g}") for n in pair[k][: self.units].tolist()] for pair in norms.values()]
+        return found
+
+    def arrays(self):
+        """What to keep beside a record: the frames, packed bits (frames, units, ⌈inputs/8⌉), and their steps."""
+        if not self.frames:
+            return {}
+        return {"mask": torch.stack(self.frames), "mask_steps": torch.tensor(self.frame_steps)}
+
+    def state_dict(self):
+        """What a resumed training needs to know of the past."""
+        return {"first": self.first, "frames": self.frames, "frame_steps": self.frame_steps}
+
+    def load_state_dict(self, state):
+        """Take over a saved state."""
+        self.first, self.frames, self.frame_steps = state["first"], state["frames"], state["frame_steps"]
+
+
+def independent(pruned, sizes):
+    """Share of the hidden units that zeros in independent places would remove: 1 − (1 − ρ_in^n_in)(1 − ρ_out^n_out).
+
+    pruned: the share ρ of zeros of each layer of a multilayer perceptron; sizes: its units, from inputs to outputs.
+    """
+    hidden = sizes[1:-1]
+    sides = zip(pruned, sizes, pruned[1:], sizes[2:], strict=False)
+    gone = [1 - (1 - before**n_in) * (1 - after**n_out) for before, n_in, after, n_out in sides]
+    return sum(share * n for share, n in zip(gone, hidden, strict=True)) / sum(hidden)
+
+
+def _norms(model, group):
+    """Norms of the incoming and outgoing weights of a group's units, two (width,)."""
+    ws = {name: w.detach() for name, w in models.weights(model).items()}
+    incoming = sum(ws[f"{s.layer}.weight"].flatten(1).square().sum(1) for s in group.producers)
+    columns = [shrinking.columns(ws, s, group) for s in group.consumers]
+    outgoing = sum(c.transpose(0, 1).flatten(1).square().sum(1) for c in columns)
+    return incoming.sqrt(), outgoing.sqrt()

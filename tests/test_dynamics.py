@@ -1,0 +1,76 @@
+"""The log of dying units: causes against weights set by hand, revival, the same after a resume."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib import data, models, pruning, training
+from lib.dynamics import Dynamics, independent
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return models.build("mlp", widths=[6, 4], inputs=64, outputs=10)
+
+
+@torch.no_grad()
+def test_a_unit_counts_by_what_went_first(net):
+    log = Dynamics(net, steps=10)
+    net.fc1.weight[0] = 0
+    net.fc2.weight[:, 1] = 0
+    net.fc2.weight[3] = 0
+    point = log.point(net)
+    assert point["removed_incoming"] == [1, 1] and point["removed_outgoing"] == [1, 0]
+    assert point["removed_both"] == [0, 0] and point["orphans"] == [1, 0]
+    assert point["pruned"] == pytest.approx([1 / 6, 1 - 15 / 24, 0.0])
+    net.fc1.weight[1] = 0  # what was left of the orphan
+    net.fc2.weight[:, 0] = 0
+    later = log.point(net)
+    assert [later[key] for key in ("removed_incoming", "removed_outgoing", "orphans")] == [[1, 1], [1, 0], [0, 0]]
+
+
+@torch.no_grad()
+def test_a_unit_that_lives_again_dies_anew(net):
+    log, kept = Dynamics(net, steps=10), net.fc2.weight.clone()
+    net.fc2.weight[:, 2] = 0
+    assert log.point(net)["removed_outgoing"] == [1, 0]
+    net.fc2.weight.copy_(kept)
+    log(net, 0)
+    net.fc1.weight[2] = 0
+    point = log.point(net)
+    assert point["removed_outgoing"] == [0, 0] and point["removed_incoming"] == [1, 0]
+
+
+def test_norms_are_those_of_rows_and_columns(net):
+    point = Dynamics(net, steps=10, units=2).point(net)
+    assert point["fan_in"][1] == pytest.approx(net.fc2.weight[:2].norm(dim=1).tolist(), rel=1e-3)
+    assert point["fan_out"][0] == pytest.approx(net.fc2.weight[:, :2].norm(dim=0).tolist(), rel=1e-3)
+
+
+def test_independent_zeros_remove_what_the_formula_says():
+    torch.manual_seed(0)
+    sizes, pruned, gone = [6, 200, 3, 2], [0.7, 0.6, 0.5], []
+    for _ in range(200):
+        first, second, third = (torch.rand(b, a) >= p for a, b, p in zip(sizes, sizes[1:], pruned, strict=False))
+        gone += [(~first.any(1) | ~second.any(0)).sum() + (~second.any(1) | ~third.any(0)).sum()]
+    assert independent(pruned, sizes) == pytest.approx(torch.stack(gone).double().mean().item() / 203, abs=0.005)
+
+
+def test_a_resumed_log_is_the_uninterrupted_one(tmp_path):
+    digits, found = data.load("digits"), []
+    for cuts in ((), (45,)):
+        for until in (*cuts, None):
+            torch.manual_seed(0)
+            net = models.build("mlp", widths=[16], inputs=64, outputs=10)
+            log = Dynamics(net, steps=90, frames=5, frame_units=3)
+            zeroing = pruning.StochasticZeroing(net, steps=90, target=0.9)
+            file = {"checkpoint": tmp_path / f"{len(cuts)}.pt", "checkpoint_seconds": 0}
+            training.fit(net, digits, steps=90, after_step=[zeroing, log], until=until, **file)
+        found.append((log.first["fc1"], *log.arrays().values()))
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
+    _, mask, steps = found[0]
+    assert steps.tolist() == [18, 36, 54, 72, 90]
+    last = np.unpackbits(mask[-1].numpy(), axis=1, count=64)
+    assert (last == (net.fc1.weight[:3] != 0).numpy()).all()
