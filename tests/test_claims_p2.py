@@ -48,12 +48,13 @@ def chains(increase, *, gain=0.02, nets=("LeNet-300-100 on MNIST",), dense=0.016
 
 
 def test_effective_when_small():
-    nets = ("LeNet-300-100 on MNIST", "LeNet-5 on MNIST")
+    nets = ("LeNet-300-100 on MNIST", "LeNet-5 on MNIST", "LeNet-300-100 on Fashion-MNIST")
     assert p2.effective_when_small(chains({12: 0.0, 20: 0.004, 56: 0.02}, nets=nets))[0] == "reproduced"
     found, evidence = p2.effective_when_small(chains({12: 0.0, 20: 0.006}, nets=nets))
     assert found == "not reproduced" and "LeNet-5 on MNIST 12×" in evidence
     mixed = pd.concat([chains({20: 0.0}), chains({20: 0.1}, nets=nets[1:])])
     assert p2.effective_when_small(mixed)[0] == "partly"
+    assert p2.effective_when_small(chains({20: 0.0}, nets=nets[:2]))[0] == "partly", "the third is not known"
     other = chains({20: 0.0}).assign(chain="controls")
     assert p2.effective_when_small(pd.concat([mixed, other]))[0] == "partly", "only the method itself counts"
 
@@ -92,7 +93,15 @@ def test_less_overfitting(gaps, tests, verdict):
 
 
 def competitor(error, compression):
-    line = {"stage": "compared", "method": "sparse VD", "setting": 1.0, "sparsity": 1 - 1 / compression}
+    line = {
+        "net": "LeNet-300-100",
+        "data": "MNIST",
+        "stage": "compared",
+        "chain": "competitor",
+        "method": "sparse VD",
+        "setting": 1.0,
+        "sparsity": 1 - 1 / compression,
+    }
     seeds = [{"seed": k, "test_accuracy": 1 - error} for k in range(5)]
     tried = {"seed": 0, "test_accuracy": 0.5, "setting": 2.0, "sparsity": 0.1}
     return pd.DataFrame([line | seed for seed in [*seeds, tried]])
@@ -113,7 +122,9 @@ def test_compares_well(increase, other, verdict):
 
 
 def test_without_the_method_itself_nothing_is_compared():
-    assert p2.compares_well(competitor(0.02, 60))[0] == "not run"
+    other = competitor(0.02, 60)
+    for judge in (p2.compares_well, p2.effective_when_small, p2.better_tuned):
+        assert judge(other)[0] == "not run"
 
 
 def test_published_points_are_compared_at_no_smaller_compression():
