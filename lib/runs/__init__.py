@@ -83,16 +83,19 @@ def run_all(configs):
     return records
 
 
-def not_run(configs):
+def not_run(configs, *, go_on=False):
     """Whether none of these has a record and training is forbidden: it is said, and the cells that follow are left out.
 
-    An experiment that is still to be run is not an error; one that has lost a part of its records is.
+    An experiment that is still to be run is not an error; one that has lost a part of its records is. go_on: the
+    notebook has something to show without them.
     """
+    configs = list(configs)
     if os.environ.get("COMPANION_TRAIN") != "never" or any(find(config) for config in configs):
         return False
     names = ", ".join(sorted({config["experiment"] for config in configs}))
     print(f"NOT RUN: there is no record of {names} yet. `make figures PROFILE=…` trains what is missing")
-    parameters.skip_the_rest()
+    if not go_on:
+        parameters.skip_the_rest()
     return True
 
 
