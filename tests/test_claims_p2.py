@@ -59,11 +59,39 @@ def test_effective_when_small():
     assert p2.effective_when_small(pd.concat([mixed, other]))[0] == "partly", "only the method itself counts"
 
 
+def deep(costs, validation):
+    """Chains of a deep network at two settings: what 10×, 20× and 50× cost with each, and its validation accuracy."""
+    tables = []
+    for setting, cost in costs.items():
+        table = chains(dict(zip((10, 20, 50), cost, strict=True)), nets=("ResNet-50 on CIFAR-100",), dense=0.3)
+        tables.append(table.assign(setting=setting, validation_accuracy=validation[setting]))
+    plain = tables[0].assign(penalty="ℓ2", validation_accuracy=0.99, setting="α = 0")
+    return pd.concat([*tables, plain])
+
+
+@pytest.mark.parametrize(
+    ("cost", "verdict"),
+    [
+        ((-0.01, 0.008, 0.1), "reproduced"),
+        ((0.008, 0.012, 0.1), "partly"),
+        ((0.012, 0.012, 0.0), "reproduced"),  # the largest counts
+        ((0.012, 0.02, 0.1), "not reproduced"),
+    ],
+)
+def test_effective_when_deep(cost, verdict):
+    """The other setting would be judged the other way round, but validation does not prefer it."""
+    other = (0.1, 0.1, 0.1) if verdict == "reproduced" else (0.0, 0.0, 0.0)
+    found, evidence = p2.effective_when_deep(deep({"a": other, "b": cost}, {"a": 0.6, "b": 0.7}))
+    assert found == verdict and "ResNet-50 on CIFAR-100" in evidence and "(b)" in evidence
+
+
+@pytest.mark.parametrize("mode", ["one-shot", "gradual"])
 @pytest.mark.parametrize(
     ("gain", "verdict"), [(0.01, "reproduced"), (0.0, "not reproduced"), (-0.01, "not reproduced")]
 )
-def test_better_tuned(gain, verdict):
-    assert p2.better_tuned(chains({12: 0.0, 100: 0.01}, gain=gain))[0] == verdict
+def test_better_tuned(gain, verdict, mode):
+    table = chains({12: 0.0, 100: 0.01}, gain=gain)
+    assert p2.better_tuned(table[table["stage"].str.startswith(("dense", mode))], mode)[0] == verdict
 
 
 def overfitted(gaps, tests):
@@ -123,7 +151,7 @@ def test_compares_well(increase, other, verdict):
 
 def test_without_the_method_itself_nothing_is_compared():
     other = competitor(0.02, 60)
-    for judge in (p2.compares_well, p2.effective_when_small, p2.better_tuned):
+    for judge in (p2.compares_well, p2.effective_when_small, p2.effective_when_deep, p2.better_tuned):
         assert judge(other)[0] == "not run"
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from sklearn import linear_model
@@ -255,6 +256,37 @@ def test_dihedral_turns_and_mirrors_in_all_eight_ways():
     assert sum(seen) == 200 and min(seen) > 5
 
 
+def test_affine_keeps_its_bounds():
+    """Of images that hold their own coordinates: where each pixel came from, and so the map that was drawn."""
+    side = torch.linspace(-1, 1, 33)[:-1] + 1 / 32
+    x = torch.stack(torch.meshgrid(side, side, indexing="xy")).repeat(300, 1, 1, 1)
+    inner = (slice(None), slice(None), slice(12, 20), slice(12, 20))
+    seen = training.affine(x, torch.Generator().manual_seed(0))[inner].flatten(2).transpose(1, 2).double()
+    known = torch.cat([x[inner].flatten(2), torch.ones(300, 1, 64)], 1).transpose(1, 2).double()
+    found = torch.linalg.lstsq(known, seen).solution.transpose(1, 2)  # (300, 2, 3)
+    assert (known @ found.transpose(1, 2) - seen).abs().max() < 1e-5, "affine"
+    first, second, shift = found.unbind(2)
+    mirrored = torch.linalg.det(found[:, :, :2]) < 0
+    wide, along = first.norm(dim=1), torch.nn.functional.normalize(first, dim=1) * (1 - 2.0 * mirrored)[:, None]
+    high = along[:, 0] * second[:, 1] - along[:, 1] * second[:, 0]
+    angles, shears = torch.atan2(along[:, 1], along[:, 0]).rad2deg(), (along * second).sum(1) / high
+    drawn = {"angle": angles / 10, "shear": shears / 0.1, "width": (wide - 1) / 0.1, "height": (high - 1) / 0.1}
+    drawn |= {"right": shift[:, 0] / 0.2, "down": shift[:, 1] / 0.2}
+    assert 100 < mirrored.sum() < 200
+    for name, share in drawn.items():
+        assert 0.9 < share.max() < 1.0001 and -0.9 > share.min() > -1.0001, name
+
+
+def test_affine_repeats_the_edges_and_keeps_ids():
+    flat = torch.full((20, 3, 32, 32), 0.7, dtype=torch.bfloat16)
+    assert torch.equal(training.affine(flat, torch.Generator().manual_seed(0)), flat)
+    ids = torch.zeros(20, 1, 32, 32, dtype=torch.int16)
+    ids[:, :, 8:24, 8:24] = 77
+    maps, images = (training.affine(t, torch.Generator().manual_seed(1)) for t in (ids, ids.float()))
+    assert maps.dtype == torch.int16 and set(maps.unique().tolist()) == {0, 77}
+    assert ((images > 77 / 2) == (maps == 77)).float().mean() > 0.98, "the same way as the image"
+
+
 @pytest.mark.parametrize("augment", ["flip_crop", "dihedral"])
 def test_maps_are_augmented_as_their_images(augment):
     """The network is the identity and the images are their own maps, so that outputs and targets must be equal."""
@@ -305,6 +337,32 @@ def test_schedules_start_at_the_full_rate_and_never_rise(name):
     assert rates[0] == 1 and all(a >= b > 0 for a, b in pairwise(rates))
 
 
+def test_plateau_halves_when_torch_does():
+    scores = np.random.RandomState(0).rand(100).cumsum().clip(max=20) + np.random.RandomState(1).rand(100)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", factor=0.5, patience=7, threshold=0)
+    for k, score in enumerate(scores, 1):
+        torchs.step(score)
+        found = training.plateau({"step": [*range(1, k + 1)], "validation": scores[:k]}, 100)
+        assert found == optimizer.param_groups[0]["lr"]
+    assert found < 1 / 4, "there were plateaus"
+
+
+def test_plateau_rules_the_steps():
+    x = torch.ones(8, 1)
+    net, places = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False)), []
+    options = {"loss": lambda outputs, _: outputs.mean(), "optimizer": {"name": "sgd", "lr": 1.0}, "batch": 8}
+    part = data.Part(x, x)
+    split = dataclasses.replace(data.load("digits"), train=part)
+    hook = lambda model, step: places.append(net[0].weight.item())  # noqa: E731
+    common = {"steps": 100, "schedule": "plateau", "precision": "fp32", "after_step": [hook]}
+    training.fit(net, split, watch=lambda model: {"validation": 0.5}, **common, **options)
+    moved = -np.diff(places)
+    assert moved[[0, 8, 9, 16, 17]] == pytest.approx([1, 1, 0.5, 0.5, 0.25], rel=1e-3)
+    with pytest.raises(ValueError, match="plateau"):
+        training.fit(net, split, **common, **options)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -313,7 +371,7 @@ def test_schedules_start_at_the_full_rate_and_never_rise(name):
         ({"schedule": "warm"}, "unknown schedule 'warm'; known: constant, linear"),
         ({"order": "random"}, "unknown order 'random'; known: shuffle, sequence"),
         ({"precision": "fp8"}, "unknown precision 'fp8'; known: auto, fp32, bf16"),
-        ({"augment": "mixup"}, "unknown augmentation 'mixup'; known: none, flip_crop, dihedral"),
+        ({"augment": "mixup"}, "unknown augmentation 'mixup'; known: none, flip_crop, dihedral, affine"),
         ({"penalty": {"name": "l3", "lam": 1.0}}, "unknown penalty 'l3'"),
     ],
 )

@@ -94,7 +94,7 @@ def _chain(config, split, device, live):
     for k, stage in enumerate(config["stages"]):
         _seed(config, k)
         name, start = stage["name"], stage["from"] or last
-        model = models.build(**config["model"]).to(device)
+        model = models.build(**config["model"]).to(device, memory_format=torch.channels_last)  # measured faster so
         if start and stage["restart"]:
             pruning.apply(model, {key: weights[start][key] != 0 for key in models.weights(model)})
         elif start:
