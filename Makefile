@@ -15,6 +15,9 @@ else
 BIN := .venv/bin/
 endif
 
+# Tests run one process a core, four at most for the memory's sake; the cells of a notebook stay in one of them.
+WORKERS := --numprocesses auto --maxprocesses 4
+
 # The environment's own packages and kernel, whatever else this shell has set up.
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONPATH PYTHONHOME
@@ -60,8 +63,8 @@ bench: environment
 test: environment
 	$(BIN)ruff check .
 	$(BIN)ruff format --check .
-	$(BIN)pytest
-	$(if $(NOTEBOOKS),$(BIN)pytest --nbval --nbval-current-env notebooks)
+	$(BIN)pytest $(WORKERS)
+	$(if $(NOTEBOOKS),$(BIN)pytest $(WORKERS) --dist loadfile --nbval --nbval-current-env notebooks)
 
 lab: environment
 	$(BIN)jupyter lab $(LAB)
