@@ -15,6 +15,9 @@ else
 BIN := .venv/bin/
 endif
 
+# Tests run one process a core, four at most for the memory's sake; the cells of a notebook stay in one of them.
+WORKERS := --numprocesses auto --maxprocesses 4
+
 # The environment's own packages and kernel, whatever else this shell has set up.
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONPATH PYTHONHOME
@@ -39,7 +42,7 @@ help:
 	@echo "make bench                    measure speed anew (notebook 91), with nothing else at work on the machine"
 	@echo "make test                     lint, tests, and the notebooks against their committed outputs"
 	@echo "make lab                      JupyterLab"
-	@echo "make notebooks                re-execute the committed notebooks and README's table, from records"
+	@echo "make notebooks                re-execute the committed notebooks and renew README's tables, from records"
 	@echo "make environment              only set up .venv/; every command above does that first"
 	@echo "make lock                     renew requirements.txt and environment.yml; UPGRADE=1: newest versions"
 	@echo "make clean                    remove caches, logs, quick and custom figures; never data or records"
@@ -60,8 +63,8 @@ bench: environment
 test: environment
 	$(BIN)ruff check .
 	$(BIN)ruff format --check .
-	$(BIN)pytest
-	$(if $(NOTEBOOKS),$(BIN)pytest --nbval --nbval-current-env notebooks)
+	$(BIN)pytest $(WORKERS)
+	$(if $(NOTEBOOKS),$(BIN)pytest $(WORKERS) --dist loadfile --nbval --nbval-current-env notebooks)
 
 lab: environment
 	$(BIN)jupyter lab $(LAB)

@@ -33,7 +33,7 @@ def overview():
     lines, notebooks = [], judged_in()
     for name, claim in CLAIMS.items():
         verdict, evidence = claim.verdict(claim.committed())
-        line = {"claim": name, "paper": claim.paper, "says": claim.says, "notebook": notebooks[name]}
+        line = {"claim": name, "paper": claim.paper, "says": claim.says, "notebook": notebooks.get(name, "")}
         source = PAPERS.get(claim.paper, claim.where)
         lines.append(line | {"source": source, "verdict": verdict, "evidence": evidence})
     return pd.DataFrame(lines)
@@ -43,7 +43,7 @@ def markdown(folder=""):
     """The table of claims and verdicts, with links to the notebooks in a folder seen from where the table stands."""
     lines = ["| claim | source | verdict | evidence | notebook |", "|---|---|---|---|---|"]
     for line in overview().itertuples():
-        link = f"[{line.notebook.partition('_')[0]}]({folder}{line.notebook}.ipynb)"
+        link = f"[{line.notebook.partition('_')[0]}]({folder}{line.notebook}.ipynb)" if line.notebook else "–"
         cells = [f"**{line.claim}** {line.says}", line.source, line.verdict, line.evidence, link]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

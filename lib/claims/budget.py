@@ -59,7 +59,7 @@ def best(lines):
     """
     lines = lines.assign(validation_error=1 - lines["validation_accuracy"])
     means = lines.groupby(["method", "setting"], sort=False)[["validation_error", "nonzero"]].mean()
-    means["far"] = means["validation_error"] > means.loc["dense", "validation_error"].iloc[0] + WITHIN
+    means["far"] = means["validation_error"] > means.xs("dense")["validation_error"].iloc[0] + WITHIN
     means["size"] = means["nonzero"].where(~means["far"], means["validation_error"])
     order = means.sort_values(["far", "size"], kind="stable").reset_index().drop_duplicates("method")
     kept = lines.merge(order[["method", "setting"]])

@@ -44,7 +44,7 @@ def _loss(stages, reference):
 
 def sparse_in_training(table):
     """P2's first claim: weights below 0.001 after training, nothing pruned, and the accuracy that it costs."""
-    shares = table.groupby("penalty", sort=False)["sparsity_1e-3"].mean()
+    shares = table.groupby("penalty", sort=True)["sparsity_1e-3"].mean()
     strong, costs = [], []
     for name in ("ℓ0", "ℓ0 + ℓ2"):
         mean, low, _, n = paired(table, "test_accuracy", by="penalty", of=name, against="none")
