@@ -13,7 +13,8 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
-OVERVIEW = [cell.source for cell in nbformat.read(ROOT / "notebooks/00_overview.ipynb", as_version=4).cells]
+CELLS = nbformat.read(ROOT / "notebooks/00_overview.ipynb", as_version=4).cells
+OVERVIEW = [cell.source for cell in CELLS if cell.cell_type == "markdown"]
 
 
 @pytest.fixture(scope="module")
