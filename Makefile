@@ -42,7 +42,7 @@ help:
 	@echo "make bench                    measure speed anew (notebook 91), with nothing else at work on the machine"
 	@echo "make test                     lint, tests, and the notebooks against their committed outputs"
 	@echo "make lab                      JupyterLab"
-	@echo "make notebooks                re-execute the committed notebooks and README's table, from records"
+	@echo "make notebooks                re-execute the committed notebooks and renew README's tables, from records"
 	@echo "make environment              only set up .venv/; every command above does that first"
 	@echo "make lock                     renew requirements.txt and environment.yml; UPGRADE=1: newest versions"
 	@echo "make clean                    remove caches, logs, quick and custom figures; never data or records"

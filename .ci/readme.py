@@ -1,21 +1,51 @@
-"""Write the table of verdicts, computed from the committed records, into README.md between its markers.
+"""Write what is computed from the records between its markers: README's tables, the figures of the overview.
 
 python .ci/readme.py
 """
 
+import json
 import re
+from functools import cache
 from pathlib import Path
+
+import nbformat
 
 from lib import claims
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-MARKED = re.compile(r"(<!-- verdicts -->\n).*?(<!-- /verdicts -->)", re.DOTALL)
+ROOT = Path(__file__).resolve().parent.parent
+README, OVERVIEW = ROOT / "README.md", ROOT / "notebooks" / "00_overview.ipynb"
+MARKED = re.compile(r"(<!-- (verdicts|comparison|figure)(?: (\w+)/(\w+))? -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+
+overview = cache(claims.overview)  # every figure asks for it
 
 
 def render(text):
-    """README's text with the table as the records have it now."""
-    return MARKED.sub(lambda found: f"{found[1]}{claims.markdown()}{found[2]}", text)
+    """The text with the tables and figures between its markers as the records have them now."""
+    write = {"verdicts": lambda *_: claims.markdown("notebooks/"), "figure": figure}
+    write["comparison"] = lambda *_: claims.budget.markdown()
+    return MARKED.sub(lambda found: f"{found[1]}{write[found[2]](found[3], found[4])}{found[5]}", text)
+
+
+def figure(notebook, name):
+    """The title of a notebook with a link, the verdicts of its claims and one of its figures, seen from notebooks/."""
+    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    title = "".join(cells[0]["source"]).splitlines()[0].removeprefix("# ")
+    lines = [f"#### [{title}]({notebook}.ipynb)", ""]
+    table = overview()
+    for claim in table[table["notebook"] == notebook].itertuples():
+        lines.append(f"- **{claim.claim}** {claim.says} *{claim.verdict.capitalize()}.*")
+    printed = "".join("".join(out.get("text", "")) for cell in cells for out in cell.get("outputs", []))
+    alt = re.search(rf"^{notebook}/{name}: (.*)$", printed, re.MULTILINE)
+    return "\n".join([*lines, "", f"![{alt[1]}](../figures/{notebook}/{name}.png)" if alt else "Not run yet.", ""])
+
+
+def main():
+    README.write_text(render(README.read_text(encoding="utf-8")), encoding="utf-8")
+    book = nbformat.read(OVERVIEW, as_version=4)
+    for cell in book.cells:
+        cell.source = render(cell.source)
+    nbformat.write(book, OVERVIEW)
 
 
 if __name__ == "__main__":
-    README.write_text(render(README.read_text(encoding="utf-8")), encoding="utf-8")
+    main()

@@ -1,21 +1,54 @@
-"""README: its table is what the records give, its code runs, its links lead somewhere."""
+"""README and the overview: their tables and figures are what the records give, code runs, links lead somewhere."""
 
 import importlib.util
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+FIGURES = ROOT / "figures"
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
-def test_the_table_of_verdicts_is_what_the_records_give():
+CELLS = nbformat.read(ROOT / "notebooks/00_overview.ipynb", as_version=4).cells
+OVERVIEW = [cell.source for cell in CELLS if cell.cell_type == "markdown"]
+
+
+@pytest.fixture(scope="module")
+def readme():
+    """`.ci/readme.py` as a module."""
     spec = importlib.util.spec_from_file_location("readme", ROOT / ".ci" / "readme.py")
-    readme = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(readme)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tables_are_what_the_records_give(readme):
+    assert {found[2] for found in readme.MARKED.finditer(TEXT)} == {"verdicts", "comparison"}
     assert readme.render(TEXT) == TEXT, "README.md has drifted from the records: run `make notebooks`"
+
+
+def test_the_overview_shows_a_figure_of_every_notebook(readme):
+    marked = [found for text in OVERVIEW for found in readme.MARKED.finditer(text)]
+    stems = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} - {"00_overview"}
+    lacking = stems ^ {found[3] for found in marked}
+    assert not lacking and len(marked) == len(stems), f"a pair of figure marks in 00_overview.ipynb for each: {lacking}"
+    for text in OVERVIEW:
+        assert readme.render(text) == text, "00_overview.ipynb has drifted from the notebooks: run `make notebooks`"
+    unseen = [found[0] for found in marked if "Not run yet." in found[0] and list((FIGURES / found[3]).glob("*.png"))]
+    assert not unseen, f"the overview says not run where there are figures: {unseen}"
+
+
+def test_every_notebook_that_judges_a_paper_says_what_was_chosen():
+    from lib import claims
+
+    for name, stem in claims.judged_in().items():
+        text = (ROOT / "notebooks" / f"{stem}.ipynb").read_text(encoding="utf-8")
+        stated = "What was chosen where" in text or "**Chosen here" in text
+        assert stated or claims.CLAIMS[name].paper not in claims.PAPERS, f"{stem} does not say what was chosen"
 
 
 def test_the_take_home_code_runs_and_shrinks(capsys):
@@ -39,6 +72,9 @@ def test_the_run_of_the_readme_is_a_valid_configuration(monkeypatch):
     assert [stage["name"] for stage in seen[0]["stages"]] == ["train", "pruned", "tuned"]
 
 
-def test_links_lead_to_files():
-    for target in re.findall(r"\]\(([^)h#][^)]*)\)", TEXT):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize(("texts", "folder"), [([TEXT], ROOT), (OVERVIEW, ROOT / "notebooks")])
+def test_links_lead_to_files(texts, folder):
+    targets = [target for text in texts for target in re.findall(r"\]\(([^)h#][^)]*)\)", text)]
+    assert targets
+    for target in targets:
+        assert (folder / target).exists(), target

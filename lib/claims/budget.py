@@ -1,0 +1,75 @@
+"""All methods at equal budget: the points that notebook 00 trained, and the tables of them here and in README."""
+
+from lib import runs
+
+EXPERIMENTS = ("equal_budget", "equal_budget_latency")
+WITHIN = 0.005  # of the dense network's validation error
+COLUMNS = {  # column: (what it is called, factor, digits)
+    "error": ("test error %", 100, 2),
+    "nonzero": ("weights left", 1, 0),
+    "compression": ("compression ×", 1, 1),
+    "units": ("hidden units left", 1, 0),
+    "ms, batch 1": ("µs, batch 1", 1000, 1),
+    "ms, batch 64": ("µs, batch 64", 1000, 1),
+}
+
+
+def widths_of(row):
+    """The hidden widths of the network that a stage leaves when it is shrunk; a layer keeps one unit at least."""
+    return tuple(max(1, units) for units in row["alive"])
+
+
+def points(records, timed):
+    """A line per method, setting and seed, with the latency of the widths that are left.
+
+    `timed` are latency records, rows of widths, batch and median. A stage is called "method: setting", or "dense";
+    one that only leads to others is called "train".
+    """
+    table = runs.frame([record for record in records if record["status"] == "done"])
+    table = table[table["stage"] != "train"]
+    names = table["stage"].str.partition(": ")
+    took = {(tuple(row["widths"]), row["batch"]): row["median"] for record in timed for row in record["rows"]}
+    widths = [widths_of(row) for row in table.to_dict("records")]
+    latency = {f"ms, batch {b}": [took.get((w, b)) for w in widths] for b in sorted({b for _, b in took})}
+    return table.assign(
+        method=names[0],
+        setting=names[2],
+        error=1 - table["test_accuracy"],
+        units=table["alive"].map(sum),
+        compression=1 / (1 - table["sparsity"]),
+        **latency,
+    )
+
+
+def table(lines):
+    """Points as a Markdown table, a line per method and setting: mean ± standard deviation over seeds."""
+    columns = {name: how for name, how in COLUMNS.items() if name in lines}
+    names = ["method", "setting", *(title for title, *_ in columns.values())]
+    text = ["| " + " | ".join(names) + " |", "|---|---|" + "---:|" * len(columns)]
+    for (method, setting), group in lines.groupby(["method", "setting"], sort=False):
+        cells = [runs.mean_std(group[name], scale=f, digits=d) for name, (_, f, d) in columns.items()]
+        text.append("| " + " | ".join([method, setting, *cells]) + " |")
+    return "\n".join(text) + "\n"
+
+
+def best(lines):
+    """The points of one setting per method, chosen on validation.
+
+    The fewest weights at which the error is within half a point of the dense network's, else the smallest error.
+    """
+    lines = lines.assign(validation_error=1 - lines["validation_accuracy"])
+    means = lines.groupby(["method", "setting"], sort=False)[["validation_error", "nonzero"]].mean()
+    means["far"] = means["validation_error"] > means.xs("dense")["validation_error"].iloc[0] + WITHIN
+    means["size"] = means["nonzero"].where(~means["far"], means["validation_error"])
+    order = means.sort_values(["far", "size"], kind="stable").reset_index().drop_duplicates("method")
+    kept = lines.merge(order[["method", "setting"]])
+    return kept.sort_values("method", key=lambda m: m != "dense", kind="stable")
+
+
+def markdown(records=None):
+    """The table of the best points as README.md shows it, of the committed records if no others are given."""
+    if records is None:
+        records = [record for name in EXPERIMENTS for record in runs.committed(name).values()]
+    timed = [record for record in records if record["config"]["kind"] == "own"]
+    trained = [record for record in records if record["config"]["kind"] != "own"]
+    return table(best(points(trained, timed))) if trained else "Not run yet: there are no records of it.\n"

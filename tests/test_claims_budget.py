@@ -1,0 +1,59 @@
+"""The comparison at equal budget: made-up records in which the chosen points and the latencies are known."""
+
+import pytest
+
+from lib.claims import budget
+
+
+def record(seed, **stages):
+    """A finished chain; a stage is (validation accuracy, test accuracy, weights left of 1000, units left by layer)."""
+    rows = [
+        {"stage": name, "validation_accuracy": v, "test_accuracy": t, "nonzero": n, "alive": alive}
+        | {"sparsity": 1 - n / 1000, "status": "done"}
+        for name, (v, t, n, alive) in stages.items()
+    ]
+    config = {"kind": "chain", "case": {}}
+    return {"id": f"r{seed}", "seed": seed, "status": "done", "config": config, "rows": rows}
+
+
+RECORDS = [
+    record(
+        seed,
+        **{
+            "train": (0.90, 0.90, 1000, [30, 10]),
+            "dense": (0.980, 0.980, 1000, [30, 10]),
+            "cut: 4×": (0.982, 0.900, 250, [30, 9]),
+            "cut: 8×": (0.976 + 0.001 * seed, 0.970, 125, [20, 8]),
+            "cut: 16×": (0.974, 0.999, 60, [10, 0]),
+            "gates: 1": (0.90, 0.90, 100, [5, 5]),
+            "gates: 2": (0.80, 0.95, 10, [5, 5]),
+        },
+    )
+    for seed in range(3)
+]
+WIDTHS = [([30, 10], 8.0), ([30, 9], 7.0), ([20, 8], 6.0), ([10, 1], 5.0), ([5, 5], 4.0)]
+ROWS = [{"widths": widths, "batch": 1, "median": ms} for widths, ms in WIDTHS]
+TIMED = {"id": "t", "seed": 0, "status": "done", "config": {"kind": "own", "case": {}}, "rows": ROWS}
+
+
+def test_points_leave_out_what_only_leads_to_them_and_find_their_latency():
+    found = budget.points(RECORDS, [TIMED])
+    assert list(found["method"].unique()) == ["dense", "cut", "gates"] and len(found) == 18
+    last = found[found["setting"] == "16×"].iloc[0]
+    assert (last["units"], last["ms, batch 1"], budget.widths_of(last)) == (10, 5.0, (10, 1))
+    assert last["compression"] == pytest.approx(1000 / 60)
+    assert "ms, batch 1" not in budget.points(RECORDS, [])
+
+
+def test_a_point_is_chosen_by_weights_and_validation_never_by_test():
+    best = budget.best(budget.points(RECORDS, [TIMED]))
+    assert list(best["method"].unique()) == ["dense", "cut", "gates"]
+    settings = best.groupby("method")["setting"].unique().map(list).to_dict()
+    assert settings == {"dense": [""], "cut": ["8×"], "gates": ["1"]}  # of gates none is near, so the better one
+
+
+def test_the_table_has_means_deviations_and_says_when_there_is_nothing():
+    text = budget.markdown([*RECORDS, TIMED])
+    assert "| cut | 8× | 3.00 ± 0.00 | 125 ± 0 | 8.0 ± 0.0 | 28 ± 0 | 6000.0 ± 0.0 |" in text
+    assert len({line.count("|") for line in text.splitlines()}) == 1
+    assert budget.markdown([]).startswith("Not run yet")
