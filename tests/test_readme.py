@@ -1,6 +1,7 @@
 """README and the overview: their tables and figures are what the records give, code runs, links lead somewhere."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -60,6 +61,12 @@ def test_the_take_home_code_runs_and_shrinks(capsys):
     assert (outputs[0] - outputs[1]).abs().max() < 1e-4 * outputs[0].abs().max()
     assert (outputs[1].argmax(1) == digits.test.y).float().mean() > 0.9
     assert "shrunk" in capsys.readouterr().out
+
+
+def test_notebook_30_is_as_short_as_said():
+    cells = json.loads((ROOT / "notebooks" / "30_your_own_network.ipynb").read_text(encoding="utf-8"))["cells"]
+    (found,) = [cell["source"] for cell in cells if "def smaller(" in "".join(cell["source"])]
+    assert "in under 30 lines" in TEXT and len("".join(found).splitlines()) < 30
 
 
 def test_the_run_of_the_readme_is_a_valid_configuration(monkeypatch):

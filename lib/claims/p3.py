@@ -158,4 +158,12 @@ CLAIMS = {
         0.5,
         {"test_accuracy": 0.03, "test_auc": 0.03},
     ),
+    "P3.8": _application(
+        "More than half of the channels of MobileNetV2 (CIFAR-10) and of the filters of ResNet-56 (CIFAR-100) are "
+        "removed, at the dense network's accuracy.",
+        "journal version, doi 10.1016/j.neucom.2021.08.007",
+        "p3_journal_paper",
+        0.5,
+        {"test_accuracy": 0.005},
+    ),
 }
