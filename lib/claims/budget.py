@@ -23,7 +23,8 @@ def points(records, timed):
     """A line per method, setting and seed, with the latency of the widths that are left.
 
     `timed` are latency records, rows of widths, batch and median. A stage is called "method: setting", or "dense";
-    one that only leads to others is called "train".
+    one that only leads to others is called "train". The dense network comes first, then the papers' methods, then the
+    others, each from many weights to few, in whatever order the records are.
     """
     table = runs.frame([record for record in records if record["status"] == "done"])
     table = table[table["stage"] != "train"]
@@ -31,7 +32,7 @@ def points(records, timed):
     took = {(tuple(row["widths"]), row["batch"]): row["median"] for record in timed for row in record["rows"]}
     widths = [widths_of(row) for row in table.to_dict("records")]
     latency = {f"ms, batch {b}": [took.get((w, b)) for w in widths] for b in sorted({b for _, b in took})}
-    return table.assign(
+    table = table.assign(
         method=names[0],
         setting=names[2],
         error=1 - table["test_accuracy"],
@@ -39,6 +40,10 @@ def points(records, timed):
         compression=1 / (1 - table["sparsity"]),
         **latency,
     )
+    kind = table["method"].map(lambda m: (m != "dense", m[0] != "P", m))
+    size = -table.groupby(["method", "setting"])["nonzero"].transform("mean")
+    order = table.assign(kind=kind, size=size).sort_values(["kind", "size", "setting", "seed"])
+    return order.drop(columns=["kind", "size"])
 
 
 def table(lines):
@@ -62,8 +67,7 @@ def best(lines):
     means["far"] = means["validation_error"] > means.xs("dense")["validation_error"].iloc[0] + WITHIN
     means["size"] = means["nonzero"].where(~means["far"], means["validation_error"])
     order = means.sort_values(["far", "size"], kind="stable").reset_index().drop_duplicates("method")
-    kept = lines.merge(order[["method", "setting"]])
-    return kept.sort_values("method", key=lambda m: m != "dense", kind="stable")
+    return lines.merge(order[["method", "setting"]])
 
 
 def markdown(records=None):
