@@ -16,7 +16,7 @@ BIN := .venv/bin/
 endif
 
 # Tests run one process a core, four at most for the memory's sake; the cells of a notebook stay in one of them.
-WORKERS := --numprocesses auto --maxprocesses 4
+WORKERS := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 # The environment's own packages and kernel, whatever else this shell has set up.
 export JUPYTER_PREFER_ENV_PATH := 1

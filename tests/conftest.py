@@ -15,6 +15,12 @@ from lib.data.sources import PATHS
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same random numbers for a test, whichever ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def real():
     """Load a real set; skip where it is not at hand, fail where COMPANION_DATA promises it."""
