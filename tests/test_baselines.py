@@ -40,7 +40,7 @@ def test_the_expected_count_is_what_sampling_gives():
     draws = torch.stack([(layer.gates() != 0).double() for _ in range(20_000)])
     torch.testing.assert_close(draws.mean(0), layer.chance_open().double(), rtol=0, atol=0.02)
     assert layer.complexity().item() == pytest.approx(50 * draws.mean(0).sum().item(), rel=0.02)
-    assert draws.mean(0)[0] < 0.25 and draws.mean(0)[-1] > 0.95
+    assert draws.mean(0)[0] < 0.2 and draws.mean(0)[-1] > 0.98
 
 
 @pytest.mark.parametrize("log_alpha", [-6.0, -3.0, -1.0, 0.0, 1.0, 2.0, 4.0, 6.0])

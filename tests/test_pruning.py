@@ -46,7 +46,7 @@ def test_draws_differ_between_steps_and_weights():
 
 
 def test_zeroed_weights_grow_again_until_they_are_frozen():
-    digits, net = data.load("digits"), mlp(64)
+    digits, net = data.load("digits"), mlp(128)
     hook = pruning.StochasticZeroing(net, steps=400, target=0.8, ramp=0.4, freeze=0.7)
     seen = []
 
@@ -60,7 +60,7 @@ def test_zeroed_weights_grow_again_until_they_are_frozen():
     assert set(changes[28:]) == {0}, "frozen"
     shares = [1 - w.count_nonzero().item() / w.numel() for w in models.weights(net).values()]
     assert shares == pytest.approx([0.8] * 2, abs=0.06), "every layer follows the target"
-    assert (training.predict(net, digits.test.x).argmax(1) == digits.test.y).float().mean() > 0.8
+    assert (training.predict(net, digits.test.x).argmax(1) == digits.test.y).float().mean() > 0.9
 
 
 def test_a_filter_without_weights_takes_its_batch_norm_along():

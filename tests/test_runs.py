@@ -97,9 +97,9 @@ def test_a_record_is_complete_and_found_again(store):
     assert record["config"]["stages"][0]["batch"] == 128, "defaults are stored"
     assert record["status"] == "done" and record["rows"][0]["test_accuracy"] > 0
     assert len(record["rows"][0]["curves"]["step"]) <= 50
-    started = time.process_time()
+    started = time.perf_counter()
     assert same_numbers(runs.run(config()), record)
-    assert time.process_time() - started < 0.2
+    assert time.perf_counter() - started < 0.2
     assert not (store / "live" / "tiny" / record["id"]).is_dir(), "checkpoints are cleared away"
 
 
