@@ -16,12 +16,12 @@ ROOT = Path(__file__).resolve().parent.parent
 README, OVERVIEW = ROOT / "README.md", ROOT / "notebooks" / "00_overview.ipynb"
 MARKED = re.compile(r"(<!-- (verdicts|comparison|figure)(?: (\w+)/(\w+))? -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
-overview = cache(claims.overview)  # every figure asks for it
+overview = cache(claims.overview)  # the table and every figure ask for it
 
 
 def render(text):
     """The text with the tables and figures between its markers as the records have them now."""
-    write = {"verdicts": lambda *_: claims.markdown("notebooks/"), "figure": figure}
+    write = {"verdicts": lambda *_: claims.markdown(overview(), "notebooks/"), "figure": figure}
     write["comparison"] = lambda *_: claims.budget.markdown()
     return MARKED.sub(lambda found: f"{found[1]}{write[found[2]](found[3], found[4])}{found[5]}", text)
 

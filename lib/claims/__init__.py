@@ -39,10 +39,10 @@ def overview():
     return pd.DataFrame(lines)
 
 
-def markdown(folder=""):
-    """The table of claims and verdicts, with links to the notebooks in a folder seen from where the table stands."""
+def markdown(table, folder=""):
+    """An `overview` as a Markdown table, with links to the notebooks in a folder seen from where the table stands."""
     lines = ["| claim | source | verdict | evidence | notebook |", "|---|---|---|---|---|"]
-    for line in overview().itertuples():
+    for line in table.itertuples():
         link = f"[{line.notebook.partition('_')[0]}]({folder}{line.notebook}.ipynb)" if line.notebook else "–"
         cells = [f"**{line.claim}** {line.says}", line.source, line.verdict, line.evidence, link]
         lines.append(f"| {' | '.join(cells)} |")

@@ -2,4 +2,4 @@
 
 from lib import claims
 
-print(claims.markdown(), end="")
+print(claims.markdown(claims.overview()), end="")

@@ -33,8 +33,8 @@ def _main(table, penalty="ℓ0 + ℓ2"):
     """The runs of the method itself, by network and data set."""
     if not {"chain", "penalty"} <= set(table):
         return []
-    chosen = table[(table["chain"] == "main") & (table["penalty"] == penalty)]
-    return [(f"{net} on {data}", group) for (net, data), group in chosen.groupby(["net", "data"], sort=True)]
+    kept = table[(table["chain"] == "main") & (table["penalty"] == penalty)]
+    return [(f"{net} on {data}", group) for (net, data), group in kept.groupby(["net", "data"], sort=True)]
 
 
 def _loss(stages, reference):
