@@ -6,9 +6,18 @@ from lib.claims.rules import NOT, PARTLY, REPRODUCED, Claim, paired
 from lib.dynamics import independent
 
 
-def _removed(table):
+def removed(table):
     """Share of the units that are gone: `alive` counts them by layer, `units` is how many there were."""
     return 1 - table["alive"].map(sum) / table["units"]
+
+
+def best(table, *, share, score="validation_accuracy"):
+    """Of the settings, a line each, that have `removed` at least a share of the units the one with the best score.
+
+    Where none has, the one that has removed most.
+    """
+    enough = table[table["removed"] >= share]
+    return table.loc[table["removed"].idxmax()] if enough.empty else enough.loc[enough[score].idxmax()]
 
 
 def _against_none(table, value):
@@ -27,7 +36,7 @@ def _in_points(differences):
 
 def more_nodes(table):
     """P3's second claim: removed nodes with a regularizer against none, at the same share of pruned weights."""
-    table = table.assign(removed=_removed(table))
+    table = table.assign(removed=removed(table))
     found = list(_against_none(table, "removed"))
     unequal = max(abs(mean) for _, mean, _, _ in _against_none(table, "sparsity"))
     more, fewer = sum(low > 0 for _, _, low, _ in found), sum(high < 0 for *_, high in found)
@@ -53,7 +62,7 @@ def fewer_orphans(table):
 def more_than_independent(table):
     """Weight and node pruning depend on each other: removed nodes beyond what independent zeros would remove."""
     extra = [independent(d["pruned"], sizes) for d, sizes in zip(table["dynamics"], table["sizes"], strict=True)]
-    table = table.assign(beyond=_removed(table) - extra)
+    table = table.assign(beyond=removed(table) - extra)
     beyond = table[table["penalty"] != "none"].groupby(["penalty", "q"])["beyond"].mean()
     strong = int((beyond > 0.1).sum())
     words = "; ".join(f"{penalty} q={q} {100 * value:+.1f}" for (penalty, q), value in beyond.items())
@@ -69,14 +78,14 @@ def application(table, *, share, margins):
     table = table[(table["stage"] == "dense") | ((table["stage"] == "stochastic") & (table["penalty"] == "L2"))]
     full, near, evidence = [], [], []
     for network, group in table.groupby("network", sort=False):
-        removed = _removed(group)[group["stage"] == "stochastic"].mean()
-        words, kept = f"{network}: {100 * removed:.0f} % removed", []
+        gone = removed(group)[group["stage"] == "stochastic"].mean()
+        words, kept = f"{network}: {100 * gone:.0f} % removed", []
         for score, margin in margins.items():
             mean, low, high, n = paired(group, score, by="stage", of="stochastic", against="dense")
             kept.append((mean >= -margin and low >= -2 * margin, mean >= -2 * margin))
             words += f", {score.removeprefix('test_')} {100 * mean:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
-        full.append(removed >= share and all(first for first, _ in kept))
-        near.append(removed >= share - 0.1 and all(second for _, second in kept))
+        full.append(gone >= share and all(first for first, _ in kept))
+        near.append(gone >= share - 0.1 and all(second for _, second in kept))
         evidence.append(f"{words} ({n} seeds)")
     verdict = REPRODUCED if all(full) else PARTLY if all(near) or any(full) else NOT
     return verdict, "stochastic − dense in points, 95 % interval: " + "; ".join(evidence)
