@@ -202,3 +202,9 @@ def test_half_of_the_units_at_almost_the_dense_score(left, loss, verdict):
             lines[-1] |= {"alive": [alive], "test_accuracy": score}
     table = pd.DataFrame(lines)
     assert p3.application(table, share=0.5, margins={"test_accuracy": 0.002})[0] == verdict
+
+
+def test_the_setting_is_the_best_of_those_that_remove_enough_or_else_the_one_that_removes_most():
+    table = pd.DataFrame({"setting": [*"abc"], "removed": [0.4, 0.5, 0.6], "validation_accuracy": [0.99, 0.98, 0.97]})
+    for share, setting in ((0.0, "a"), (0.5, "b"), (0.6, "c"), (0.7, "c")):
+        assert p3.best(table, share=share)["setting"] == setting
