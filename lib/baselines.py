@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lib.training import named
+from lib.training import compiled, named
 
 # --- hard-concrete gates (Louizos, Welling & Kingma 2018, arXiv 1712.01312) ---------------------------------------
 
@@ -71,6 +71,16 @@ def divergence(log_alpha):
     return K1 - K1 * torch.sigmoid(K2 + K3 * log_alpha) + 0.5 * F.softplus(-log_alpha)
 
 
+def log_alphas(weight, log_variance):
+    """log(σ²/θ²), kept within ±8 as in the authors' code; (out, in)."""
+    return (log_variance.view_as(weight) - (weight.square() + 1e-16).log()).clamp(-8, 8)
+
+
+def total_divergence(weight, log_variance):
+    """The divergence of all weights of a layer."""
+    return divergence(log_alphas(weight, log_variance)).sum()
+
+
 class VariationalDropout(nn.Linear):
     """A linear layer whose weights are θ + σ·ε: additive noise, drawn for the outputs instead of the weights."""
 
@@ -80,9 +90,11 @@ class VariationalDropout(nn.Linear):
         # flat, as parameters of two axes are prunable weights
         self.log_variance = nn.Parameter(torch.full_like(layer.weight, log_variance).detach().flatten())
 
+        self.total = total_divergence
+
     def log_alpha(self):
-        """log(σ²/θ²), kept within ±8 as in the authors' code; (out, in)."""
-        return (self.log_variance.view_as(self.weight) - (self.weight.square() + 1e-16).log()).clamp(-8, 8)
+        """log(σ²/θ²), kept within ±8; (out, in)."""
+        return log_alphas(self.weight, self.log_variance)
 
     def forward(self, x):
         if not self.training:
@@ -93,7 +105,7 @@ class VariationalDropout(nn.Linear):
 
     def complexity(self):
         """The divergence of all weights."""
-        return divergence(self.log_alpha()).sum()
+        return self.total(self.weight, self.log_variance)
 
     def plain(self):
         """The means, zero where log α exceeds the threshold; (out, in)."""
@@ -118,10 +130,11 @@ def variational_dropout(layers, *, lam=1.0, warmup=(0.025, 0.1), log_variance=-1
 KINDS = {"hard_concrete": hard_concrete, "variational_dropout": variational_dropout}
 
 
-def noisy(model, *, name, examples, **options):
+def noisy(model, *, name, examples, compile=False, **options):
     """A copy of a chain of linear layers with noise in them, and its extra loss, a function of the share t trained.
 
-    The extra loss is weight(t) · Σ complexity / `examples`, the size of the training set. TypeError for convolutions.
+    The extra loss is weight(t) · Σ complexity / `examples`, the size of the training set. `compile` fuses the
+    divergence into few passes over the weights, where there is a compiler. TypeError for convolutions.
     """
     net = copy.deepcopy(model)
     places = [key for key, layer in net.named_children() if next(layer.parameters(), None) is not None]
@@ -130,6 +143,8 @@ def noisy(model, *, name, examples, **options):
     layers, weight = named(KINDS, name, "baseline")([getattr(net, key) for key in places], **options)
     for key, layer in zip(places, layers, strict=True):
         setattr(net, key, layer)
+        if compile and isinstance(layer, VariationalDropout):
+            layer.total = compiled(total_divergence)
     return net, lambda t: weight(t) / examples * sum(layer.complexity() for layer in layers)
 
 

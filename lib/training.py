@@ -263,18 +263,18 @@ def compiled(function):
     if not (os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")):
         return function
     # a code object of its own for each: torch keeps only few compilations of one
-    own = function.__code__.replace(co_name=f"penalty_{next(_COUNT)}")
+    own = function.__code__.replace(co_name=f"compiled_{next(_COUNT)}")
     chosen = [torch.compile(types.FunctionType(own, function.__globals__, closure=function.__closure__))]
 
     def call(*arguments):
         try:
-            chosen[0](*arguments)
+            return chosen[0](*arguments)
         except Exception as error:
             if chosen[0] is function:
                 raise
-            print(f"torch.compile failed ({type(error).__name__}); the penalty's gradient runs uncompiled")
+            print(f"torch.compile failed ({type(error).__name__}); {function.__name__} runs uncompiled")
             chosen[0] = function
-            function(*arguments)
+            return function(*arguments)
 
     return call
 

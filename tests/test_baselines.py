@@ -60,6 +60,20 @@ def test_the_divergence_is_what_integration_gives(log_alpha):
     assert baselines.divergence(torch.tensor(log_alpha)).item() == pytest.approx(wanted, abs=0.02)
 
 
+def test_the_compiled_divergence_and_its_gradient_are_the_divergence():
+    gradients = []
+    for compile in (False, True):
+        torch.manual_seed(1)
+        net, extra = baselines.noisy(mlp(8), examples=1000, compile=compile, **KINDS["variational_dropout"])
+        with torch.no_grad():
+            for layer in filter(lambda child: hasattr(child, "plain"), net.children()):
+                layer.log_variance.uniform_(-12, 4)
+        extra(1.0).backward()
+        gradients.append([extra(1.0).detach(), *(p.grad for p in net.parameters() if p.grad is not None)])
+    assert len(gradients[0]) == 5
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-7)
+
+
 def test_outputs_are_drawn_with_the_variance_of_drawn_weights():
     torch.manual_seed(1)
     layer = baselines.VariationalDropout(torch.nn.Linear(5, 3), log_variance=0.0)
