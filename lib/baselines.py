@@ -89,7 +89,6 @@ class VariationalDropout(nn.Linear):
         self.weight, self.bias = layer.weight, layer.bias
         # flat, as parameters of two axes are prunable weights
         self.log_variance = nn.Parameter(torch.full_like(layer.weight, log_variance).detach().flatten())
-
         self.total = total_divergence
 
     def log_alpha(self):

@@ -75,7 +75,7 @@ def affine(x, generator):
     return F.grid_sample(x.float(), grid, mode, "border", align_corners=False).to(x.dtype)
 
 
-COMPILE_PAYS = 50_000  # steps from which a compiled penalty has made up for its compilation
+COMPILE_PAYS = 50_000  # steps from which what is compiled has made up for its compilation
 CHECKPOINT_SECONDS = 60.0  # at most this much training is lost when a run is killed
 
 AUGMENTATIONS = {"none": None, "flip_crop": flip_crop, "dihedral": dihedral, "affine": affine}
@@ -197,7 +197,7 @@ def stepper(
     optimizer = maker(model.parameters(), fused=True, **options)
     update = lean(optimizer) if maker is torch.optim.Adam else optimizer.step
     ws, parameters = list(models.weights(model).values()), list(model.parameters())
-    pays = compile is True or (compile == "auto" and steps >= COMPILE_PAYS and x.device.type == "cpu")
+    pays = compile is True or (compile == "auto" and compile_pays(steps, x.device))
     value, add_gradient_, prox_ = regularizers.bind(
         penalty, ws, views=models.unit_views(model), transform=compiled if pays and penalty else None
     )
@@ -253,6 +253,11 @@ def lean(optimizer):
         torch._fused_adam_(params, grads, averages, squares, [], steps, beta1=beta1, beta2=beta2, **rest)
 
     return update
+
+
+def compile_pays(steps, device):
+    """Whether a training of so many steps makes up for a compilation."""
+    return steps >= COMPILE_PAYS and device.type == "cpu"
 
 
 _COUNT = itertools.count()

@@ -133,7 +133,7 @@ def _stage(model, split, stage, seed, checkpoint, until=None):
     options = {k: stage[k] for k in VARIANT if k in stage and k != "zeroing"}
     history, trained = training.History(), model
     if stage["baseline"]:
-        pays = stage["steps"] >= training.COMPILE_PAYS
+        pays = training.compile_pays(stage["steps"], next(model.parameters()).device)
         trained, options["extra_loss"] = baselines.noisy(
             model, examples=len(split.train.x), compile=pays, **stage["baseline"]
         )
