@@ -2,6 +2,9 @@
 
 from functools import partial
 
+import pandas as pd
+
+from lib import runs
 from lib.claims.rules import NOT, PARTLY, REPRODUCED, Claim, paired
 from lib.dynamics import independent
 
@@ -11,13 +14,29 @@ def removed(table):
     return 1 - table["alive"].map(sum) / table["units"]
 
 
-def best(table, *, share, score="validation_accuracy"):
-    """Of the settings, a line each, that have `removed` at least a share of the units the one with the best score.
+def tried(records):
+    """What a choice of settings looks at: the tuned stage of every run, with the share of units that are `removed`."""
+    table = runs.frame(records)
+    table = table[table["stage"] == "stochastic"]
+    return table.assign(removed=removed(table))
+
+
+def best(grid, *, share, score="validation_accuracy"):
+    """(λ, target) with the best score of those, a line each, that have `removed` at least a share of the units.
 
     Where none has, the one that has removed most.
     """
-    enough = table[table["removed"] >= share]
-    return table.loc[table["removed"].idxmax()] if enough.empty else enough.loc[enough[score].idxmax()]
+    enough = grid[grid["removed"] >= share]
+    taken = grid.loc[grid["removed"].idxmax()] if enough.empty else enough.loc[enough[score].idxmax()]
+    return taken["lam"], taken["target"]
+
+
+def log(grid, choices, *, score="validation_accuracy"):
+    """The settings that were `tried`, a line each, and which were chosen: penalty → (λ, target)."""
+    columns = {score.replace("_", " "): score, "removed": "removed", "pruned": "sparsity"}
+    shown = {f"{name} %": (100 * grid[column]).map("{:.2f}".format) for name, column in columns.items()}
+    shown["chosen"] = ["✓" if choices[line.penalty] == (line.lam, line.target) else "" for line in grid.itertuples()]
+    return pd.DataFrame(shown).set_index(pd.MultiIndex.from_frame(grid[["penalty", "lam", "target"]].astype(str)))
 
 
 def _against_none(table, value):
