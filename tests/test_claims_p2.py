@@ -155,6 +155,11 @@ def test_without_the_method_itself_nothing_is_compared():
         assert judge(other)[0] == "not run"
 
 
+def test_published_points_alone_are_no_verdict():
+    verdict, evidence = p2.compares_well(chains({12: -0.004, 30: -0.002, 56: 0.0, 68: 0.001}))
+    assert verdict == "not run" and "competitors trained here" in evidence and "DNS 56×" in evidence
+
+
 def test_published_points_are_compared_at_no_smaller_compression():
     """At 23× ours is read at 30×, not at 12×."""
     ours = p2.by_ratio(chains({12: 0.0, 30: 0.05}), "gradual", "tuned")

@@ -141,7 +141,10 @@ def compares_well(table):
     if not evidence:
         return NOT_RUN, "no records to compare"
     verdict = REPRODUCED if not lost and won >= len(evidence) / 2 else PARTLY if won > lost else NOT
-    return verdict, f"error in points, ours minus theirs ({won} won, {lost} lost): " + "; ".join(evidence)
+    found = f"error in points, ours minus theirs ({won} won, {lost} lost): " + "; ".join(evidence)
+    if not len(_compared(table)):  # half of what the rule is about
+        return NOT_RUN, f"no records of the competitors trained here; published ones: {found}"
+    return verdict, found
 
 
 def _comparisons(table):
