@@ -47,9 +47,13 @@ def flip_crop(x, generator):
     flip = torch.rand((n, 1), generator=generator, device=x.device) < 0.5
     across = torch.arange(width, device=x.device).expand(n, width)
     across = torch.where(flip, width - 1 - across, across) + columns
-    down = torch.arange(height, device=x.device) + rows
-    images = torch.arange(n, device=x.device)[:, None, None]
-    return F.pad(x, (4, 4, 4, 4)).permute(0, 2, 3, 1)[images, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
+    return _picked(F.pad(x, (4, 4, 4, 4)), torch.arange(height, device=x.device) + rows, across)
+
+
+def _picked(x, rows, columns):
+    """Of each image its own rows and columns; (N, C, H, W), (N, h), (N, w) -> (N, C, h, w)."""
+    images = torch.arange(len(x), device=x.device)[:, None, None]
+    return x.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def dihedral(x, generator):
@@ -58,6 +62,14 @@ def dihedral(x, generator):
     x = torch.where(upside, x.flip(2), x)
     x = torch.where(sideways, x.flip(3), x)
     return torch.where(turned, x.transpose(2, 3), x)
+
+
+def dihedral_window(x, generator):
+    """`dihedral` of a window of half the side, anywhere in the image: a quarter of the work; (N, C, H, H)."""
+    side = x.shape[-1] // 2
+    starts = torch.randint(0, side + 1, (2, len(x), 1), generator=generator, device=x.device)
+    rows, columns = starts + torch.arange(side, device=x.device)
+    return dihedral(_picked(x, rows, columns), generator)
 
 
 def affine(x, generator):
@@ -78,7 +90,13 @@ def affine(x, generator):
 COMPILE_PAYS = 50_000  # steps from which what is compiled has made up for its compilation
 CHECKPOINT_SECONDS = 60.0  # at most this much training is lost when a run is killed
 
-AUGMENTATIONS = {"none": None, "flip_crop": flip_crop, "dihedral": dihedral, "affine": affine}
+AUGMENTATIONS = {
+    "none": None,
+    "flip_crop": flip_crop,
+    "dihedral": dihedral,
+    "dihedral_window": dihedral_window,
+    "affine": affine,
+}
 
 
 def named(table, name, what):

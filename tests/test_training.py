@@ -256,6 +256,17 @@ def test_dihedral_turns_and_mirrors_in_all_eight_ways():
     assert sum(seen) == 200 and min(seen) > 5
 
 
+def test_dihedral_window_is_any_window_of_half_the_side():
+    """Pixels are numbered: the least in a window says where it starts, and the rest must follow."""
+    pixels = torch.arange(64.0).view(8, 8)
+    out = training.dihedral_window(pixels.view(1, 1, 8, 8).repeat(2000, 1, 1, 1), torch.Generator().manual_seed(0))
+    starts = out.flatten(1).min(1).values.long()
+    assert set(starts.tolist()) == {8 * row + column for row in range(5) for column in range(5)}
+    for start, window in zip(starts.tolist(), out[:, 0], strict=True):
+        expected = pixels[start // 8 : start // 8 + 4, start % 8 : start % 8 + 4]
+        assert torch.equal(window.flatten().sort().values, expected.flatten())
+
+
 def test_affine_keeps_its_bounds():
     """Of images that hold their own coordinates: where each pixel came from, and so the map that was drawn."""
     side = torch.linspace(-1, 1, 33)[:-1] + 1 / 32
@@ -287,7 +298,7 @@ def test_affine_repeats_the_edges_and_keeps_ids():
     assert ((images > 77 / 2) == (maps == 77)).float().mean() > 0.98, "the same way as the image"
 
 
-@pytest.mark.parametrize("augment", ["flip_crop", "dihedral"])
+@pytest.mark.parametrize("augment", ["flip_crop", "dihedral", "dihedral_window"])
 def test_maps_are_augmented_as_their_images(augment):
     """The network is the identity and the images are their own maps, so that outputs and targets must be equal."""
     ids = torch.randint(0, 90, (40, 16, 16)).to(torch.int16)
@@ -371,7 +382,7 @@ def test_plateau_rules_the_steps():
         ({"schedule": "warm"}, "unknown schedule 'warm'; known: constant, linear"),
         ({"order": "random"}, "unknown order 'random'; known: shuffle, sequence"),
         ({"precision": "fp8"}, "unknown precision 'fp8'; known: auto, fp32, bf16"),
-        ({"augment": "mixup"}, "unknown augmentation 'mixup'; known: none, flip_crop, dihedral, affine"),
+        ({"augment": "mixup"}, "unknown augmentation 'mixup'; known: none, flip_crop, dihedral"),
         ({"penalty": {"name": "l3", "lam": 1.0}}, "unknown penalty 'l3'"),
     ],
 )
