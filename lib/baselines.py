@@ -21,13 +21,14 @@ TEMPERATURE, LOW, HIGH = 2 / 3, -0.1, 1.1
 class HardConcrete(nn.Linear):
     """A linear layer with a gate z for every input unit, drawn once a batch: min(1, max(0, (ζ − γ)·s + γ)).
 
-    s = σ((ln u − ln(1 − u) + ln α)/τ) with u uniform, and σ(ln α) once it is trained. `keep` is σ(ln α) at the start.
+    s = σ((ln u − ln(1 − u) + ln α)/τ) with u uniform, and σ(ln α) once it is trained. `keep` is σ(ln α) at the start,
+    `factor` that of λ in this layer.
     """
 
-    def __init__(self, layer, *, keep):
+    def __init__(self, layer, *, keep, factor=1.0):
         super().__init__(layer.in_features, layer.out_features, device=layer.weight.device)
         self.weight, self.bias = layer.weight, layer.bias
-        start = math.log(keep) - math.log1p(-keep)
+        self.factor, start = factor, math.log(keep) - math.log1p(-keep)
         self.log_alpha = nn.Parameter(torch.normal(start, 0.01, (layer.in_features,)).to(layer.weight.device))
 
     def gates(self):
@@ -49,8 +50,8 @@ class HardConcrete(nn.Linear):
         return F.linear(x * self.gates(), self.weight, self.bias)
 
     def complexity(self):
-        """The expected number of weights whose gate is open."""
-        return self.out_features * self.chance_open().sum()
+        """The expected number of weights whose gate is open, times the layer's factor."""
+        return self.factor * self.out_features * self.chance_open().sum()
 
     def plain(self):
         """The weights with the deterministic gates multiplied in; (out, in)."""
@@ -114,9 +115,17 @@ class VariationalDropout(nn.Linear):
 # --- both ---------------------------------------------------------------------------------------------------------
 
 
-def hard_concrete(layers, *, lam=0.1, keep=(0.8, 0.5)):
-    """Noisy layers: gates that are open with chances `keep`, in the first layer and the others; λ weighs the count."""
-    return [HardConcrete(layer, keep=keep[0 if k == 0 else 1]) for k, layer in enumerate(layers)], lambda t: lam
+def hard_concrete(layers, *, lam=0.1, factors=None, keep=(0.8, 0.5)):
+    """Noisy layers: gates that are open with chances `keep`, in the first layer and the others.
+
+    λ weighs the count of weights, in every layer times one of the `factors`, if there are any.
+    """
+    factors = factors or [1.0] * len(layers)
+    if len(factors) != len(layers):
+        raise ValueError(f"hard_concrete: factors has {len(factors)} entries for {len(layers)} layers")
+    keeps = [keep[0], *[keep[1]] * (len(layers) - 1)]
+    gated = [HardConcrete(layer, keep=k, factor=f) for layer, k, f in zip(layers, keeps, factors, strict=True)]
+    return gated, lambda t: lam
 
 
 def variational_dropout(layers, *, lam=1.0, warmup=(0.025, 0.1), log_variance=-10.0):

@@ -124,6 +124,8 @@ def test_the_divergence_is_warmed_up():
 
 
 def test_wrong_networks_and_names_are_named():
+    with pytest.raises(ValueError, match="hard_concrete: factors has 2 entries for 3 layers"):
+        baselines.noisy(models.build("mlp"), name="hard_concrete", factors=[1, 2], examples=1)
     with pytest.raises(TypeError, match="hard_concrete knows linear layers only, 'conv1' is a Conv2d"):
         baselines.noisy(models.build("lenet5"), name="hard_concrete", examples=1)
     with pytest.raises(ValueError, match="unknown baseline 'dropout'; known: hard_concrete, variational_dropout"):
