@@ -31,6 +31,7 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch
 SCHEDULES = {  # share of training done, in [0, 1) -> factor on the learning rate
     "constant": lambda t: 1.0,
     "linear": lambda t: 1.0 - t,
+    "late_linear": lambda t: min(1.0, 2 * (1.0 - t)),
     "cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)),
     "steps": lambda t: 0.1 ** ((t >= 0.5) + (t >= 0.75)),
     "plateau": lambda t: 1.0,  # `fit` puts `plateau` in its place
