@@ -153,16 +153,29 @@ class StochasticZeroing:
 
     scale: s, reached by a linear ramp over the share `ramp` of the training. target: instead of a fixed s, each
     layer's own s is such that this share of the layer is expected to be zero, approached along 1 − (1 − t/ramp)³. Both
-    take one number, or a list with one for each layer. every: draw only every k-th step, with the probability
-    1 − (1 − p)^k of being zeroed at least once in k steps. by: "size", or the control "chance", which takes as many
-    weights but wherever they are.
+    take one number, or a list with one for each layer. scope: "global" has one s for all layers instead, and the target
+    is the share of all weights: layers of small weights lose more. every: draw only every k-th step, with the
+    probability 1 − (1 − p)^k of being zeroed at least once in k steps. by: "size", or the control "chance", which takes
+    as many weights but wherever they are.
 
     u < p is |w| < s·τ with τ = (−ln u)^(1/q), or |w/τ| < s: 1/τ is drawn ahead, in a long table that every use reads
     from an offset drawn by chance, since a fresh draw for every weight costs more than a small network's step.
     """
 
     def __init__(
-        self, model, *, steps, scale=None, target=None, q=2, every=1, ramp=0.5, freeze=0.75, by="size", seed=0
+        self,
+        model,
+        *,
+        steps,
+        scale=None,
+        target=None,
+        scope="layer",
+        q=2,
+        every=1,
+        ramp=0.5,
+        freeze=0.75,
+        by="size",
+        seed=0,
     ):
         if (scale is None) == (target is None):
             raise ValueError("stochastic zeroing takes either scale (s) or target (a pruned share), and not both")
@@ -172,7 +185,11 @@ class StochasticZeroing:
             raise ValueError(f"stochastic zeroing takes 0 < ramp <= freeze <= 1, got {ramp!r} and {freeze!r}")
         if by not in ("size", "chance"):
             raise ValueError(f"stochastic zeroing takes weights by size or by chance, got {by!r}")
-        self.ws = models.weights(model)
+        if scope not in ("layer", "global"):
+            raise ValueError(f"unknown scope {scope!r}; known: global, layer")
+        if scope == "global" and not isinstance(target, (int, float)):
+            raise ValueError(f"stochastic zeroing with scope 'global' takes one number as target, got {target!r}")
+        self.ws, self.scope = models.weights(model), scope
         self.norms = _norms(model)
         self.scale, self.target = _for_each(self.ws, "scale", scale), _for_each(self.ws, "target", target)
         self.steps, self.q, self.every, self.ramp, self.freeze, self.by = steps, q, every, ramp, freeze, by
@@ -207,19 +224,27 @@ class StochasticZeroing:
         if self.draws % USES == 0:
             self._fill_table()
         self.draws += 1
+        reached = 1 - (1 - progress) ** 3
+        if control and self.scope == "global":
+            target = next(iter(self.target.values()))
+            self.s = dict.fromkeys(self.ws, self._scale([*self.ws.values()], target * reached))
         for name, w in self.ws.items():
             if self.target is None:
                 self.s[name] = self.scale[name] * progress
-            elif control:
-                self.s[name] = self._scale(w, self.target[name] * (1 - (1 - progress) ** 3))
+            elif control and self.scope == "layer":
+                self.s[name] = self._scale([w], self.target[name] * reached)
             self._zero(w, self.s[name])
 
-    def _scale(self, w, wanted):
+    def _scale(self, ws, wanted):
         """s at which the wanted share of weights drawn by chance is expected to go, by halving an interval of ln s."""
         if wanted <= 0:
             return 0.0
-        places = torch.randint(w.numel(), (min(SAMPLE, w.numel()),), generator=self.offsets).to(w.device)
-        sizes = w.flatten()[places].abs().pow_(self.q)
+        total, sizes = sum(w.numel() for w in ws), []
+        for w in ws:
+            count = max(1, min(SAMPLE, total) * w.numel() // total)
+            places = torch.randint(w.numel(), (count,), generator=self.offsets).to(w.device)
+            sizes.append(w.flatten()[places])
+        sizes = torch.cat(sizes).abs_().pow_(self.q)
         high = math.log(sizes.max().item() + 1e-30) / self.q + 6
         low = high - 18
         for _ in range(14):

@@ -118,6 +118,18 @@ def test_every_layer_may_have_a_target_of_its_own():
     assert shares == pytest.approx([0.9, 0.4], abs=0.06)
 
 
+def test_one_scale_for_all_layers_follows_a_target_for_all_weights():
+    digits, net = data.load("digits"), mlp(64)
+    with torch.no_grad():
+        models.weights(net)["fc1.weight"].mul_(0.2)  # small weights go first
+    hook = pruning.StochasticZeroing(net, steps=400, target=0.8, scope="global", ramp=0.4, freeze=0.7)
+    training.fit(net, digits, steps=400, after_step=[hook])
+    assert len(set(hook.s.values())) == 1
+    zeros, sizes = zip(*[(int((w == 0).sum()), w.numel()) for w in models.weights(net).values()], strict=True)
+    assert sum(zeros) / sum(sizes) == pytest.approx(0.8, abs=0.06)
+    assert zeros[0] / sizes[0] > 1.2 * zeros[1] / sizes[1]
+
+
 def test_the_last_step_draws_whatever_every_is():
     digits, net = data.load("digits"), mlp(32)
     hook = pruning.StochasticZeroing(net, steps=43, target=0.8, ramp=0.5, freeze=1.0, every=4)
@@ -148,6 +160,8 @@ def test_resumed_draws_are_the_uninterrupted_ones(tmp_path, by):
         ({"scale": 1.0, "q": 3}, "takes q = 1 or 2 and every >= 1, got q = 3"),
         ({"scale": 1.0, "by": "luck"}, "by size or by chance, got 'luck'"),
         ({"target": [0.5]}, "target has 1 entries for 2 weight tensors"),
+        ({"target": 0.5, "scope": "model"}, "unknown scope 'model'; known: global, layer"),
+        ({"target": [0.5, 0.5], "scope": "global"}, "'global' takes one number as target"),
         ({"scale": 1.0, "ramp": 0.9, "freeze": 0.5}, "0 < ramp <= freeze <= 1, got 0.9 and 0.5"),
     ],
 )
