@@ -148,7 +148,8 @@ PENALTIES = {
     "sgl": (sparse_group_lasso, sparse_group_lasso_grad_, prox_sparse_group_lasso_, ("alpha",)),
     "l0": (l0, l0_grad_, None, ("beta", "surrogate")),
 }
-COMMON = ("name", "lam", "partial", "rescale", "layer_rule", "layer_weights", "prox")
+COMMON = ("name", "lam", "partial", "rescale", "layer_rule", "layer_weights", "prox", "norms")
+ELEMENTWISE = ("l1", "l2")  # what can be asked of batch norms
 
 
 def layer_factors(ws, rule="none", layer_weights=None):
@@ -179,7 +180,8 @@ def resolve(penalty):
 
     ``{"name": "sgl", "lam": 1e-4, "alpha": 0.1, "partial": 8}``: ``lam`` is λ, ``partial`` is P1's β (None: full),
     ``rescale`` multiplies a partial penalty by β/(β−1), ``prox`` replaces the (sub)gradient by the proximal step
-    after the parameter update, ``beta`` and ``surrogate`` belong to l0.
+    after the parameter update, ``beta`` and ``surrogate`` belong to l0. ``norms`` (l1 and l2) penalises the scales and
+    shifts of batch norms too, as torch's weight decay does.
     """
     terms = [] if penalty is None else [penalty] if isinstance(penalty, dict) else list(penalty)
     return [_resolve_term(dict(term)) for term in terms]
@@ -192,34 +194,39 @@ def _resolve_term(term):
     known = (*COMMON, *PENALTIES[name][3])
     if extra := set(term) - set(known):
         raise ValueError(f"penalty {name!r} has no parameter {sorted(extra)[0]!r}; known: {', '.join(known)}")
-    defaults = {"partial": None, "rescale": False, "layer_rule": "none", "layer_weights": None, "prox": False}
+    defaults = {"partial": None, "rescale": False, "layer_rule": "none", "layer_weights": None}
+    defaults |= {"prox": False, "norms": False}
     own = {"alpha": 0.1, "beta": 20.0, "surrogate": "exp"}
     term = defaults | {key: own[key] for key in PENALTIES[name][3]} | term
     if not (isinstance(term.get("lam"), (int, float)) and 0 <= term["lam"] < math.inf):
         raise ValueError(f"penalty {name!r}: lam must be a number >= 0, got {term.get('lam')!r}")
+    if term["norms"] and name not in ELEMENTWISE:
+        raise ValueError(f"penalty {name!r} does not know batch norms; known: {', '.join(ELEMENTWISE)}")
     if term.get("surrogate", "exp") not in _L0:
         raise ValueError(f"unknown surrogate {term['surrogate']!r}; known: {', '.join(SURROGATES)}")
     return term
 
 
-def bind(penalty, ws, *, views=None, transform=None):
+def bind(penalty, ws, *, norms=(), views=None, transform=None):
     """The functions ``value() -> scalar``, ``add_gradient_()`` and ``prox_(step)`` of a penalty on given tensors.
 
     ``add_gradient_`` adds the terms without ``prox`` to every ``w.grad``; ``prox_(step)`` applies the proximal
     operator of step·term for those with it, step being the learning rate. ``views`` has a function for each tensor
-    that shows an input unit per index of axis 1 (`lib.models.unit_views`); ``transform`` may replace the function
-    (weights, gradients) that does the adding by a compiled one.
+    that shows an input unit per index of axis 1 (`lib.models.unit_views`); ``norms`` are the vectors that the terms
+    with ``norms`` act on too (`lib.models.norms`); ``transform`` may replace the function (weights, gradients) that
+    does the adding by a compiled one.
     """
-    ws = list(ws)
+    ws, norms, terms = list(ws), list(norms), resolve(penalty)
+    both = [*ws, *norms] if any(term["norms"] for term in terms) else ws
 
     def seen(tensors):
-        return [view(t) for view, t in zip(views, tensors, strict=True)] if views else tensors
+        return [*(view(t) for view, t in zip(views, tensors, strict=False)), *tensors[len(ws) :]] if views else tensors
 
-    plain = seen([w.detach() for w in ws])
-    terms = [_bind_term(term, ws) for term in resolve(penalty)]
+    plain = seen([w.detach() for w in both])
+    terms = [_bind_term(term, ws, norms) for term in terms]
 
     def value():
-        return sum((total(seen(ws)) for total, _, _ in terms), torch.zeros((), device=ws[0].device))
+        return sum((total(seen(both)) for total, _, _ in terms), torch.zeros((), device=ws[0].device))
 
     def add(weights, grads):
         for _, grad_, _ in terms:
@@ -228,7 +235,7 @@ def bind(penalty, ws, *, views=None, transform=None):
     add = transform(add) if transform else add
 
     def add_gradient_():
-        add(plain, seen([w.grad for w in ws]))
+        add(plain, seen([w.grad for w in both]))
 
     def prox_(step):
         for _, _, prox in terms:
@@ -237,16 +244,20 @@ def bind(penalty, ws, *, views=None, transform=None):
     return value, add_gradient_, prox_
 
 
-def _bind_term(term, ws):
+def _bind_term(term, ws, norms):
     value, grad_, prox, own = PENALTIES[term["name"]]
     if term["prox"] and prox is None:
         raise ValueError(f"penalty {term['name']!r} has no proximal operator here; known: gl, l1, sgl")
     options = {key: term[key] for key in own}
     beta = term["partial"]
-    select = (lambda tensors: partial(tensors, beta)) if beta is not None else list
     factors = layer_factors(ws, term["layer_rule"], term["layer_weights"])
     lam = term["lam"] * (beta / (beta - 1) if beta and term["rescale"] else 1.0)
-    scales = [lam * factor for factor in factors]
+    count = len(norms) if term["norms"] else 0
+    scales = [lam * factor for factor in factors] + [term["lam"]] * count
+
+    def select(tensors):
+        weights = tensors[: len(ws)]
+        return [*(weights if beta is None else partial(weights, beta)), *tensors[len(ws) :][:count]]
 
     def total(weights):
         return sum(s * value([w], **options) for s, w in zip(scales, select(weights), strict=True))

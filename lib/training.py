@@ -218,7 +218,11 @@ def stepper(
     ws, parameters = list(models.weights(model).values()), list(model.parameters())
     pays = compile is True or (compile == "auto" and compile_pays(steps, x.device))
     value, add_gradient_, prox_ = regularizers.bind(
-        penalty, ws, views=models.unit_views(model), transform=compiled if pays and penalty else None
+        penalty,
+        ws,
+        norms=models.norms(model),
+        views=models.unit_views(model),
+        transform=compiled if pays and penalty else None,
     )
     select, per_epoch = batches(len(x), batch=batch, order=order, seed=seed, device=x.device)
     # momentum takes a lasting gradient 1/(1 − μ) times as far: so must the proximal step, or λ would count for less

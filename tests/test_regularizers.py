@@ -185,6 +185,7 @@ def test_prox_reaches_exact_zeros():
         ({"name": "l0", "lam": 1.0, "surrogate": "tanh"}, "unknown surrogate 'tanh'; known: exp, linear, rational"),
         ({"name": "gl", "lam": 1.0, "layer_rule": "half"}, "unknown layer_rule 'half'; known: none, sqrt, inverse"),
         ({"name": "gl", "lam": 1.0, "partial": 1}, "beta must be > 1"),
+        ({"name": "gl", "lam": 1.0, "norms": True}, "penalty 'gl' does not know batch norms; known: l1, l2"),
     ],
 )
 def test_wrong_input_names_the_thing_and_the_remedy(penalty, message):
@@ -192,6 +193,28 @@ def test_wrong_input_names_the_thing_and_the_remedy(penalty, message):
     w.grad = torch.zeros_like(w)
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         reg.bind(penalty, [w])[1]()
+
+
+@pytest.mark.parametrize("name", ["l1", "l2"])
+def test_norms_are_penalised_where_a_term_says_so(name):
+    """Value and gradient by hand, of two terms of which one looks at the batch norm."""
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 5, 3), torch.nn.BatchNorm2d(5), torch.nn.Flatten(), torch.nn.Linear(5, 2)
+    )
+    (scale, shift), ws = models.norms(net), [net[0].weight, net[3].weight]
+    torch.nn.init.normal_(scale)
+    torch.nn.init.normal_(shift)
+    for p in net.parameters():
+        p.grad = torch.zeros_like(p)
+    of = {"l1": torch.abs, "l2": torch.square}[name]
+    terms = [{"name": name, "lam": 0.3, "norms": True}, {"name": "l2", "lam": 0.1}]
+    value, add_gradient_, _ = reg.bind(terms, ws, norms=models.norms(net))
+    expected = 0.3 * sum(of(t).sum() for t in (*ws, scale, shift)) + 0.1 * sum(w.square().sum() for w in ws)
+    assert value().item() == pytest.approx(expected.item(), rel=1e-5)
+    add_gradient_()
+    for t, wanted in zip((*ws, scale, shift), torch.autograd.grad(expected, (*ws, scale, shift)), strict=True):
+        torch.testing.assert_close(t.grad, wanted)
+    assert not net[0].bias.grad.any()
 
 
 def test_l2_has_no_prox():

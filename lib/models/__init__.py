@@ -2,6 +2,8 @@
 
 import inspect
 
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from lib.models.plain import ct_cnn, lenet5, mlp, vgg16
 from lib.models.residual import mobilenetv2, mobilenetv2_widths, resnet50, resnet50_widths, resnet56
 from lib.models.table import Act, Consume, Depthwise, Group, Produce, table
@@ -76,6 +78,12 @@ default_widths = widths  # `build` has a parameter of this name
 def weights(net):
     """Prunable weights by name in layer order: parameters of two axes or more, so no biases and no norms."""
     return {name: p for name, p in net.named_parameters() if p.dim() >= 2}
+
+
+def norms(net):
+    """Scales and shifts of the batch norms."""
+    layers = [m for m in net.modules() if isinstance(m, _BatchNorm)]
+    return [p for layer in layers for p in layer.parameters()]
 
 
 def groups(net):

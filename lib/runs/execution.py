@@ -314,13 +314,14 @@ def interleaved(steppers, rounds, blocks):
 
 def _penalty_alone(model, options):
     """A function that only adds the penalty's gradient, in the form that a step would."""
-    ws = list(models.weights(model).values())
+    ws, norms = list(models.weights(model).values()), models.norms(model)
     value, add_gradient_, _ = regularizers.bind(
         options["penalty"],
         ws,
+        norms=norms,
         views=models.unit_views(model),
         transform=training.compiled if options["compile"] is True else None,
     )
-    for w in ws:
+    for w in (*ws, *norms):
         w.grad = torch.zeros_like(w)
     return (lambda k: value().backward()) if options["autograd_penalty"] else (lambda k: add_gradient_())
