@@ -194,13 +194,14 @@ def _resolve_term(term):
     known = (*COMMON, *PENALTIES[name][3])
     if extra := set(term) - set(known):
         raise ValueError(f"penalty {name!r} has no parameter {sorted(extra)[0]!r}; known: {', '.join(known)}")
-    defaults = {"partial": None, "rescale": False, "layer_rule": "none", "layer_weights": None}
-    defaults |= {"prox": False, "norms": False}
+    defaults = {"partial": None, "rescale": False, "layer_rule": "none", "layer_weights": None, "prox": False}
     own = {"alpha": 0.1, "beta": 20.0, "surrogate": "exp"}
     term = defaults | {key: own[key] for key in PENALTIES[name][3]} | term
     if not (isinstance(term.get("lam"), (int, float)) and 0 <= term["lam"] < math.inf):
         raise ValueError(f"penalty {name!r}: lam must be a number >= 0, got {term.get('lam')!r}")
-    if term["norms"] and name not in ELEMENTWISE:
+    if not term.get("norms"):  # younger than the first records, whose hashes have to stay
+        term.pop("norms", None)
+    elif name not in ELEMENTWISE:
         raise ValueError(f"penalty {name!r} does not know batch norms; known: {', '.join(ELEMENTWISE)}")
     if term.get("surrogate", "exp") not in _L0:
         raise ValueError(f"unknown surrogate {term['surrogate']!r}; known: {', '.join(SURROGATES)}")
@@ -217,7 +218,7 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None):
     does the adding by a compiled one.
     """
     ws, norms, terms = list(ws), list(norms), resolve(penalty)
-    both = [*ws, *norms] if any(term["norms"] for term in terms) else ws
+    both = [*ws, *norms] if any(term.get("norms") for term in terms) else ws
 
     def seen(tensors):
         return [*(view(t) for view, t in zip(views, tensors, strict=False)), *tensors[len(ws) :]] if views else tensors
@@ -252,7 +253,7 @@ def _bind_term(term, ws, norms):
     beta = term["partial"]
     factors = layer_factors(ws, term["layer_rule"], term["layer_weights"])
     lam = term["lam"] * (beta / (beta - 1) if beta and term["rescale"] else 1.0)
-    count = len(norms) if term["norms"] else 0
+    count = len(norms) if term.get("norms") else 0
     scales = [lam * factor for factor in factors] + [term["lam"]] * count
 
     def select(tensors):
