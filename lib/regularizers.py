@@ -221,7 +221,10 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None):
     both = [*ws, *norms] if any(term.get("norms") for term in terms) else ws
 
     def seen(tensors):
-        return [*(view(t) for view, t in zip(views, tensors, strict=False)), *tensors[len(ws) :]] if views else tensors
+        if not views:
+            return tensors
+        weights = zip(views, tensors[: len(ws)], strict=True)
+        return [*(view(t) for view, t in weights), *tensors[len(ws) :]]
 
     plain = seen([w.detach() for w in both])
     terms = [_bind_term(term, ws, norms) for term in terms]

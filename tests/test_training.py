@@ -382,7 +382,10 @@ def test_plateau_rules_the_steps():
         ({"schedule": "warm"}, "unknown schedule 'warm'; known: constant, linear"),
         ({"order": "random"}, "unknown order 'random'; known: shuffle, sequence"),
         ({"precision": "fp8"}, "unknown precision 'fp8'; known: auto, fp32, bf16"),
-        ({"augment": "mixup"}, "unknown augmentation 'mixup'; known: none, flip_crop, dihedral"),
+        (
+            {"augment": "mixup"},
+            "unknown augmentation 'mixup'; known: none, flip_crop, dihedral, dihedral_window, affine",
+        ),
         ({"penalty": {"name": "l3", "lam": 1.0}}, "unknown penalty 'l3'"),
     ],
 )
