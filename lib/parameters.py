@@ -49,7 +49,8 @@ def check(notebook, values, **ranges):
     """Check the parameters of `notebook` (its file's stem) in `values`, the notebook's globals(), and return a Setup.
 
     The known names and their types are those of the notebook's parameters cell. `ranges` gives a tuple of strings
-    (the choices) or of two numbers (lowest and highest) for a name; for a list, every entry must fit.
+    (the choices) or of two numbers (lowest and highest) for a name; for a list, every entry must fit. The type of a
+    parameter whose default is None is that of its range, and a range in a list, [(0.0, 1.0)], asks for a list.
     """
     defaults = declared(ROOT / "notebooks" / f"{notebook}.ipynb")
     ranges = {name: allowed for name, allowed in EVERY_NOTEBOOK.items() if name in defaults} | ranges
@@ -84,19 +85,22 @@ def _assignments(source):
 
 
 def _check_one(name, value, default, allowed):
-    if isinstance(default, list):
-        if not isinstance(value, list) or not value:
-            raise ParameterError(f"{name} must be a list that is not empty, got {value!r}")
-        for entry in value:
-            _check_one(name, entry, default[0], allowed)
+    if value is None and default is None:
         return
-    if default is None and value is None:
-        return
-    kind = type(default) if default is not None else int
+    many = isinstance(default, list) or isinstance(allowed, list)
+    if many and not (isinstance(value, list) and value):
+        raise ParameterError(f"{name} must be a list that is not empty, got {value!r}")
+    default, allowed = (given[0] if isinstance(given, list) else given for given in (default, allowed))
+    kind = type(allowed[0] if default is None else default)
+    for entry in value if many else [value]:
+        _check_value(name, entry, kind, allowed)
+
+
+def _check_value(name, value, kind, allowed):
     fits = isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
     if not fits or (isinstance(value, bool) and kind is not bool):
         raise ParameterError(f"{name} must be {_article(kind)}{_span(allowed)}, got {value!r}")
-    if allowed is None or value is None:
+    if allowed is None:
         return
     inside = value in allowed if isinstance(allowed[0], str) else allowed[0] <= value <= allowed[1]
     if not inside or (kind is float and not math.isfinite(value)):

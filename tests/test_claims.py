@@ -202,12 +202,3 @@ def test_half_of_the_units_at_almost_the_dense_score(left, loss, verdict):
             lines[-1] |= {"alive": [alive], "test_accuracy": score}
     table = pd.DataFrame(lines)
     assert p3.application(table, share=0.5, margins={"test_accuracy": 0.002})[0] == verdict
-
-
-def test_the_setting_is_the_best_of_those_that_remove_enough_or_else_the_one_that_removes_most():
-    table = pd.DataFrame({"lam": [1, 2, 3], "target": 0.9, "penalty": "L2", "sparsity": 0.9})
-    table = table.assign(removed=[0.4, 0.5, 0.6], validation_accuracy=[0.99, 0.98, 0.97])
-    for share, lam in ((0.0, 1), (0.5, 2), (0.6, 3), (0.7, 3)):
-        assert p3.best(table, share=share) == (lam, 0.9)
-        chosen = p3.log(table, {"L2": (lam, 0.9)})["chosen"]
-        assert list(chosen == "✓") == [lam == other for other in (1, 2, 3)]

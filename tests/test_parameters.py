@@ -18,8 +18,11 @@ first_seed = 0
 lam = 1e-4
 steps = None
 names = ["a"]
+lr = None
+targets = None
 """
 VALUES = {"profile": "laptop", "part": "all", "seeds": 5, "first_seed": 0, "lam": 1e-4, "steps": None, "names": ["a"]}
+VALUES |= {"lr": None, "targets": None}
 
 
 @pytest.fixture
@@ -35,6 +38,7 @@ def notebook(tmp_path, monkeypatch):
 def check(injected="", **changes):
     history = ["", CELL] + ([f"# Parameters\n{injected}\n"] if injected else [])
     ranges = {"lam": (0.0, 10.0), "steps": (1, 10**6), "names": ("a", "b")}
+    ranges |= {"lr": (1e-6, 1.0), "targets": [(0.0, 1.0)]}
     return parameters.check("01_name", VALUES | changes | {"In": history, "later": 1}, **ranges)
 
 
@@ -55,7 +59,11 @@ def test_running_cells_again_by_hand_trips_nothing(notebook):
 @pytest.mark.parametrize(
     ("injected", "changes", "message"),
     [
-        ("lamda = 1", {}, "unknown parameter 'lamda'; known: profile, part, seeds, first_seed, lam, steps, names"),
+        (
+            "lamda = 1",
+            {},
+            "unknown parameter 'lamda'; known: profile, part, seeds, first_seed, lam, steps, names, lr, targets",
+        ),
         ("", {"seeds": -1}, "seeds must be a whole number from 1 to 1000, got -1"),
         ("", {"seeds": 2.5}, "seeds must be a whole number from 1 to 1000, got 2.5"),
         ("", {"seeds": True}, "seeds must be a whole number from 1 to 1000, got True"),
@@ -67,6 +75,10 @@ def test_running_cells_again_by_hand_trips_nothing(notebook):
         ("", {"steps": 0}, "steps must be a whole number from 1 to 1000000, got 0"),
         ("", {"names": []}, "names must be a list that is not empty, got []"),
         ("", {"names": ["a", "c"]}, "names must be a string, one of a, b, got 'c'"),
+        ("", {"lr": "x"}, "lr must be a number from 1e-06 to 1.0, got 'x'"),
+        ("", {"targets": 0.9}, "targets must be a list that is not empty, got 0.9"),
+        ("", {"targets": [0.9, 2]}, "targets must be a number from 0.0 to 1.0, got 2"),
+        ("", {"targets": [None]}, "targets must be a number from 0.0 to 1.0, got None"),
     ],
 )
 def test_wrong_values_name_the_parameter_and_the_range(notebook, injected, changes, message):
@@ -90,3 +102,7 @@ def test_papermill_refuses_a_misspelt_name(tmp_path):
     *_, last = done.stderr.strip().splitlines()
     assert last.startswith("ParameterError: unknown parameter 'lamda'; known: profile, part, seeds")
     assert 'File "' not in done.stderr.split("PapermillExecutionError")[-1], "no traceback longer than the cause"
+
+
+def test_a_default_of_none_leaves_the_type_to_the_range(notebook):
+    assert not check(lr=2e-3, targets=[0.5, 0.9], steps=3).default

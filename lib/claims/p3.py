@@ -2,9 +2,6 @@
 
 from functools import partial
 
-import pandas as pd
-
-from lib import runs
 from lib.claims.rules import NOT, PARTLY, REPRODUCED, Claim, paired
 from lib.dynamics import independent
 
@@ -12,31 +9,6 @@ from lib.dynamics import independent
 def removed(table):
     """Share of the units that are gone: `alive` counts them by layer, `units` is how many there were."""
     return 1 - table["alive"].map(sum) / table["units"]
-
-
-def tried(records):
-    """What a choice of settings looks at: the tuned stage of every run, with the share of units that are `removed`."""
-    table = runs.frame(records)
-    table = table[table["stage"] == "stochastic"]
-    return table.assign(removed=removed(table))
-
-
-def best(grid, *, share, score="validation_accuracy"):
-    """(λ, target) with the best score of those, a line each, that have `removed` at least a share of the units.
-
-    Where none has, the one that has removed most.
-    """
-    enough = grid[grid["removed"] >= share]
-    taken = grid.loc[grid["removed"].idxmax()] if enough.empty else enough.loc[enough[score].idxmax()]
-    return taken["lam"], taken["target"]
-
-
-def log(grid, choices, *, score="validation_accuracy"):
-    """The settings that were `tried`, a line each, and which were chosen: penalty → (λ, target)."""
-    columns = {score.replace("_", " "): score, "removed": "removed", "pruned": "sparsity"}
-    shown = {f"{name} %": (100 * grid[column]).map("{:.2f}".format) for name, column in columns.items()}
-    shown["chosen"] = ["✓" if choices[line.penalty] == (line.lam, line.target) else "" for line in grid.itertuples()]
-    return pd.DataFrame(shown).set_index(pd.MultiIndex.from_frame(grid[["penalty", "lam", "target"]].astype(str)))
 
 
 def _against_none(table, value):

@@ -1,0 +1,173 @@
+"""What the applications of P3 have in common: a network pruned by zeroing, the dense one and its controls.
+
+A notebook says what its experiment is (data, networks, epochs, strengths); this makes the configurations of it.
+"""
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from lib import runs
+from lib.claims.p3 import removed
+
+FINALS = ("dense", "stochastic", "magnitude", "units", "chance", "scratch")
+METHODS = ("dense", "zeroing, none", "zeroing, L1", "zeroing, L2", *FINALS[2:])
+
+
+@dataclass(frozen=True)
+class Application:
+    """Every run in two halves: with zeroing, or trained densely; then what is zero is held, and the rest tuned.
+
+    networks, experiments, data: network → its model, the experiment that its runs belong to, their data set.
+    controls: network → what it is compared with beside the dense one, if anything: magnitude, units, scratch, chance.
+    steps: of the two halves. common: options of all stages. zeroing: options of `lib.pruning.StochasticZeroing`.
+    norms: whether the regularizer of the first half is on the scales and shifts of batch norms as well.
+    last: seed → what the tuning of its dense and its pruned networks keeps beside the scores.
+    """
+
+    networks: dict
+    experiments: dict
+    data: dict
+    controls: dict
+    steps: tuple[int, int]
+    common: dict
+    zeroing: dict
+    lam_tuning: float
+    norms: bool = False
+    last: dict = field(default_factory=dict)
+
+    def zeroed(self, network, seed, penalty, lam, target, *, by="size", suffix=""):
+        """A network pruned by zeroing to a target share; by="chance" takes as many weights, wherever they are."""
+        term = {"name": penalty.lower(), "lam": lam} | ({"norms": True} if self.norms else {})
+        zeroing = self.zeroing | {"target": target} | ({} if by == "size" else {"by": by})
+        name = "stochastic" if by == "size" else "chance"
+        first = self._stage("zeroing", penalty=None if penalty == "none" else term, zeroing=zeroing)
+        case = {"penalty": penalty, "lam": lam, "target": target}
+        return self.run(network, seed, [first, self._tuned(name, seed)], suffix=suffix, **case)
+
+    def compared(self, network, seed, pruned):
+        """The dense network and the controls; `pruned`, the record of zeroing with L2, says how much they leave."""
+        last, case = pruned["rows"][-1], pruned["config"]["case"]
+        widths = [max(1, n) for n in last["alive"]]
+        cuts = {"magnitude": {"sparsity": last["sparsity"]}, "units": {"rule": "units", "widths": widths}}
+        wanted = self.controls.get(network, ())
+        start = self._stage("train", penalty=self._decay)
+        stages = [start, self._tuned("dense", seed)]
+        for name in cuts:
+            stages += [self._tuned(name, seed, prune=cuts[name]) | {"from": "train"}] if name in wanted else []
+        yield self.run(network, seed, stages, penalty="none")
+        if "scratch" in wanted:
+            yield self.run(network, seed, [start, self._tuned("scratch", seed)], widths=widths, penalty="none")
+        if "chance" in wanted:
+            yield self.zeroed(network, seed, "L2", case["lam"], case["target"], by="chance")
+
+    def run(self, network, seed, stages, *, widths=None, suffix="", **case):
+        """One configuration; `case` is what a table calls it, `units` how many the network has before it is pruned."""
+        model = self.networks[network]
+        return {
+            "experiment": self.experiments[network] + suffix,
+            "seed": seed,
+            "case": {"network": network, "units": sum(model["widths"])} | case,
+            "data": self.data[network],
+            "model": model | ({"widths": widths} if widths else {}),
+            "stages": stages,
+        }
+
+    def tried(self, network, seed, penalty, lams, targets):
+        """The configurations among which validation chooses."""
+        options = [(penalty, lam, target) for lam in lams for target in targets]
+        return [self.zeroed(network, seed, *option, suffix="_grid") for option in options]
+
+    def choose(self, network, seed, lams, targets, *, share, score="validation_accuracy"):
+        """Try L2 at every λ and target, L1 at the target that L2 has got; no regularizer is given the same.
+
+        Returns penalty → (λ, target), the log as a table, and the configurations tried. `share`, `score`: see `best`.
+        """
+        configs = self.tried(network, seed, "L2", lams["L2"], targets)
+        table = outcomes(runs.run_all(configs))
+        lam, target = best(table, share=share, score=score)
+        configs_l1 = self.tried(network, seed, "L1", lams["L1"], [target])
+        table_l1 = outcomes(runs.run_all(configs_l1))
+        picked = best(table_l1, share=share, score=score)
+        choices = {"none": (0.0, target), "L2": (lam, target), "L1": picked}
+        return choices, log(pd.concat([table, table_l1]), choices, score=score), configs + configs_l1
+
+    def cases(self, choices, seeds):
+        """All configurations at the settings chosen, network → penalty → (λ, target).
+
+        Those with zeroing are run at once: what they leave is what the controls are made of.
+        """
+        main = [
+            self.zeroed(network, seed, penalty, *choice)
+            for network, mine in choices.items()
+            for seed in seeds
+            for penalty, choice in mine.items()
+        ]
+        found = [record for record in runs.run_all(main) if record["status"] == "done"]
+        pruned = [record for record in found if record["config"]["case"]["penalty"] == "L2"]
+        return main + [
+            config
+            for record in pruned
+            for config in self.compared(record["config"]["case"]["network"], record["seed"], record)
+        ]
+
+    @property
+    def _decay(self):
+        return {"name": "l2", "lam": self.lam_tuning}
+
+    def _stage(self, name, **options):
+        return {"name": name, "steps": self.steps[0], **self.common, **options}
+
+    def _tuned(self, name, seed, **options):
+        """The second half: what is zero stays zero, and the learning rate falls to 0."""
+        half = {"steps": self.steps[1], "hold": True, "schedule": "linear", "penalty": self._decay}
+        kept = self.last.get(seed, {}) if name in ("dense", "stochastic") else {}
+        return self._stage(name, **(half | kept | options))
+
+
+def outcomes(records):
+    """What a choice of settings looks at: the tuned stage of every run, with the share of units that are `removed`."""
+    table = runs.frame(records)
+    table = table[table["stage"] == "stochastic"]
+    return table.assign(removed=removed(table))
+
+
+def best(table, *, share, score="validation_accuracy"):
+    """(λ, target) with the best score of those, a line each, that have `removed` at least a share of the units.
+
+    Where none has, the one that has removed most.
+    """
+    enough = table[table["removed"] >= share]
+    taken = table.loc[table["removed"].idxmax()] if enough.empty else enough.loc[enough[score].idxmax()]
+    return taken["lam"], taken["target"]
+
+
+def log(table, choices, *, score="validation_accuracy"):
+    """The settings that were tried, a line each, and which were chosen: penalty → (λ, target)."""
+    columns = {score.replace("_", " "): score, "removed": "removed", "pruned": "sparsity"}
+    shown = {f"{name} %": (100 * table[column]).map("{:.2f}".format) for name, column in columns.items()}
+    shown["chosen"] = ["✓" if choices[line.penalty] == (line.lam, line.target) else "" for line in table.itertuples()]
+    return pd.DataFrame(shown).set_index(pd.MultiIndex.from_frame(table[["penalty", "lam", "target"]].astype(str)))
+
+
+def methods(records, networks):
+    """A table with a line per method of a run: `runs.frame` of the last stages, `method` and share `removed` added.
+
+    In the order of `networks`, then of METHODS, then by seed.
+    """
+    table = runs.frame(records)
+    table = table[table["stage"].isin(FINALS)]
+    named = table["stage"].where(table["stage"] != "stochastic", "zeroing, " + table["penalty"])
+    table = table.assign(removed=removed(table), method=named, place=named.map(METHODS.index))
+    table = table.assign(rank=table["network"].map(list(networks).index))
+    return table.sort_values(["rank", "place", "seed"]).drop(columns=["rank", "place"])
+
+
+def means(table, columns):
+    """Means ± standard deviations over seeds in per cent, a line per network and method: name → (column, digits)."""
+    lines = {}
+    for key, group in table.groupby(["network", "method"], sort=False):
+        lines[key] = {
+            name: runs.mean_std(group[column], scale=100, digits=digits) for name, (column, digits) in columns.items()
+        }
+    return pd.DataFrame.from_dict(lines, orient="index")

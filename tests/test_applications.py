@@ -1,0 +1,76 @@
+"""The applications of P3: the configurations that they are made of, and the choice among them."""
+
+import pandas as pd
+import pytest
+
+from lib import applications
+
+
+@pytest.fixture
+def application():
+    return applications.Application(
+        networks={"net": {"name": "mlp", "widths": [20, 10], "inputs": 64, "outputs": 10}},
+        experiments={"net": "mine"},
+        data={"net": {"name": "digits"}},
+        controls={"net": ["magnitude", "units", "scratch", "chance"]},
+        steps=(30, 20),
+        common={"batch": 32},
+        zeroing={"every": 4},
+        lam_tuning=1e-4,
+        last={0: {"pictures": [0]}},
+    )
+
+
+@pytest.fixture
+def pruned(application):
+    config = application.zeroed("net", 3, "L2", 1e-3, 0.9)
+    return {"config": config, "seed": 3, "rows": [{}, {"alive": [7, 0], "sparsity": 0.95}]}
+
+
+def test_a_pruned_network_is_zeroed_and_then_tuned(application):
+    config = application.zeroed("net", 0, "L1", 1e-3, 0.9)
+    first, second = config["stages"]
+    assert first["penalty"] == {"name": "l1", "lam": 1e-3} and first["zeroing"] == {"every": 4, "target": 0.9}
+    assert (first["steps"], second["steps"]) == (30, 20) and second["hold"] and second["schedule"] == "linear"
+    assert second["penalty"] == {"name": "l2", "lam": 1e-4} and second["pictures"] == [0]
+    assert config["case"] == {"network": "net", "units": 30, "penalty": "L1", "lam": 1e-3, "target": 0.9}
+    assert application.zeroed("net", 0, "none", 0.0, 0.9)["stages"][0]["penalty"] is None
+    assert "pictures" not in application.zeroed("net", 1, "none", 0.0, 0.9)["stages"][1]
+
+
+def test_the_controls_have_as_much_left_as_zeroing_with_l2(application, pruned):
+    dense, scratch, chance = application.compared("net", 3, pruned)
+    assert [stage["name"] for stage in dense["stages"]] == ["train", "dense", "magnitude", "units"]
+    assert [stage.get("from") for stage in dense["stages"]] == [None, None, "train", "train"]
+    assert dense["stages"][2]["prune"] == {"sparsity": 0.95}
+    assert dense["stages"][3]["prune"] == {"rule": "units", "widths": [7, 1]}, "a layer keeps one unit at least"
+    assert scratch["model"]["widths"] == [7, 1] and scratch["case"]["units"] == 30
+    assert chance["stages"][0]["zeroing"] == {"every": 4, "target": 0.9, "by": "chance"}
+
+
+def test_a_network_without_controls_has_the_dense_one(application, pruned):
+    application.controls.clear()
+    (dense,) = application.compared("net", 3, pruned)
+    assert [stage["name"] for stage in dense["stages"]] == ["train", "dense"]
+
+
+def test_the_setting_is_the_best_of_those_that_remove_enough_or_else_the_one_that_removes_most():
+    table = pd.DataFrame({"lam": [1, 2, 3], "target": 0.9, "penalty": "L2", "sparsity": 0.9})
+    table = table.assign(removed=[0.4, 0.5, 0.6], validation_accuracy=[0.99, 0.98, 0.97])
+    for share, lam in ((0.0, 1), (0.5, 2), (0.6, 3), (0.7, 3)):
+        assert applications.best(table, share=share) == (lam, 0.9)
+        chosen = applications.log(table, {"L2": (lam, 0.9)})["chosen"]
+        assert list(chosen == "✓") == [lam == other for other in (1, 2, 3)]
+
+
+def test_methods_are_the_last_stages_in_their_order():
+    def record(seed, penalty, *stages):
+        rows = [{"stage": stage, "alive": [5, 5], "curves": {}} for stage in stages]
+        config = {"case": {"network": "net", "units": 40, "penalty": penalty}}
+        return {"id": "x", "seed": seed, "config": config, "rows": rows, "status": "done"}
+
+    records = [record(1, "none", "train", "dense", "units"), record(1, "L2", "zeroing", "stochastic")]
+    records += [record(0, "L2", "zeroing", "stochastic"), record(0, "none", "zeroing", "stochastic")]
+    table = applications.methods(records, ["net"])
+    assert list(table["method"]) == ["dense", "zeroing, none", "zeroing, L2", "zeroing, L2", "units"]
+    assert list(table["seed"]) == [1, 0, 0, 1, 1] and set(table["removed"]) == {0.75}
