@@ -138,8 +138,8 @@ def best(table, *, share, score="validation_accuracy"):
     Where none has, the one that has removed most.
     """
     enough = table[table["removed"] >= share]
-    taken = table.loc[table["removed"].idxmax()] if enough.empty else enough.loc[enough[score].idxmax()]
-    return taken["lam"], taken["target"]
+    taken = (table["removed"] if enough.empty else enough[score]).idxmax()
+    return table["lam"].to_dict()[taken], table["target"].to_dict()[taken]
 
 
 def log(table, choices, *, score="validation_accuracy"):
