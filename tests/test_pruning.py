@@ -138,18 +138,23 @@ def test_the_last_step_draws_whatever_every_is():
     assert shares == pytest.approx([0.8] * 2, abs=0.08)
 
 
-@pytest.mark.parametrize("by", ["size", "chance"])
-def test_resumed_draws_are_the_uninterrupted_ones(tmp_path, by):
+def assert_resumes(folder, cuts, hook_of):
+    """A training that is stopped at `cuts`, and carried on from its checkpoint, ends with the same weights."""
     digits, results = data.load("digits"), []
-    for cuts in ((), (30, 70)):
-        for until in (*cuts, None):
+    for stops in ((), cuts):
+        for until in (*stops, None):
             net = mlp(32)
-            hook = pruning.StochasticZeroing(net, steps=100, target=0.7, every=2, by=by)
-            file = {"checkpoint": tmp_path / f"{len(cuts)}.pt", "checkpoint_seconds": 0}
-            training.fit(net, digits, steps=100, after_step=[hook], until=until, **file)
+            file = {"checkpoint": folder / f"{len(stops)}.pt", "checkpoint_seconds": 0}
+            training.fit(net, digits, steps=100, after_step=[hook_of(net)], until=until, **file)
         results.append([w.detach() for w in models.weights(net).values()])
     for a, b in zip(*results, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("by", ["size", "chance"])
+def test_resumed_draws_are_the_uninterrupted_ones(tmp_path, by):
+    options = {"steps": 100, "target": 0.7, "every": 2, "by": by}
+    assert_resumes(tmp_path, (30, 70), lambda net: pruning.StochasticZeroing(net, **options))
 
 
 @pytest.mark.parametrize(
@@ -228,16 +233,8 @@ def test_gradual_pruning_ends_at_its_share_whatever_the_steps():
 
 @pytest.mark.parametrize("cut", [33, 85])
 def test_resumed_gradual_pruning_is_the_uninterrupted_one(tmp_path, cut):
-    digits, results = data.load("digits"), []
-    for cuts in ((), (cut,)):
-        for until in (*cuts, None):
-            net = mlp(32)
-            hook = pruning.GradualMagnitude(net, steps=100, final=0.9, every=7)
-            file = {"checkpoint": tmp_path / f"{len(cuts)}.pt", "checkpoint_seconds": 0}
-            training.fit(net, digits, steps=100, after_step=[hook], until=until, **file)
-        results.append([w.detach() for w in models.weights(net).values()])
-    for a, b in zip(*results, strict=True):
-        assert torch.equal(a, b)
+    options = {"steps": 100, "final": 0.9, "every": 7}
+    assert_resumes(tmp_path, (cut,), lambda net: pruning.GradualMagnitude(net, **options))
 
 
 @pytest.mark.parametrize(
