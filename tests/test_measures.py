@@ -85,6 +85,16 @@ def test_touching_objects_are_split_along_their_boundary():
     assert measures.foreground_dice(logits, true) == pytest.approx((2 * 136 / (136 + 236) + 1) / 2)
 
 
+def test_no_object_grows_from_a_speck():
+    logits = torch.zeros(1, 3, 24, 24)
+    logits[:, 0] = 10
+    for corner, side in ((2, 3), (12, 4)):
+        logits[0, 1, corner : corner + side, corner : corner + side] = 20
+    (found,) = measures.split(logits)
+    assert (found > 0).sum() == 16 and not found[2:5, 2:5].any()
+    assert len(set(measures.split(logits, smallest=1)[0].flat)) == 3, "the background and both"
+
+
 def test_instances_are_4_connected():
     assert measures.instances(torch.tensor([[1, 0], [0, 1]]) > 0).tolist() == [[1, 0], [0, 2]]
     assert measures.seg(measures.instances(TRUE > 0), TRUE) == 1

@@ -11,15 +11,17 @@ def instances(mask):
     return ndimage.label(np.asarray(mask))[0]
 
 
-def split(logits):
+def split(logits, *, smallest=10):
     """Instance maps of the logits (N, 3, H, W) of background, interior and boundary: a list of (H, W).
 
-    A watershed on the interior's probability, in what is not background, from the connected interiors on.
+    A watershed on the interior's probability, in what is not background, from the connected interiors on; those of
+    fewer than `smallest` pixels are specks, from which nothing is grown.
     """
     maps = []
     for chances in logits.softmax(1).cpu().numpy():
         interior = chances[1]
         seeds = ndimage.label(interior > 0.5)[0]
+        seeds[(np.bincount(seeds.ravel()) < smallest)[seeds]] = 0
         maps.append(watershed(-interior, seeds, mask=chances[0] < 0.5))
     return maps
 
