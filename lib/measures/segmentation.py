@@ -11,7 +11,7 @@ def instances(mask):
     return ndimage.label(np.asarray(mask))[0]
 
 
-def split(logits, *, smallest=10):
+def split(logits, *, smallest=5):
     """Instance maps of the logits (N, 3, H, W) of background, interior and boundary: a list of (H, W).
 
     A watershed on the interior's probability, in what is not background, from the connected interiors on; those of
