@@ -78,7 +78,7 @@ def animate(frames, name, setup, *, alt, milliseconds=150):
     print(f"{Path(setup.figures.name, name)}: {alt}")
 
 
-def dots(axes, table, *, value, by, hue, percent=False):
+def dots(axes, table, *, value, by, hue, percent=False, ticks=5):
     """One row per entry of `by`: every run a small dot, mean ± standard deviation a marker with its bar."""
     rows, colours = list(dict.fromkeys(table[by])), list(dict.fromkeys(table[hue]))
     for (row, colour), group in table.groupby([by, hue], sort=False):
@@ -92,7 +92,7 @@ def dots(axes, table, *, value, by, hue, percent=False):
         )
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(ticks))
     if percent:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
 
