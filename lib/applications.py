@@ -103,6 +103,8 @@ class Application:
             for seed in seeds
             for penalty, choice in mine.items()
         ]
+        if runs.not_run(main):
+            return []
         found = [record for record in runs.run_all(main) if record["status"] == "done"]
         pruned = [record for record in found if record["config"]["case"]["penalty"] == "L2"]
         return main + [

@@ -249,14 +249,24 @@ def test_never_forbids_training_and_says_what_to_do(store, monkeypatch):
 
 
 def test_an_experiment_without_any_record_is_not_run_rather_than_wrong(store, monkeypatch, capsys):
-    runs.run(config())
     monkeypatch.setenv("COMPANION_TRAIN", "never")
     monkeypatch.setattr(runs.parameters, "skip_the_rest", lambda: print("skipped"))
-    assert not runs.not_run([config(), config(1)]), "one of two is missing: that is an error to come"
     assert runs.not_run([config(1)])
     assert capsys.readouterr().out.startswith("NOT RUN: there is no record of tiny yet.")
     monkeypatch.setenv("COMPANION_TRAIN", "missing")
     assert not runs.not_run([config(1)])
+
+
+def test_an_experiment_under_way_is_not_run_but_one_that_lost_a_record_is_wrong(store, monkeypatch, capsys):
+    runs.run(config())
+    monkeypatch.setenv("COMPANION_TRAIN", "never")
+    monkeypatch.setattr(runs.parameters, "skip_the_rest", lambda: print("skipped"))
+    assert not runs.not_run([config()])
+    assert runs.not_run([config(), config(1)])
+    out = capsys.readouterr().out
+    assert out.startswith("NOT RUN: 1 of 2 runs of tiny have a record.") and out.endswith("skipped\n")
+    runs.collect([config()])
+    assert not runs.not_run([config(), config(1)]), "one of two is missing: that is an error to come"
 
 
 def test_collect_moves_whole_sorted_records(store, capsys):

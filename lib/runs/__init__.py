@@ -84,16 +84,20 @@ def run_all(configs):
 
 
 def not_run(configs, *, go_on=False):
-    """Whether none of these has a record and training is forbidden: it is said, and the cells that follow are left out.
+    """Whether some of these have no record yet and training is forbidden: it is said, and later cells are left out.
 
-    An experiment that is still to be run is not an error; one that has lost a part of its records is. go_on: the
-    notebook has something to show without them.
+    An experiment that is still to be run, or under way (its records still live ones), is not an error; a committed
+    one that has lost a record is. go_on: the notebook has something to show without them.
     """
-    configs = list(configs)
-    if os.environ.get("COMPANION_TRAIN") != "never" or any(find(config) for config in configs):
+    configs = [resolve(config) for config in configs]
+    missing = [config["experiment"] for config in configs if not find(config)]
+    if os.environ.get("COMPANION_TRAIN") != "never" or not missing or any(map(committed, missing)):
         return False
-    names = ", ".join(sorted({config["experiment"] for config in configs}))
-    print(f"NOT RUN: there is no record of {names} yet. `make figures PROFILE=…` trains what is missing")
+    names = ", ".join(sorted(set(missing)))
+    wanted = sum(config["experiment"] in missing for config in configs)
+    found = wanted - len(missing)
+    what = f"{found} of {wanted} runs of {names} have a record" if found else f"there is no record of {names} yet"
+    print(f"NOT RUN: {what}. `make figures PROFILE=…` trains what is missing")
     if not go_on:
         parameters.skip_the_rest()
     return True
