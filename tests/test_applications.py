@@ -63,6 +63,13 @@ def test_the_setting_is_the_best_of_those_that_remove_enough_or_else_the_one_tha
         assert list(chosen == "✓") == [lam == other for other in (1, 2, 3)]
 
 
+def test_what_is_compared_with_l2_prunes_as_many_weights():
+    table = pd.DataFrame({"lam": [1, 2, 2], "target": [0.8, 0.8, 0.9], "sparsity": [0.956, 0.816, 0.9]})
+    assert applications.reached(table, 1, 0.8) == 0.96
+    assert applications.reached(table, 2, 0.8) == 0.8 and applications.reached(table, 2, 0.9) == 0.9
+    assert applications.reached(table, 1, [0.98, 0.9]) == [0.98, 0.9]
+
+
 def test_methods_are_the_last_stages_in_their_order():
     def record(seed, penalty, *stages):
         rows = [{"stage": stage, "alive": [5, 5], "curves": {}} for stage in stages]
