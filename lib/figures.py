@@ -1,5 +1,6 @@
 """The plots, one look for all: read at the size they appear, told apart without colour vision, the same bytes again."""
 
+import re
 from pathlib import Path
 
 import matplotlib
@@ -45,7 +46,7 @@ def canvas(rows=1, columns=1, *, width=7.2, height=2.8, **options):
 def save(figure, name, setup, *, alt):
     """Write a figure as SVG and PNG into the notebook's folder and show it with its text alternative below.
 
-    The files carry no date and no random ids, so the same records give the same bytes.
+    The files carry no date and no ids but numbers, so the same records give the same bytes.
     """
     from IPython.display import Image, display
 
@@ -54,9 +55,22 @@ def save(figure, name, setup, *, alt):
         figure.suptitle(f"{setup.title}{name.replace('_', ' ')}", fontsize=10)
     for suffix, metadata in ((".svg", {"Date": None, "Creator": None}), (".png", {"Software": None})):
         figure.savefig(setup.figures / f"{name}{suffix}", metadata=metadata)
+    svg = setup.figures / f"{name}.svg"
+    svg.write_text(steadied(svg.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
     plt.close(figure)
     display(Image(filename=setup.figures / f"{name}.png", width=100 * figure.get_figwidth(), alt=alt))
     print(f"{Path(setup.figures.name, name)}: {alt}")
+
+
+def steadied(svg):
+    """An SVG of matplotlib's without what depends on the processor: the last bits of coordinates, and ids from them.
+
+    Coordinates keep thousandths of a point; ids, which are hashes, are numbered in their order instead.
+    """
+    ids = dict.fromkeys(re.findall(r"\b[hmp][0-9a-f]{10}\b", svg))
+    numbers = {old: f"{old[0]}{n}" for n, old in enumerate(ids)}
+    svg = re.sub(r"\b[hmp][0-9a-f]{10}\b", lambda match: numbers[match[0]], svg)
+    return re.sub(r"(?<![\w.#])-?[1-9]\d*\.\d{4,}", lambda match: f"{float(match[0]):.3f}".rstrip("0").rstrip("."), svg)
 
 
 def animate(frames, name, setup, *, alt, milliseconds=150):

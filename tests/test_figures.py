@@ -1,0 +1,24 @@
+"""What is drawn on one processor is drawn on another, byte by byte."""
+
+import numpy as np
+
+from lib import figures, parameters
+
+
+def test_the_last_bit_of_the_layout_leaves_a_figure_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPANION_FIGURES", str(tmp_path))
+    setup = parameters.Setup("10_l0_penalty", "laptop", "all", True)
+    for name, left in (("one", 0.123), ("two", np.nextafter(0.123, 1))):
+        figure, axes = figures.canvas()
+        axes.set_position([left, 0.1, 0.8, 0.8])
+        axes.plot([0.1, 1 / 3, 2 / 3], marker="o")
+        axes.axhspan(0, 0.5, hatch="//")
+        figures.save(figure, name, setup, alt="A line.")
+    one, two = (tmp_path / "10_l0_penalty" / f"{name}.svg" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_only_coordinates_and_hashes_of_an_svg_are_steadied():
+    svg = '<use x="-37.3130525" href="#m01234567ef"/><path id="m01234567ef" transform="scale(0.015625)" d="M 1.0001"/>'
+    steady = '<use x="-37.313" href="#m0"/><path id="m0" transform="scale(0.015625)" d="M 1"/>'
+    assert figures.steadied(svg) == steady == figures.steadied(steady)
