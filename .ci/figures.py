@@ -5,7 +5,9 @@ python .ci/figures.py CORES [profile=laptop] [fresh=1] ["only=01*"] -- [options 
 
 import logging
 import os
+import shutil
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,12 +32,22 @@ def run(cores, config, options):
     main([*command, *(["--config", *config] if config else []), *options])
 
 
+def warn_of_changes(config):
+    """Whoever trains with changed sources learns it before the training, not from `make test` after it."""
+    if {"profile=laptop", "profile=paper"}.isdisjoint(config) or not shutil.which("git"):
+        return
+    state = subprocess.run(["git", "status", "--porcelain", "--", "lib"], capture_output=True, text=True, check=False)
+    if state.stdout.strip():
+        print("lib/ has changes that are not committed: records made now say so, and `make test` takes none of them")
+
+
 if __name__ == "__main__":
     os.chdir(ROOT)
     RUNNING.parent.mkdir(exist_ok=True)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     os.environ["COMPANION_LAUNCHER"] = f"{socket.gethostname()}:{os.getpid()}"
     cut = sys.argv.index("--")
+    warn_of_changes(sys.argv[2:cut])
     try:
         with FileLock(f"{RUNNING}.lock", timeout=0):
             RUNNING.write_text(str(os.getpid()))

@@ -25,12 +25,17 @@ class ParameterError(ValueError):
 
 @dataclass(frozen=True)
 class Setup:
-    """How this notebook was called: its name, its profile, and whether all else is as committed."""
+    """How this notebook was called: its name, its profile, and whether all else is as committed.
+
+    shown_seed: the run of which more than the scores is kept. The first one; in a shard, which has a seed of its own,
+    the first one of the batch, so that what a shard trains is what the render asks for.
+    """
 
     notebook: str
     profile: str
     part: str
     default: bool
+    shown_seed: int = 0
 
     @property
     def title(self):
@@ -60,7 +65,8 @@ def check(notebook, values, **ranges):
     for name, default in defaults.items():
         _check_one(name, values[name], default, ranges.get(name))
     same = all(values[name] == default for name, default in defaults.items() if name != "profile")
-    return Setup(notebook, values["profile"], values["part"], same)
+    shown_seed = (values if values["part"] == "all" else defaults)["first_seed"]
+    return Setup(notebook, values["profile"], values["part"], same, shown_seed)
 
 
 def declared(path):

@@ -42,6 +42,11 @@ def check(injected="", **changes):
     return parameters.check("01_name", VALUES | changes | {"In": history, "later": 1}, **ranges)
 
 
+def test_a_shard_keeps_more_of_the_seed_of_which_the_render_shows_more(notebook):
+    assert check().shown_seed == 0 and check("first_seed = 4", first_seed=4).shown_seed == 4
+    assert check('part = "train"', part="train", seeds=1, first_seed=1).shown_seed == 0
+
+
 def test_defaults_give_the_committed_figures(notebook):
     setup = check()
     assert setup.default and setup.title == "" and setup.figures == notebook / "figures" / "01_name"
