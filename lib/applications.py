@@ -59,7 +59,8 @@ class Application:
         if "scratch" in wanted:
             yield self.run(network, seed, [start, self._tuned("scratch", seed)], widths=widths, penalty="none")
         if "chance" in wanted:
-            yield self.zeroed(network, seed, "L2", case["lam"], case["target"], by="chance")
+            target = matched(case["target"], last["sparsity"])
+            yield self.zeroed(network, seed, "L2", case["lam"], target, by="chance")
 
     def run(self, network, seed, stages, *, widths=None, suffix="", **case):
         """One configuration; `case` is what a table calls it, `units` how many the network has before it is pruned."""
@@ -146,14 +147,19 @@ def best(table, *, share, score="validation_accuracy"):
 
 
 def reached(table, lam, target):
-    """The target for comparisons at equal pruned weights: that of the setting, or what it pruned, if 2 points more.
-
-    L2 goes beyond its target where its decay alone takes weights to zero. Targets by layer stay as they are.
-    """
+    """The target at which others are compared with a setting that was tried."""
     if isinstance(target, list):
         return target
     (pruned,) = table[(table["lam"] == lam) & (table["target"] == target)]["sparsity"]
-    return round(pruned, 2) if pruned > target + 0.02 else target
+    return matched(target, pruned)
+
+
+def matched(target, pruned):
+    """The target for comparisons at equal pruned weights: the setting's own, or what it pruned, if 2 points more.
+
+    L2 goes beyond its target where its decay alone takes weights to zero. Targets by layer stay as they are.
+    """
+    return target if isinstance(target, list) or pruned <= target + 0.02 else round(pruned, 2)
 
 
 def log(table, choices, *, score="validation_accuracy"):

@@ -45,7 +45,7 @@ def test_the_controls_have_as_much_left_as_zeroing_with_l2(application, pruned):
     assert dense["stages"][2]["prune"] == {"sparsity": 0.95}
     assert dense["stages"][3]["prune"] == {"rule": "units", "widths": [7, 1]}, "a layer keeps one unit at least"
     assert scratch["model"]["widths"] == [7, 1] and scratch["case"]["units"] == 30
-    assert chance["stages"][0]["zeroing"] == {"every": 4, "target": 0.9, "by": "chance"}
+    assert chance["stages"][0]["zeroing"] == {"every": 4, "target": 0.95, "by": "chance"}, "L2 went beyond its target"
 
 
 def test_a_network_without_controls_has_the_dense_one(application, pruned):
