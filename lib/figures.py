@@ -1,5 +1,6 @@
 """The plots, one look for all: read at the size they appear, told apart without colour vision, the same bytes again."""
 
+import io
 import re
 from pathlib import Path
 
@@ -53,10 +54,10 @@ def save(figure, name, setup, *, alt):
     setup.figures.mkdir(parents=True, exist_ok=True)
     if setup.title:
         figure.suptitle(f"{setup.title}{name.replace('_', ' ')}", fontsize=10)
-    for suffix, metadata in ((".svg", {"Date": None, "Creator": None}), (".png", {"Software": None})):
-        figure.savefig(setup.figures / f"{name}{suffix}", metadata=metadata)
-    svg = setup.figures / f"{name}.svg"
-    svg.write_text(steadied(svg.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+    svg = io.StringIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    (setup.figures / f"{name}.svg").write_text(steadied(svg.getvalue()), encoding="utf-8", newline="\n")
+    figure.savefig(setup.figures / f"{name}.png", metadata={"Software": None})
     plt.close(figure)
     display(Image(filename=setup.figures / f"{name}.png", width=100 * figure.get_figwidth(), alt=alt))
     print(f"{Path(setup.figures.name, name)}: {alt}")
@@ -67,9 +68,8 @@ def steadied(svg):
 
     Coordinates keep thousandths of a point; ids, which are hashes, are numbered in their order instead.
     """
-    ids = dict.fromkeys(re.findall(r"\b[hmp][0-9a-f]{10}\b", svg))
-    numbers = {old: f"{old[0]}{n}" for n, old in enumerate(ids)}
-    svg = re.sub(r"\b[hmp][0-9a-f]{10}\b", lambda match: numbers[match[0]], svg)
+    ids = {}
+    svg = re.sub(r"\b[hmp][0-9a-f]{10}\b", lambda match: ids.setdefault(match[0], f"{match[0][0]}{len(ids)}"), svg)
     return re.sub(r"(?<![\w.#])-?[1-9]\d*\.\d{4,}", lambda match: f"{float(match[0]):.3f}".rstrip("0").rstrip("."), svg)
 
 

@@ -57,5 +57,8 @@ def test_parameters_are_those_that_every_notebook_has(notebook):
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_shard_of_a_batch_asks_for_runs_of_the_whole(notebook, tmp_path):
+    code = [cell for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    source = "".join(line for cell in code for line in cell["source"])
+    assert "== first_seed" not in source and "{first_seed:" not in source, "a shard's first seed is its own"
     shard = ("profile=laptop", "part=train", "seeds=1", "first_seed=1")
     execute(notebook, tmp_path / "out.ipynb", "--train", "never", *shard)
