@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 
 from lib import data, measures, runs, training
-from lib.runs import configuration, execution
+from lib.runs import configuration, execution, provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = {"name": "mlp", "widths": [16], "inputs": 64, "outputs": 10}
@@ -508,15 +508,17 @@ def cheapest():
 def test_records_are_proved_by_training_their_beginning_again(record, real):
     """The first log point of the cheapest record: its training loss within 5 %, its validation score within 2 points.
 
-    Another processor may multiply in another order, so equal bits are not asked for; nor is the score of a record in
-    bf16 where that is missing: behind young batch norms it differs by up to 9 points, at the same training loss.
+    A processor of another kind multiplies in another order, which training amplifies: from weights that differ in
+    their last bit the U-Net is led to losses 9 % and to Dice scores 12 points apart. There the loss is held to 15 %,
+    and no score is asked for.
     """
     real(record["config"]["data"]["name"], split=record["config"]["data"]["split"])
-    recorded = record["rows"][0]["curves"]
+    recorded, here = record["rows"][0]["curves"], provenance.provenance()
+    same_kind = all(here[key] == record["provenance"][key] for key in ("device", "bf16"))
     curves = runs.replay(record, recorded["step"][0])
     assert curves["step"][0] == recorded["step"][0]
-    assert curves["loss"][0] == pytest.approx(recorded["loss"][0], rel=0.05)
-    if training.bf16_pays("cpu") or not record["provenance"]["bf16"]:
+    assert curves["loss"][0] == pytest.approx(recorded["loss"][0], rel=0.05 if same_kind else 0.15)
+    if same_kind:
         assert curves["validation"][0] == pytest.approx(recorded["validation"][0], abs=0.02)
 
 
