@@ -92,18 +92,27 @@ def animate(frames, name, setup, *, alt, milliseconds=150):
     print(f"{Path(setup.figures.name, name)}: {alt}")
 
 
-def dots(axes, table, *, value, by, hue, percent=False, ticks=5):
-    """One row per entry of `by`: every run a small dot, mean ± standard deviation a marker with its bar."""
+def dots(axes, table, *, value, by, hue, percent=False, ticks=5, edge=False):
+    """One row per entry of `by`: every run a small dot, mean ± standard deviation a marker with its bar.
+
+    edge: a lowest mean that alone would stretch the axis more than threefold is written at the left edge, by an arrow.
+    """
     rows, colours = list(dict.fromkeys(table[by])), list(dict.fromkeys(table[hue]))
+    means = table.groupby([by, hue])[value].mean().sort_values()
+    far = means.index[0] if edge and len(means) > 2 and np.ptp(means) > 3 * np.ptp(means[1:]) else None
     for (row, colour), group in table.groupby([by, hue], sort=False):
         k = colours.index(colour)
         y = rows.index(row) + (k - (len(set(table[table[by] == row][hue])) - 1) / 2) * 0.22
         y = rows.index(row) if len(set(table[table[by] == row][hue])) == 1 else y
+        mean, spread = group[value].mean(), group[value].std(ddof=1) if len(group) > 1 else 0
+        if (row, colour) == far:
+            said = f"{100 * mean:.1f} ± {100 * spread:.1f} %" if percent else f"{mean:.3g} ± {spread:.2g}"
+            place = {"xy": (0, y), "xycoords": axes.get_yaxis_transform(), "xytext": (20, 0)}
+            arrow = {"arrowstyle": "-|>", "color": PALETTE[k], "shrinkA": 1, "shrinkB": 0}
+            axes.annotate(said, textcoords="offset points", va="center", fontsize=8, arrowprops=arrow, **place)
+            continue
         axes.scatter(group[value], [y] * len(group), s=9, color=PALETTE[k], alpha=0.45, linewidths=0)
-        spread = group[value].std(ddof=1) if len(group) > 1 else 0
-        axes.errorbar(
-            group[value].mean(), y, xerr=spread, fmt=MARKERS[k], color=PALETTE[k], ms=5, capsize=2.5, label=colour
-        )
+        axes.errorbar(mean, y, xerr=spread, fmt=MARKERS[k], color=PALETTE[k], ms=5, capsize=2.5, label=colour)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(ticks))

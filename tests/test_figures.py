@@ -1,6 +1,8 @@
 """What is drawn on one processor is drawn on another, byte by byte."""
 
 import numpy as np
+import pandas as pd
+import pytest
 
 from lib import figures, parameters
 
@@ -22,3 +24,14 @@ def test_only_coordinates_and_hashes_of_an_svg_are_steadied():
     svg = '<use x="-37.3130525" href="#m01234567ef"/><path id="m01234567ef" transform="scale(0.015625)" d="M 1.0001"/>'
     steady = '<use x="-37.313" href="#m0"/><path id="m0" transform="scale(0.015625)" d="M 1"/>'
     assert figures.steadied(svg) == steady == figures.steadied(steady)
+
+
+@pytest.mark.parametrize(("lowest", "written"), [(0.1, ["10.0 ± 0.0 %"]), (0.83, [])])
+def test_one_row_far_below_the_others_does_not_stretch_the_axis(lowest, written):
+    scores = {"dense": 0.86, "zeroing": 0.84, "scratch": 0.85, "chance": lowest}
+    table = pd.DataFrame([{"method": name, "net": "mlp", "score": score} for name, score in scores.items()] * 2)
+    _, axes = figures.canvas()
+    figures.dots(axes, table, value="score", by="method", hue="net", percent=True, edge=True)
+    assert [text.get_text() for text in axes.texts] == written
+    assert axes.get_xlim()[0] > 0.8
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(scores)
