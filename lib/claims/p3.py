@@ -138,8 +138,8 @@ CLAIMS = {
         {"test_accuracy": 0.002},
     ),
     "P3.5": _application(
-        "60 % of the filters of VGG-16 (CIFAR-10; the committed runs: at a quarter of its widths) are removed at little "
-        "loss of accuracy.",
+        "60 % of the filters of VGG-16 (CIFAR-10; the committed runs: at a quarter of its widths) are removed at "
+        "little loss of accuracy.",
         "abstract",
         "p3_vgg16",
         0.6,
