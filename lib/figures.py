@@ -117,7 +117,7 @@ def dots(axes, table, *, value, by, hue, percent=False, ticks=5, edge=False):
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(ticks))
     if percent:
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.6g}%")  # PercentFormatter writes 98.200%
 
 
 def intervals(axes, table, *, index, of, label, scale=1.0):
