@@ -106,10 +106,7 @@ def dots(axes, table, *, value, by, hue, percent=False, ticks=5, edge=False):
         y = rows.index(row) if len(set(table[table[by] == row][hue])) == 1 else y
         mean, spread = group[value].mean(), group[value].std(ddof=1) if len(group) > 1 else 0
         if (row, colour) == far:
-            said = f"{100 * mean:.1f} ± {100 * spread:.1f} %" if percent else f"{mean:.3g} ± {spread:.2g}"
-            place = {"xy": (0, y), "xycoords": axes.get_yaxis_transform(), "xytext": (20, 0)}
-            arrow = {"arrowstyle": "-|>", "color": PALETTE[k], "shrinkA": 1, "shrinkB": 0}
-            axes.annotate(said, textcoords="offset points", va="center", fontsize=8, arrowprops=arrow, **place)
+            _at_edge(axes, y, mean, spread, percent, PALETTE[k])
             continue
         axes.scatter(group[value], [y] * len(group), s=9, color=PALETTE[k], alpha=0.45, linewidths=0)
         axes.errorbar(mean, y, xerr=spread, fmt=MARKERS[k], color=PALETTE[k], ms=5, capsize=2.5, label=colour)
@@ -118,6 +115,14 @@ def dots(axes, table, *, value, by, hue, percent=False, ticks=5, edge=False):
     axes.xaxis.set_major_locator(MaxNLocator(ticks))
     if percent:
         axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.6g}%")  # PercentFormatter writes 98.200%
+
+
+def _at_edge(axes, y, mean, spread, percent, colour):
+    """A value left of the axes: an arrow at the edge, mean ± standard deviation beside it."""
+    said = f"{100 * mean:.1f} ± {100 * spread:.1f} %" if percent else f"{mean:.3g} ± {spread:.2g}"
+    arrow = {"arrowstyle": "-|>", "color": colour, "shrinkA": 1, "shrinkB": 0}
+    place = {"xy": (0, y), "xycoords": axes.get_yaxis_transform(), "xytext": (20, 0), "textcoords": "offset points"}
+    axes.annotate(said, **place, va="center", fontsize=8, arrowprops=arrow)
 
 
 def intervals(axes, table, *, index, of, label, scale=1.0):
