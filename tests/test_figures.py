@@ -1,4 +1,4 @@
-"""What is drawn on one processor is drawn on another, byte by byte."""
+"""What is drawn on one processor is drawn on another, byte by byte, and what is drawn can be read."""
 
 import numpy as np
 import pandas as pd

@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 
 from lib import data, measures, runs, training
-from lib.runs import configuration, execution, provenance
+from lib.runs import configuration, execution
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = {"name": "mlp", "widths": [16], "inputs": 64, "outputs": 10}
@@ -503,22 +503,41 @@ def cheapest():
             yield min(chains, key=lambda record: (record["wall_s"], record["id"]))
 
 
+REPLAY = """
+import json, sys, torch
+from lib import runs
+torch.set_num_threads(1)
+print(json.dumps(runs.replay(*json.load(sys.stdin))))
+"""
+
+
+def replayed(record, steps):
+    """The curves of `runs.replay`, multiplied in the order of the record's processor.
+
+    Those without bf16 had AVX2, which oneDNN can be told to keep to, before it starts: 210 steps of the U-Net then give
+    the recorded digits; with AVX512 the loss is 9 % off.
+    """
+    if record["provenance"]["bf16"]:
+        return runs.replay(record, steps)
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    command, given = [sys.executable, "-c", REPLAY], json.dumps([record, steps])
+    return json.loads(subprocess.check_output(command, input=given, text=True, env=environment, cwd=ROOT))
+
+
 @pytest.mark.realdata
 @pytest.mark.parametrize("record", list(cheapest()), ids=lambda record: record["experiment"])
 def test_records_are_proved_by_training_their_beginning_again(record, real):
     """The first log point of the cheapest record: its training loss within 5 %, its validation score within 2 points.
 
-    A processor of another kind multiplies in another order, which training amplifies: from weights that differ in
-    their last bit the U-Net is led to losses 9 % and to Dice scores 12 points apart. There the loss is held to 15 %,
-    and no score is asked for.
+    Another processor may multiply in another order, so equal bits are not asked for; nor is the score of a record in
+    bf16 where that is missing: behind young batch norms it differs by up to 9 points, at the same training loss.
     """
     real(record["config"]["data"]["name"], split=record["config"]["data"]["split"])
-    recorded, here = record["rows"][0]["curves"], provenance.provenance()
-    same_kind = all(here[key] == record["provenance"][key] for key in ("device", "bf16"))
-    curves = runs.replay(record, recorded["step"][0])
+    recorded = record["rows"][0]["curves"]
+    curves = replayed(record, recorded["step"][0])
     assert curves["step"][0] == recorded["step"][0]
-    assert curves["loss"][0] == pytest.approx(recorded["loss"][0], rel=0.05 if same_kind else 0.15)
-    if same_kind:
+    assert curves["loss"][0] == pytest.approx(recorded["loss"][0], rel=0.05)
+    if training.bf16_pays("cpu") or not record["provenance"]["bf16"]:
         assert curves["validation"][0] == pytest.approx(recorded["validation"][0], abs=0.02)
 
 
