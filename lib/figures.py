@@ -10,14 +10,7 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 import seaborn as sns
-from matplotlib.ticker import (
-    LogFormatterSciNotation,
-    LogLocator,
-    MaxNLocator,
-    NullFormatter,
-    PercentFormatter,
-    StrMethodFormatter,
-)
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 PALETTE = sns.color_palette("colorblind")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -92,6 +85,11 @@ def animate(frames, name, setup, *, alt, milliseconds=150):
     print(f"{Path(setup.figures.name, name)}: {alt}")
 
 
+def percents(x, _):
+    """A share as the label of a tick; matplotlib's PercentFormatter would write 98.200%."""
+    return f"{100 * x:.6g}%"
+
+
 def dots(axes, table, *, value, by, hue, percent=False, ticks=5, edge=False):
     """One row per entry of `by`: every run a small dot, mean ± standard deviation a marker with its bar.
 
@@ -114,7 +112,7 @@ def dots(axes, table, *, value, by, hue, percent=False, ticks=5, edge=False):
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(ticks))
     if percent:
-        axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.6g}%")  # PercentFormatter writes 98.200%
+        axes.xaxis.set_major_formatter(percents)
 
 
 def _at_edge(axes, y, mean, spread, percent, colour):
@@ -146,7 +144,7 @@ def band(axes, x, runs, *, label, index, percent=False):
     axes.fill_between(x, mean - spread, mean + spread, color=PALETTE[index], alpha=0.18, lw=0)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if percent:
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(percents)
 
 
 def step_times(axes, table, *, rows):
@@ -181,7 +179,7 @@ def shares(axes, table, *, sizes, by, value):
         axes.errorbar(x, counts.mean(), yerr=counts.std(ddof=1).fillna(0), **style)
     axes.set_xticks(range(len(sizes)), [f"{n:,}" for n in sizes])
     axes.set_ylim(0, 1.08)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.yaxis.set_major_formatter(percents)
 
 
 def decades(axes):
