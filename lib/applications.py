@@ -22,6 +22,7 @@ class Application:
     controls: network → what it is compared with beside the dense one, if anything: magnitude, units, scratch, chance.
     steps: of the two halves. common: options of all stages. zeroing: options of `lib.pruning.StochasticZeroing`.
     norms: whether the regularizer of the first half is on the scales and shifts of batch norms as well.
+    shrunk: whether a network without some of its units is tuned as the smaller one that it is: same outputs, less time.
     last: seed → what the tuning of its dense and its pruned networks keeps beside the scores.
     """
 
@@ -34,6 +35,7 @@ class Application:
     zeroing: dict
     lam_tuning: float
     norms: bool = False
+    shrunk: bool = False
     last: dict = field(default_factory=dict)
 
     def zeroed(self, network, seed, penalty, lam, target, *, by="size", suffix=""):
@@ -51,16 +53,19 @@ class Application:
         widths = [max(1, n) for n in last["alive"]]
         cuts = {"magnitude": {"sparsity": last["sparsity"]}, "units": {"rule": "units", "widths": widths}}
         wanted = self.controls.get(network, ())
-        start = self._stage("train", penalty=self._decay)
-        stages = [start, self._tuned("dense", seed)]
-        for name in cuts:
-            stages += [self._tuned(name, seed, prune=cuts[name]) | {"from": "train"}] if name in wanted else []
-        yield self.run(network, seed, stages, penalty="none")
+        tuned = [self._tuned(name, seed, prune=cut) | {"from": "train"} for name, cut in cuts.items() if name in wanted]
+        yield self.dense(network, seed, *tuned)
         if "scratch" in wanted:
-            yield self.run(network, seed, [start, self._tuned("scratch", seed)], widths=widths, penalty="none")
+            stages = [self._stage("train", penalty=self._decay), self._tuned("scratch", seed)]
+            yield self.run(network, seed, stages, widths=widths, penalty="none")
         if "chance" in wanted:
             target = matched(case["target"], last["sparsity"])
             yield self.zeroed(network, seed, "L2", case["lam"], target, by="chance")
+
+    def dense(self, network, seed, *tuned, suffix=""):
+        """The dense network; `tuned` are further stages, which start from its first half."""
+        stages = [self._stage("train", penalty=self._decay), self._tuned("dense", seed), *tuned]
+        return self.run(network, seed, stages, suffix=suffix, penalty="none")
 
     def run(self, network, seed, stages, *, widths=None, suffix="", **case):
         """One configuration; `case` is what a table calls it, `units` how many the network has before it is pruned."""
@@ -126,7 +131,8 @@ class Application:
         """The second half: what is zero stays zero, and the learning rate falls to 0."""
         half = {"steps": self.steps[1], "hold": True, "schedule": "linear", "penalty": self._decay}
         kept = self.last.get(seed, {}) if name in ("dense", "stochastic") else {}
-        return self._stage(name, **(half | kept | options))
+        small = {"shrunk": True} if self.shrunk and name in ("stochastic", "units") else {}
+        return self._stage(name, **(half | kept | small | options))
 
 
 def outcomes(records):

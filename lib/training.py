@@ -21,6 +21,8 @@ from lib import losses, models, regularizers
 
 LOSSES = {
     "cross_entropy": F.cross_entropy,
+    # label smoothing of 0.1 (arXiv 1512.00567): a tenth of the target is spread over all classes
+    "smoothed": lambda logits, y: F.cross_entropy(logits, y, label_smoothing=0.1),
     # the authors' P1 demo feeds softmax outputs to a softmax cross-entropy (arXiv 2009.01395, authors' code)
     "double_softmax": lambda logits, y: F.cross_entropy(logits.softmax(1), y),
     "mse": F.mse_loss,
@@ -32,13 +34,24 @@ SCHEDULES = {  # share of training done, in [0, 1) -> factor on the learning rat
     "constant": lambda t: 1.0,
     "linear": lambda t: 1.0 - t,
     "late_linear": lambda t: min(1.0, 2 * (1.0 - t)),
+    "warm_up": lambda t: min(1.0, 0.05 + t / WARM_UP),  # then constant: what comes after it may fall to 0
+    "one_cycle": lambda t: one_cycle(t),  # up and down again (arXiv 1708.07120)
     "cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)),
     "steps": lambda t: 0.1 ** ((t >= 0.5) + (t >= 0.75)),
     "plateau": lambda t: 1.0,  # `fit` puts `plateau` in its place
 }
+WARM_UP = 0.1  # of a training: the learning rate rises for so long
+RISE = 0.3  # of one cycle
 PLATEAU = 0.08  # of a training: 8 of the 100 epochs of Experiment 5 (arXiv 2109.05075, authors' code)
 ORDERS = ("shuffle", "sequence")
 PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def one_cycle(t):
+    """The factor on the learning rate at the share t: a cosine from 0.04 up to 1, and one from there down to 0."""
+    if t < RISE:
+        return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * t / RISE))
+    return 0.5 * (1 + math.cos(math.pi * (t - RISE) / (1 - RISE)))
 
 
 def flip_crop(x, generator):

@@ -140,6 +140,26 @@ def test_a_chain_prunes_by_chance_restarts_and_prunes_in_training(store):
     assert "histogram" not in record["rows"][1]
 
 
+def test_a_stage_starts_from_the_shrunk_network(store):
+    """The same scores at the seam, zeros held, shares of the whole network; and so in the stages after it."""
+    stages = [
+        {"name": "train", "steps": 60},
+        {"name": "cut", "prune": {"sparsity": 0.7}},
+        {"name": "units", "prune": {"rule": "units", "widths": [9]}},
+        {"name": "small", "from": "units", "shrunk": True},
+        {"name": "tuned", "hold": True, "steps": 30},
+        {"name": "masked", "from": "units", "hold": True, "steps": 30},
+    ]
+    rows = runs.run(config() | {"stages": stages})["rows"]
+    cut, units, small, tuned, masked = rows[1:]
+    assert [row.get("widths") for row in rows] == [None] * 3 + [[9], [9], None]
+    for key in ("train_accuracy", "test_accuracy", "alive", "sparsity", "sparsity_1e-3", "nonzero_layers"):
+        assert small[key] == pytest.approx(units[key], abs=1e-12), key
+    assert small["parameters"] == 9 * 64 + 9 + 9 * 10 + 10 < units["parameters"]
+    assert tuned["nonzero_layers"] == small["nonzero_layers"] and cut["sparsity"] < small["sparsity"]
+    assert tuned["train_accuracy"] == pytest.approx(masked["train_accuracy"], abs=0.03) and tuned["alive"] == [9]
+
+
 def test_restarted_weights_are_fresh_ones(store, monkeypatch):
     from lib.runs import execution
 

@@ -1,7 +1,6 @@
 """The loop: it learns, resumes to the bit, says when it diverged, and its closed-form penalty is the autograd one."""
 
 import dataclasses
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -342,10 +341,23 @@ def test_losses_of_segmentation():
     assert extra.item() == pytest.approx(1 - (2 * 4 + 1) / (48 + 4 + 16 + 1), abs=1e-3)
 
 
+RISING = ("warm_up", "one_cycle")
+
+
 @pytest.mark.parametrize("name", training.SCHEDULES)
-def test_schedules_start_at_the_full_rate_and_never_rise(name):
-    rates = [training.SCHEDULES[name](k / 100) for k in range(100)]
-    assert rates[0] == 1 and all(a >= b > 0 for a, b in pairwise(rates))
+def test_schedules_reach_the_full_rate_and_never_leave_their_bounds(name):
+    factors = [training.SCHEDULES[name](k / 1000) for k in range(1000)]
+    top = max(range(1000), key=factors.__getitem__)
+    assert factors[top] == pytest.approx(1.0) and min(factors) >= 0
+    assert (factors[0] < 0.1) if name in RISING else top == 0
+    assert factors[:top] == sorted(factors[:top]) and factors[top:] == sorted(factors[top:], reverse=True)
+
+
+def test_smoothed_targets_are_torchs_own():
+    outputs, y = torch.randn(8, 10), torch.arange(8)
+    target = torch.full((8, 10), 0.01).scatter(1, y[:, None], 0.91)
+    expected = -(target * outputs.log_softmax(1)).sum(1).mean()
+    assert training.LOSSES["smoothed"](outputs, y) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_plateau_halves_when_torch_does():
@@ -377,7 +389,7 @@ def test_plateau_rules_the_steps():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss": "hinge"}, "unknown loss 'hinge'; known: cross_entropy, double_softmax, mse, boundary"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'; known: cross_entropy, smoothed, double_softmax, mse"),
         ({"optimizer": {"name": "lion"}}, "unknown optimizer 'lion'; known: adam, adamw, sgd"),
         ({"schedule": "warm"}, "unknown schedule 'warm'; known: constant, linear"),
         ({"order": "random"}, "unknown order 'random'; known: shuffle, sequence"),

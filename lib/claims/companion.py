@@ -17,6 +17,7 @@ def same_precision(table):
 CLAIMS = {
     "bf16": Claim(
         paper="the companion",
+        notebook="90_bf16_against_fp32",
         says="Training in bf16 autocast reaches the accuracy of training in fp32.",
         where="notebooks/90_bf16_against_fp32.ipynb",
         experiment="bf16_mnist",

@@ -137,6 +137,7 @@ def structure(table):
 CLAIMS = {
     "P1.1 MNIST": Claim(
         paper="P1",
+        notebook="01_partial_group_lasso_mnist",
         says="Penalising only a part of the parameters runs faster than penalising all of them.",
         where="abstract; the authors' MNIST demo",
         experiment="p1_mnist_timing",
@@ -147,6 +148,7 @@ CLAIMS = {
     ),
     "P1.2 MNIST": Claim(
         paper="P1",
+        notebook="01_partial_group_lasso_mnist",
         says="Partial regularization improves classification accuracy, in training and in test.",
         where="abstract; the authors' MNIST demo",
         experiment="p1_mnist",
@@ -157,6 +159,7 @@ CLAIMS = {
     ),
     "P1.1": Claim(
         paper="P1",
+        notebook="02_partial_running_time",
         says="Penalising only a part of the parameters runs faster than penalising all, in almost all situations.",
         where="abstract",
         experiment="p1_running_time",
@@ -169,6 +172,7 @@ CLAIMS = {
     ),
     "P1.2 regression": Claim(
         paper="P1",
+        notebook="03_partial_regression",
         says="Partial regularization improves regression fits, in training and in test.",
         where="abstract",
         experiment="p1_regression",
@@ -181,6 +185,7 @@ CLAIMS = {
     ),
     "P1.2 classification": Claim(
         paper="P1",
+        notebook="04_partial_classification",
         says="Partial regularization improves classification accuracy, in training and in test, on multiple data sets.",
         where="abstract",
         experiment="p1_classification",
@@ -191,6 +196,7 @@ CLAIMS = {
     ),
     "P1.3": Claim(
         paper="P1",
+        notebook="06_partial_beyond",
         says="Hidden units can be relabelled without changing the function, so it does not matter which of them are "
         "free.",
         where="abstract",
@@ -203,6 +209,7 @@ CLAIMS = {
     ),
     "P1.4": Claim(
         paper="P1",
+        notebook="05_partial_optimal_structure",
         says="An optimal network structure exists, and it depends on the input data.",
         where="abstract",
         experiment="p1_structure",

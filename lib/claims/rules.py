@@ -10,13 +10,18 @@ from scipy import stats
 from lib import runs
 
 REPRODUCED, PARTLY, NOT, NOT_RUN = "reproduced", "partly", "not reproduced", "not run"
+NOT_JUDGED = "not judged"  # fewer seeds than the rule needs
+INCONCLUSIVE = "inconclusive"  # an interval neither clears a margin nor breaks it
+NOT_AS_STATED = "not tested as stated"  # the runs differ from the claim in something that decides it
+SEEDS = 3  # an interval of two has 12.7 times its standard error, one of three 4.3 times
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a paper says, paraphrased, and the rule that the records of its experiments are judged by."""
+    """What a paper says, paraphrased, the notebook that judges it, and the rule that its records are judged by."""
 
     paper: str
+    notebook: str
     says: str
     where: str
     experiment: str | tuple[str, ...]

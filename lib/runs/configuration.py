@@ -17,6 +17,7 @@ STAGE = {
     "from": None,  # the stage whose weights it starts from; default the one before
     "restart": False,  # fresh weights where the stage that it starts from has any, zeros where it has none
     "prune": None,  # {"sparsity": 0.9, "scope": "global", "rule": "magnitude"} or {"rule": "units", "widths": [30, 10]}
+    "shrunk": False,  # it starts from the network without its dead units, and so do the stages after it
     "hold": False,  # weights that are zero at the start stay zero
     "gradual": None,  # options of lib.pruning.GradualMagnitude, e.g. {"final": 0.99}
     "zeroing": None,  # options of lib.pruning.StochasticZeroing, e.g. {"target": 0.9, "every": 4}
@@ -36,7 +37,7 @@ STAGE = {
     "dynamics": None,  # options of lib.dynamics.Dynamics: curves of how units die, e.g. {"units": 8, "frames": 40}
     "pictures": None,  # segmentation: test images whose instance maps are kept beside the record, e.g. [0, 1]
 }
-OF_CHAINS = ("from", "restart", "prune", "hold", "gradual", "baseline", "histogram", "log_points", "steps")
+OF_CHAINS = ("from", "restart", "prune", "shrunk", "hold", "gradual", "baseline", "histogram", "log_points", "steps")
 OF_CHAINS += ("dynamics", "pictures")
 VARIANT = {key: STAGE[key] for key in STAGE if key not in OF_CHAINS}
 VARIANT |= {"autograd_penalty": False, "block": 100, "only": "step"}  # only: "step", or "penalty" with its gradient

@@ -90,26 +90,49 @@ def own(function, *helpers, **options):
 
 
 def _chain(config, split, device, live):
-    rows, weights, arrays, last = [], {}, {}, None
+    rows, ends, arrays, last = [], {}, {}, None
     for k, stage in enumerate(config["stages"]):
         _seed(config, k)
-        name, start = stage["name"], stage["from"] or last
-        model = models.build(**config["model"]).to(device, memory_format=torch.channels_last)  # measured faster so
-        if start and stage["restart"]:
-            pruning.apply(model, {key: weights[start][key] != 0 for key in models.weights(model)})
-        elif start:
-            model.load_state_dict(weights[start])
+        name, end = stage["name"], ends.get(stage["from"] or last, {})
         saved = training.load_if_whole(live / f"{name}.pt")
         if saved is None:
+            model = _started(config, stage, end, device)
             row, kept = _stage(model, split, stage, config["seed"], live / f"{name}.part.pt")
+            if row["status"] == "done" and (stage["shrunk"] or end.get("shrunk")):
+                row |= _of_the_whole(row, model, config)
             saved = {"row": row, "weights": model.state_dict(), "arrays": kept}
+            saved |= {"widths": model.config["widths"], "shrunk": "widths" in row}
             training.save_atomically(saved, live / f"{name}.pt")
-        weights[name], last = saved["weights"], name
+        ends[name], last = saved, name
         rows.append(saved["row"])
         arrays |= {f"{name}/{key}": array for key, array in saved.get("arrays", {}).items()}
         if rows[-1]["status"] == "diverged":
             return rows, "diverged", f"{name}: {rows[-1]['message']}", arrays
     return rows, "done", "", arrays
+
+
+def _started(config, stage, end, device):
+    """The network that a stage trains: a fresh one, or that of another stage's end, pruned and shrunk as asked."""
+    widths = {"widths": end["widths"]} if end and "widths" in end else {}
+    model = models.build(**(config["model"] | widths)).to(device, memory_format=torch.channels_last)  # measured faster
+    if end and stage["restart"]:
+        pruning.apply(model, {key: end["weights"][key] != 0 for key in models.weights(model)})
+    elif end:
+        model.load_state_dict(end["weights"])
+    if stage["prune"]:
+        chosen = {"rule": "magnitude"} | stage["prune"]
+        rule = training.named(pruning.RULES, chosen.pop("rule"), "pruning rule")
+        pruning.apply(model, rule(model, **chosen))
+    return shrinking.shrink(model, keep_one=True) if stage["shrunk"] else model
+
+
+def _of_the_whole(row, model, config):
+    """The shares of a shrunk network's row, as shares of the weights of the network that it was shrunk from."""
+    with torch.device("meta"):
+        whole = models.build(**config["model"])
+    total, left = (sum(w.numel() for w in models.weights(net).values()) for net in (whole, model))
+    shares = {key: (row[key] * left + total - left) / total for key in ("sparsity", "sparsity_1e-3")}
+    return shares | {"widths": model.config["widths"]}
 
 
 def _seed(config, stage):
@@ -119,10 +142,6 @@ def _seed(config, stage):
 
 def _stage(model, split, stage, seed, checkpoint, until=None):
     """Train a model in place by one stage; its row, and the small arrays to keep beside the record."""
-    if stage["prune"]:
-        chosen = {"rule": "magnitude"} | stage["prune"]
-        rule = training.named(pruning.RULES, chosen.pop("rule"), "pruning rule")
-        pruning.apply(model, rule(model, **chosen))
     hooks = [pruning.hold(pruning.nonzero_masks(model))] if stage["hold"] else []
     if stage["gradual"]:
         hooks.append(pruning.GradualMagnitude(model, steps=stage["steps"], **stage["gradual"]))
@@ -259,8 +278,8 @@ def replay(record, steps):
     config = resolve(record["config"])  # options that are younger than the record are at their defaults
     split = load(config["data"])
     _seed(config, 0)
-    model = models.build(**config["model"])
     stage = config["stages"][0]
+    model = _started(config, stage, {}, "cpu")
     if not record["provenance"]["bf16"]:
         stage = stage | {"precision": "fp32"}
     return _stage(model, split, stage, config["seed"], None, until=steps)[0]["curves"]
