@@ -53,12 +53,12 @@ environment:
 	@$(PYTHON) .ci/setup.py
 
 figures: environment
-	@$(BIN)python .ci/figures.py $(CORES) $(if $(PROFILE),profile=$(PROFILE)) $(if $(FRESH),fresh=$(FRESH)) \
+	@$(BIN)python -m companion.workflow.launch $(CORES) $(if $(PROFILE),profile=$(PROFILE)) $(if $(FRESH),fresh=$(FRESH)) \
 		$(if $(ONLY),"only=$(ONLY)*") -- $(SNAKEMAKE)
 
 # The runner takes one call at a time in a checkout, and a notebook's timing part takes all of its cores.
 bench: environment
-	@$(BIN)python .ci/figures.py $(CORES) profile=laptop fresh=1 "only=91_bench*" -- $(SNAKEMAKE)
+	@$(BIN)python -m companion.workflow.launch $(CORES) profile=laptop fresh=1 "only=91_bench*" -- $(SNAKEMAKE)
 
 test: environment
 	$(BIN)ruff check .
@@ -70,8 +70,8 @@ lab: environment
 	$(BIN)jupyter lab $(LAB)
 
 notebooks: environment
-	@$(if $(NOTEBOOKS),$(BIN)python .ci/normalise.py $(NOTEBOOKS),echo "no notebooks")
-	@$(BIN)python .ci/readme.py
+	@$(if $(NOTEBOOKS),$(BIN)python -m companion.workflow.normalise $(NOTEBOOKS),echo "no notebooks")
+	@$(BIN)python -m companion.workflow.readme
 
 lock: environment
 	@$(PYTHON) .ci/setup.py pip compile --quiet --no-config --universal --generate-hashes --custom-compile-command "make lock" \

@@ -2,7 +2,7 @@
 #
 # Without a profile: every notebook is rendered from the committed records, and run at `quick`, end to end.
 # With one: shards of notebook x seed train in parallel, each notebook's timing part then has the machine to
-# itself, and the notebook is rendered. What is trained is kept by lib.runs, not here: a shard without work
+# itself, and the notebook is rendered. What is trained is kept by companion.runs, not here: a shard without work
 # to do ends in seconds, so training's sentinels last only until the run is complete.
 #
 # `make figures` renders whatever has changed or not (`--forcerun render`); that takes seconds.
@@ -19,8 +19,8 @@ ONLY = f"{config.get('only', '*')}.ipynb"
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob(ONLY))
 RUN = f"logs/{PROFILE}-fresh" if FRESH else f"logs/{PROFILE or 'committed'}"
 TRAIN = "fresh" if FRESH else "missing"
-CODE = [str(path) for path in sorted(Path("lib").rglob("*.py"))]
-EXECUTE = "python .ci/notebook.py notebooks/{wildcards.notebook}.ipynb {log}"
+CODE = [str(path) for folder in ("lib", "notebooks/companion") for path in sorted(Path(folder).rglob("*.py"))]
+EXECUTE = "python -m companion.workflow.run notebooks/{wildcards.notebook}.ipynb {log}"
 
 if PROFILE not in ("", *PROFILES):
     raise WorkflowError(f"profile {PROFILE!r} is unknown; known: {', '.join(PROFILES)}")

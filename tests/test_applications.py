@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from lib import applications
+from companion import applications
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib import claims
-from lib.claims import p3
+from companion import claims
+from companion.claims import p3
 
 
 def runs_of(differences, *, penalty="GL"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.claims import budget
+from companion.claims import budget
 
 
 def record(seed, **stages):

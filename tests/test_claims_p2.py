@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from lib.claims import p2
+from companion.claims import p2
 
 
 def penalised(shares, costs):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import figures, parameters
+from companion import figures, parameters
 
 
 def test_the_last_bit_of_the_layout_leaves_a_figure_as_it_is(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import parameters
+from companion import parameters
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -16,7 +16,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 def execute(notebook, out, *arguments, **environment):
     """Run a notebook as `make figures` does."""
-    command = [sys.executable, ROOT / ".ci" / "notebook.py", notebook, out, "--threads", "1", "--offline", *arguments]
+    command = [sys.executable, "-m", "companion.workflow.run", notebook, out, "--threads", "1", "--offline", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

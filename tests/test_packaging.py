@@ -18,6 +18,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from companion.workflow import normalise
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.txt").read_text()
@@ -91,8 +93,10 @@ def test_every_locked_package_has_its_hashes_and_no_address():
 
 def test_everything_imported_is_declared():
     homes = importlib.metadata.packages_distributions()
-    files = [path for folder in ("lib", "tests", ".ci") for path in (ROOT / folder).rglob("*.py")]
-    local = {"lib", *(path.stem for path in (ROOT / "tests").rglob("*.py")), "conftest"}
+    files = [
+        path for folder in ("lib", "notebooks/companion", "tests", ".ci") for path in (ROOT / folder).rglob("*.py")
+    ]
+    local = {"lib", "companion", *(path.stem for path in (ROOT / "tests").rglob("*.py")), "conftest"}
     for path in [*files, *NOTEBOOKS]:
         for name in set(imported(code(path))) - local - set(sys.stdlib_module_names):
             dists = {canonicalize_name(dist) for dist in homes.get(name, [name])}
@@ -153,32 +157,31 @@ def test_snakefile_plans_a_shard_for_every_seed(tmp_path):
 
 
 def test_normalising_strips_what_a_run_would_change():
-    normalise = script("normalise").normalise
     output = nbformat.v4.new_output("execute_result", {"text/plain": "1"}, execution_count=7)
     output.data["application/vnd.jupyter.widget-view+json"] = {"model_id": "a1"}
     cell = nbformat.v4.new_code_cell("1", outputs=[output], execution_count=7)
     cell.metadata.update({"execution": {"iopub.execute_input": "now"}, "papermill": {}, "tags": ["parameters"]})
     book = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {}, "papermill": {"duration": 1}})
-    clean = normalise(book)
+    clean = normalise.normalise(book)
     assert set(clean.metadata) == {"kernelspec", "language_info"}
     assert clean.cells[0].metadata == {"tags": ["parameters"]}
     assert clean.cells[0].execution_count == clean.cells[0].outputs[0].execution_count == 1
     assert clean.cells[0].outputs[0].data == {"text/plain": "1"}
-    assert normalise(clean) == clean
+    assert normalise.normalise(clean) == clean
     assert book.cells[0].execution_count == 7
 
 
 def test_committed_notebooks_are_normalised():
     for path in NOTEBOOKS:
         book = nbformat.read(path, as_version=4)
-        assert book == script("normalise").normalise(book), f"{path.name}: `make notebooks` normalises it"
-        assert not script("normalise").machine_paths(book), f"{path.name} names a folder of this machine"
+        assert book == normalise.normalise(book), f"{path.name}: `make notebooks` normalises it"
+        assert not normalise.machine_paths(book), f"{path.name} names a folder of this machine"
 
 
 def test_notebook_runner_shows_the_error_and_keeps_the_notebook(tmp_path):
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("raise ValueError('unknown data set x')")])
     nbformat.write(book, tmp_path / "01_bad.ipynb")
-    command = [sys.executable, ROOT / ".ci/notebook.py", "01_bad.ipynb", "logs/out.ipynb", "--threads", "1"]
+    command = [sys.executable, "-m", "companion.workflow.run", "01_bad.ipynb", "logs/out.ipynb", "--threads", "1"]
     ran = subprocess.run([str(part) for part in command], cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 1
     assert "ValueError: unknown data set x" in ran.stderr

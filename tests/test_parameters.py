@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import parameters
+from companion import parameters, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL = """profile = "laptop"  # a comment
@@ -27,7 +27,7 @@ VALUES |= {"lr": None, "targets": None}
 
 @pytest.fixture
 def notebook(tmp_path, monkeypatch):
-    monkeypatch.setattr(parameters, "ROOT", tmp_path)
+    monkeypatch.setattr(settings, "ROOT", tmp_path)
     monkeypatch.delenv("COMPANION_FIGURES", raising=False)
     (tmp_path / "notebooks").mkdir()
     cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": CELL.splitlines(keepends=True)}

@@ -1,12 +1,14 @@
 """README and the overview: their tables and figures are what the records give, code runs, links lead somewhere."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
+
+from companion import claims
+from companion.workflow import readme
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "figures"
@@ -18,21 +20,12 @@ CELLS = nbformat.read(ROOT / "notebooks/00_overview.ipynb", as_version=4).cells
 OVERVIEW = [cell.source for cell in CELLS if cell.cell_type == "markdown"]
 
 
-@pytest.fixture(scope="module")
-def readme():
-    """`.ci/readme.py` as a module."""
-    spec = importlib.util.spec_from_file_location("readme", ROOT / ".ci" / "readme.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_tables_are_what_the_records_give(readme):
+def test_tables_are_what_the_records_give():
     assert {found[2] for found in readme.MARKED.finditer(TEXT)} == {"verdicts", "comparison"}
     assert readme.render(TEXT) == TEXT, "README.md has drifted from the records: run `make notebooks`"
 
 
-def test_the_overview_shows_a_figure_of_every_notebook(readme):
+def test_the_overview_shows_a_figure_of_every_notebook():
     marked = [found for text in OVERVIEW for found in readme.MARKED.finditer(text)]
     stems = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} - {"00_overview"}
     shown = [found[3] for found in marked]
@@ -44,12 +37,11 @@ def test_the_overview_shows_a_figure_of_every_notebook(readme):
 
 
 def test_every_notebook_that_judges_a_paper_says_what_was_chosen():
-    from lib import claims
-
-    for name, stem in claims.judged_in().items():
-        text = (ROOT / "notebooks" / f"{stem}.ipynb").read_text(encoding="utf-8")
+    for name, claim in claims.CLAIMS.items():
+        text = (ROOT / "notebooks" / f"{claim.notebook}.ipynb").read_text(encoding="utf-8")
+        assert f'\\"{name}\\"' in text, f"{claim.notebook} does not judge {name}"
         stated = "What was chosen where" in text or "**Chosen here" in text
-        assert stated or claims.CLAIMS[name].paper not in claims.PAPERS, f"{stem} does not say what was chosen"
+        assert stated or claim.paper not in claims.PAPERS, f"{claim.notebook} does not say what was chosen"
 
 
 def test_the_take_home_code_runs_and_shrinks(capsys):
@@ -70,7 +62,7 @@ def test_notebook_30_is_as_short_as_said():
 
 
 def test_the_run_of_the_readme_is_a_valid_configuration(monkeypatch):
-    from lib import runs
+    from companion import runs
 
     seen = []
     monkeypatch.setattr(runs, "run", lambda config: seen.append(runs.resolve(config)) or {})

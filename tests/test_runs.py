@@ -13,8 +13,9 @@ import pytest
 import torch
 from filelock import FileLock
 
-from lib import data, measures, runs, training
-from lib.runs import configuration, execution
+from companion import runs
+from companion.runs import configuration, execution
+from lib import data, measures, training
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = {"name": "mlp", "widths": [16], "inputs": 64, "outputs": 10}
@@ -161,7 +162,7 @@ def test_a_stage_starts_from_the_shrunk_network(store):
 
 
 def test_restarted_weights_are_fresh_ones(store, monkeypatch):
-    from lib.runs import execution
+    from companion.runs import execution
 
     seen = {}
     monkeypatch.setattr(execution, "_stage", watched(execution._stage, seen))
@@ -196,7 +197,7 @@ def test_a_stage_may_train_with_a_competitors_layers(store, name):
 
 
 def test_a_subset_is_the_first_training_examples():
-    from lib.runs import execution
+    from companion.runs import execution
 
     options = configuration.resolve(config())["data"]
     whole, part = execution.load(options), execution.load(options | {"subset": 100})
@@ -356,7 +357,8 @@ def test_a_full_disk_is_one_clear_error(store, monkeypatch):
 
 SCRIPT = """
 import json, sys
-from lib import runs, training
+from companion import runs
+from lib import training
 training.CHECKPOINT_SECONDS = 0
 runs.run(json.loads(sys.argv[1]))
 """
@@ -525,7 +527,7 @@ def cheapest():
 
 REPLAY = """
 import json, sys, torch
-from lib import runs
+from companion import runs
 torch.set_num_threads(1)
 print(json.dumps(runs.replay(*json.load(sys.stdin))))
 """

@@ -6,11 +6,11 @@ papermill itself only warns about a name that the notebook does not know, and pa
 import ast
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from companion import settings
+
 PROFILES = ("laptop", "quick", "paper")
 PARTS = ("all", "train", "timing")
 EVERY_NOTEBOOK = {"profile": PROFILES, "part": PARTS, "seeds": (1, 1000), "first_seed": (0, 10**6)}
@@ -47,7 +47,7 @@ class Setup:
         """Where figures go: only a call with the committed parameters replaces committed figures."""
         folder = "" if self.default and self.profile != "quick" else "quick" if self.profile == "quick" else "custom"
         name = self.notebook + ("_paper" if self.profile == "paper" else "")
-        return Path(os.environ.get("COMPANION_FIGURES", ROOT / "figures"), folder, name)
+        return settings.figures_folder() / folder / name
 
 
 def check(notebook, values, **ranges):
@@ -57,7 +57,7 @@ def check(notebook, values, **ranges):
     (the choices) or of two numbers (lowest and highest) for a name; for a list, every entry must fit. The type of a
     parameter whose default is None is that of its range, and a range in a list, [(0.0, 1.0)], asks for a list.
     """
-    defaults = declared(ROOT / "notebooks" / f"{notebook}.ipynb")
+    defaults = declared(settings.ROOT / "notebooks" / f"{notebook}.ipynb")
     ranges = {name: allowed for name, allowed in EVERY_NOTEBOOK.items() if name in defaults} | ranges
     for name in injected(values.get("In", [])):
         if name not in defaults:

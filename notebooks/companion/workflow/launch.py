@@ -1,6 +1,6 @@
 """Run the Snakefile, one at a time in a checkout: the lock ends with this process, even by kill -9.
 
-python .ci/figures.py CORES [profile=laptop] [fresh=1] ["only=01*"] -- [options of Snakemake's]
+python -m companion.workflow.launch CORES [profile=laptop] [fresh=1] ["only=01*"] -- [options of Snakemake's]
 """
 
 import logging
@@ -14,7 +14,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from snakemake.cli import main
 
-ROOT = Path(__file__).resolve().parent.parent
+from companion.settings import ROOT
+
 RUNNING = ROOT / "logs" / "running"
 
 
@@ -36,9 +37,14 @@ def warn_of_changes(config):
     """Whoever trains with changed sources learns it before the training, not from `make test` after it."""
     if {"profile=laptop", "profile=paper"}.isdisjoint(config) or not shutil.which("git"):
         return
-    state = subprocess.run(["git", "status", "--porcelain", "--", "lib"], capture_output=True, text=True, check=False)
+    state = subprocess.run(
+        ["git", "status", "--porcelain", "--", "lib", "notebooks/companion"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if state.stdout.strip():
-        print("lib/ has changes that are not committed: records made now say so, and `make test` takes none of them")
+        print("the sources have changes that are not committed: records made now say so, and `make test` takes none")
 
 
 if __name__ == "__main__":

@@ -5,16 +5,16 @@ is under way keeps its checkpoints, and a finished one its record, in ``data/run
 the committed ``data/runs/<experiment>.jsonl``.
 """
 
-import os
 import shutil
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from lib import parameters, training
-from lib.runs.configuration import identity, resolve
-from lib.runs.execution import execute, interleaved, own, pinned, replay
-from lib.runs.store import RunError, arrays, collect, committed, find, live, record_line, store, write
+from companion import parameters, settings
+from companion.runs.configuration import identity, resolve
+from companion.runs.execution import execute, interleaved, own, pinned, replay
+from companion.runs.store import RunError, arrays, collect, committed, find, live, record_line, write
+from lib import training
 
 __all__ = [
     "RunError",
@@ -35,10 +35,7 @@ __all__ = [
     "run_all",
     "run_parts",
     "step_times",
-    "store",
 ]
-
-MODES = ("missing", "never", "fresh")
 
 
 def run(config, *, wait=True):
@@ -46,10 +43,7 @@ def run(config, *, wait=True):
 
     One process trains it; others wait for it, or return None with wait=False.
     """
-    mode = os.environ.get("COMPANION_TRAIN", "missing")
-    if mode not in MODES:
-        raise ValueError(f"COMPANION_TRAIN={mode!r} is unknown; known: {', '.join(MODES)}")
-    config = resolve(config)
+    mode, config = settings.train(), resolve(config)
     if record := find(config, fresh=mode == "fresh"):
         return record
     folder = live(config)
@@ -74,7 +68,7 @@ def run_all(configs):
 
     Processes that are given the same list share the work: what another one trains is left to it and waited for last.
     """
-    fresh = os.environ.get("COMPANION_TRAIN") == "fresh"
+    fresh = settings.train() == "fresh"
     records = [find(config, fresh=fresh) for config in configs]
     for wait in (False, True):
         missing = [k for k, record in enumerate(records) if record is None]
@@ -89,7 +83,7 @@ def not_run(configs, *, go_on=False):
     An experiment that is still to be run, or under way (its records still live ones), is not an error; a committed
     one that has lost a record is. go_on: the notebook has something to show without them.
     """
-    if os.environ.get("COMPANION_TRAIN") != "never":
+    if settings.train() != "never":
         return False
     configs = [resolve(config) for config in configs]
     missing = [config["experiment"] for config in configs if not find(config)]

@@ -1,6 +1,6 @@
 """What the companion itself has to show."""
 
-from lib.claims.rules import NOT, PARTLY, REPRODUCED, Claim, paired
+from companion.claims.rules import NOT, PARTLY, REPRODUCED, Claim, paired
 
 
 def same_precision(table):

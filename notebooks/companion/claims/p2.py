@@ -9,8 +9,8 @@ from functools import partial
 import pandas as pd
 from scipy import stats
 
-from lib import models, parameters
-from lib.claims.rules import (
+from companion import settings
+from companion.claims.rules import (
     INCONCLUSIVE,
     NOT,
     NOT_AS_STATED,
@@ -23,6 +23,7 @@ from lib.claims.rules import (
     chosen,
     paired,
 )
+from lib import models
 
 
 def by_ratio(table, mode, state):
@@ -168,7 +169,7 @@ def better_tuned(table, mode="one-shot"):
 
 def published_frontier():
     """The published points: network, method, compression, test error in %, source."""
-    return pd.read_csv(parameters.ROOT / "data" / "published" / "p2_frontier.csv", comment="#")
+    return pd.read_csv(settings.ROOT / "data" / "published" / "p2_frontier.csv", comment="#")
 
 
 def compares_well(table):
@@ -194,7 +195,7 @@ def _comparisons(table):
     for point in published[published["compression"] > 1].itertuples():
         stages = mine.get(f"{point.network} on MNIST", pd.DataFrame())
         if len(stages) and stages["ratio"].max() >= point.compression:
-            yield f"{point.method} {point.compression:g}×", point.error / 100, _error_at(stages, point.compression)
+            yield (f"{point.method} {point.compression:g}×", point.error / 100, _error_at(stages, point.compression))
     for (net, data, method), group in _compared(table):
         tried = group.groupby("setting")["seed"].transform("nunique")  # the tuning log has one seed of each setting
         group = group[tried == tried.max()]
@@ -221,10 +222,10 @@ DEEP_MARGIN = 0.01
 EQUAL_EPOCHS = (
     "ℓ0 + ℓ2, pruned step by step and fine-tuned, against the same network, penalty and seed, trained for as many "
     "epochs and never cut. A compression is effective where the 95 % interval of the error, pruned − never cut, lies "
-    f"below {100 * DEEP_MARGIN:g} point. Reproduced: at 20× or more; partly: at 10× or more; not reproduced: at 10× the "
-    f"interval lies above {100 * DEEP_MARGIN:g}; inconclusive: otherwise; not judged: fewer than {SEEDS} seeds; not tested as "
-    "stated: widths that are not the published ones{floor}. Margin and compressions are those of the quarter-width "
-    "network, whose three seeds tell 0.5 points apart."
+    f"below {100 * DEEP_MARGIN:g} point. Reproduced: at 20× or more; partly: at 10× or more; not reproduced: at 10× "
+    f"the interval lies above {100 * DEEP_MARGIN:g}; inconclusive: otherwise; not judged: fewer than {SEEDS} seeds; "
+    "not tested as stated: widths that are not the published ones{floor}. Margin and compressions are those of the "
+    "quarter-width network, whose three seeds tell 0.5 points apart."
 )
 DEEP_RULE = (
     "ℓ0 + ℓ2, pruned step by step and fine-tuned, at the coefficients that are best on validation after the last step. "

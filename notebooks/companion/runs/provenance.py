@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import torch
 
-from lib.parameters import ROOT
+from companion.settings import ROOT
 from lib.training import bf16_pays
 
 
@@ -18,7 +18,7 @@ def provenance(device="cpu"):
     """Where and with what a record was made."""
     return {
         "git": _git("rev-parse", "HEAD"),
-        "git_clean": _git("status", "--porcelain", "--", "lib") == "",
+        "git_clean": _git("status", "--porcelain", "--", "lib", "notebooks") == "",
         "lib": lib_digest(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")},
@@ -31,9 +31,9 @@ def provenance(device="cpu"):
 
 
 def lib_digest():
-    """One hash over the sources of lib."""
+    """One hash over the sources of the method and of the notebooks' room."""
     digest = hashlib.sha256()
-    for path in sorted((ROOT / "lib").rglob("*.py")):
+    for path in sorted([*(ROOT / "lib").rglob("*.py"), *(ROOT / "notebooks").rglob("*.py")]):
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -7,7 +7,7 @@ from lib import regularizers, training
 
 CHAIN = {"kind": "chain", "version": 1, "seed": 0, "data": None, "model": None, "stages": None}
 TIMING = {"kind": "timing", "version": 1, "seed": 0, "data": None, "model": None, "variants": None, "rounds": 9}
-OWN = {"kind": "own", "version": 1, "seed": 0, "code": None, "options": {}}  # see lib.runs.own
+OWN = {"kind": "own", "version": 1, "seed": 0, "code": None, "options": {}}  # see companion.runs.own
 DATA = {
     "scaling": "standard",
     "relabel": None,  # the seed of a permutation of the inputs

@@ -3,7 +3,7 @@
 import pandas as pd
 from scipy import stats
 
-from lib.claims.rules import NOT, PARTLY, REPRODUCED, Claim, chosen, paired, tally
+from companion.claims.rules import NOT, PARTLY, REPRODUCED, Claim, chosen, paired, tally
 
 
 def faster_partial(table):

@@ -2,8 +2,18 @@
 
 from functools import partial
 
+from companion.claims.rules import (
+    INCONCLUSIVE,
+    NOT,
+    NOT_AS_STATED,
+    NOT_JUDGED,
+    PARTLY,
+    REPRODUCED,
+    SEEDS,
+    Claim,
+    paired,
+)
 from lib import models
-from lib.claims.rules import INCONCLUSIVE, NOT, NOT_AS_STATED, NOT_JUDGED, PARTLY, REPRODUCED, SEEDS, Claim, paired
 from lib.dynamics import independent
 
 
@@ -48,7 +58,7 @@ def fewer_orphans(table):
     found = list(_against_none(table, "orphans"))
     fewer, more = sum(high < 0 for *_, high in found), sum(low > 0 for _, _, low, _ in found)
     verdict = REPRODUCED if fewer == len(found) else PARTLY if fewer and not more else NOT
-    return verdict, f"orphans among them in points, against none, 95 % interval: {_in_points(found)}"
+    return (verdict, f"orphans among them in points, against none, 95 % interval: {_in_points(found)}")
 
 
 def more_than_independent(table):

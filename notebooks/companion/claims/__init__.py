@@ -1,12 +1,12 @@
 """The papers' claims, each with a rule in numbers that was written before the records that it judges.
 
-A rule reads tables (see `lib.runs.frame`) and returns a verdict and the evidence for it in words.
+A rule reads tables (see `companion.runs.frame`) and returns a verdict and the evidence for it in words.
 """
 
 import pandas as pd
 
-from lib.claims import budget, companion, p1, p2, p3
-from lib.claims.rules import (
+from companion.claims import budget, companion, p1, p2, p3
+from companion.claims.rules import (
     INCONCLUSIVE,
     NOT,
     NOT_AS_STATED,

@@ -1,7 +1,7 @@
 """Re-execute the committed notebooks in place, from records, and leave nothing in them that a run would change.
 
-python .ci/normalise.py notebooks/*.ipynb            execute and normalise
-python .ci/normalise.py --check notebooks/*.ipynb    only say which are not normalised
+python -m companion.workflow.normalise notebooks/*.ipynb            execute and normalise
+python -m companion.workflow.normalise --check notebooks/*.ipynb    only say which are not normalised
 """
 
 import copy
@@ -13,7 +13,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-ROOT = Path(__file__).resolve().parent.parent
+from companion.settings import ROOT
+
 WIDGETS = ("application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json")
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},

@@ -1,6 +1,6 @@
 """Run one notebook with parameters; on failure say which cell's error it was, and where the traceback is.
 
-python .ci/notebook.py notebooks/NN_name.ipynb EXECUTED.ipynb [--train never] [--threads 1] [name=value ...]
+python -m companion.workflow.run notebooks/NN_name.ipynb EXECUTED.ipynb [--train never] [--threads 1] [name=value ...]
 """
 
 import argparse

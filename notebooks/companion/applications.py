@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from lib import runs
-from lib.claims.p3 import removed
+from companion import runs
+from companion.claims.p3 import removed
 
 FINALS = ("dense", "stochastic", "magnitude", "units", "chance", "scratch")
 METHODS = ("dense", "zeroing, none", "zeroing, L1", "zeroing, L2", *FINALS[2:])
@@ -97,7 +97,7 @@ class Application:
         table_l1 = outcomes(runs.run_all(configs_l1))
         picked = best(table_l1, share=share, score=score)
         choices = {"none": (0.0, target), "L2": chosen, "L1": picked}
-        return choices, log(pd.concat([table, table_l1]), choices, score=score), configs + configs_l1
+        return (choices, log(pd.concat([table, table_l1]), choices, score=score), configs + configs_l1)
 
     def cases(self, choices, seeds):
         """All configurations at the settings chosen, network → penalty → (λ, target).

@@ -1,18 +1,17 @@
 """Write what is computed from the records between its markers: README's tables, the figures of the overview.
 
-python .ci/readme.py
+python -m companion.workflow.readme
 """
 
 import json
 import re
 from functools import cache
-from pathlib import Path
 
 import nbformat
 
-from lib import claims
+from companion import claims
+from companion.settings import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 README, OVERVIEW = ROOT / "README.md", ROOT / "notebooks" / "00_overview.ipynb"
 MARKED = re.compile(r"(<!-- (verdicts|comparison|figure)(?: (\w+)/(\w+))? -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 

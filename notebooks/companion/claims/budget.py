@@ -1,6 +1,6 @@
 """All methods at equal budget: the points that notebook 00 trained, and the tables of them here and in README."""
 
-from lib import runs
+from companion import runs
 
 EXPERIMENTS = ("equal_budget", "equal_budget_latency")
 WITHIN = 0.005  # of the dense network's validation error

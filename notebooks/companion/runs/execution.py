@@ -11,11 +11,12 @@ from functools import lru_cache
 
 import torch
 
+from companion import settings
+from companion.runs.configuration import VARIANT, identity, resolve
+from companion.runs.provenance import provenance
+from companion.runs.store import write_arrays
 from lib import baselines, data, measures, models, pruning, regularizers, shrinking, training
 from lib.dynamics import Dynamics
-from lib.runs.configuration import VARIANT, identity, resolve
-from lib.runs.provenance import provenance
-from lib.runs.store import write_arrays
 
 PARTS = ("train", "validation", "test")
 
@@ -24,7 +25,7 @@ def execute(config, live):
     """The record of a resolved configuration; checkpoints are kept in the folder `live`."""
     started, device = time.perf_counter(), "cuda" if torch.cuda.is_available() else "cpu"
     if config["kind"] == "own":
-        rows, status, message, about = FUNCTIONS[config["code"]](config["seed"], **config["options"]), "done", "", {}
+        rows, status, message, about = (FUNCTIONS[config["code"]](config["seed"], **config["options"]), "done", "", {})
     else:
         split = load(config["data"]).to(device)
         kind = {"chain": _chain, "timing": _timing}[config["kind"]]
@@ -54,7 +55,7 @@ def load(options):
 def _load(text):
     options = json.loads(text)
     scaling, relabel, subset = (options.pop(key) for key in ("scaling", "relabel", "subset"))
-    split = data.load(options.pop("name"), **options)
+    split = data.load(options.pop("name"), root=settings.data_folder(), **options)
     if scaling == "unit":
         split = _changed(split, lambda x: x * split.std + split.mean)
     if relabel is not None:
@@ -291,7 +292,7 @@ def replay(record, steps):
 @contextlib.contextmanager
 def pinned():
     """One thread on one processor, as far as the system lets us."""
-    threads, processors = torch.get_num_threads(), getattr(os, "sched_getaffinity", lambda _: set())(0)
+    threads, processors = (torch.get_num_threads(), getattr(os, "sched_getaffinity", lambda _: set())(0))
     torch.set_num_threads(1)
     if processors:
         os.sched_setaffinity(0, {max(processors)})

@@ -3,15 +3,14 @@
 import io
 import json
 import math
-import os
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
-from lib.parameters import ROOT
-from lib.runs.configuration import UNHASHED, identity, resolve
+from companion.runs.configuration import UNHASHED, identity, resolve
+from companion.settings import runs_folder
 from lib.training import write_whole
 
 
@@ -22,14 +21,9 @@ class RunError(RuntimeError):
         return [f"RunError: {self}"]
 
 
-def store():
-    """The folder of the records: COMPANION_RUNS, or data/runs."""
-    return Path(os.environ.get("COMPANION_RUNS", ROOT / "data" / "runs"))
-
-
 def live(config):
     """Where a run keeps its checkpoints; its record and its lock stand beside it."""
-    return store() / "live" / config["experiment"] / identity(config)
+    return runs_folder() / "live" / config["experiment"] / identity(config)
 
 
 def _parse(text, where):
@@ -52,7 +46,7 @@ def _read_committed(path, stamp):
 
 def committed(experiment):
     """The committed records of an experiment by their ids."""
-    path = store() / f"{experiment}.jsonl"
+    path = runs_folder() / f"{experiment}.jsonl"
     return _read_committed(str(path), path.stat().st_mtime_ns) if path.exists() else {}
 
 
@@ -87,7 +81,7 @@ def _only_new(found, wanted):
 def arrays(record):
     """The small arrays that were kept beside a record, by "stage/name"; none is an empty dict."""
     name = Path(record["experiment"], f"{record['id']}.npz")
-    for path in (store() / "live" / name, store() / name):
+    for path in (runs_folder() / "live" / name, runs_folder() / name):
         if path.exists():
             with np.load(path) as kept:
                 return dict(kept)
@@ -136,12 +130,12 @@ def collect(configs):
         if live(config).with_suffix(".json").exists() and (record := find(config)):
             by_experiment.setdefault(config["experiment"], {})[record["id"]] = record
     for experiment, found in by_experiment.items():
-        path = store() / f"{experiment}.jsonl"
-        with FileLock(store() / "live" / f"{experiment}.lock"):
+        path = runs_folder() / f"{experiment}.jsonl"
+        with FileLock(runs_folder() / "live" / f"{experiment}.lock"):
             merged = committed(experiment) | {k: {n: v for n, v in r.items() if n != "case"} for k, r in found.items()}
             write(path, "".join(record_line(merged[key]) + "\n" for key in sorted(merged)))
         for key in found:
-            if (beside := store() / "live" / experiment / f"{key}.npz").exists():
+            if (beside := runs_folder() / "live" / experiment / f"{key}.npz").exists():
                 path.with_suffix("").mkdir(exist_ok=True)
                 beside.replace(path.with_suffix("") / beside.name)
-            (store() / "live" / experiment / f"{key}.json").unlink(missing_ok=True)
+            (runs_folder() / "live" / experiment / f"{key}.json").unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy import stats
 
-from lib import runs
+from companion import runs
 
 REPRODUCED, PARTLY, NOT, NOT_RUN = "reproduced", "partly", "not reproduced", "not run"
 NOT_JUDGED = "not judged"  # fewer seeds than the rule needs

@@ -1,0 +1,49 @@
+"""Where things are, and what the environment asks for: ROOT, and every COMPANION_* variable, read when it is needed."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = ("missing", "never", "fresh")
+
+
+def folder(variable, *default):
+    """The folder that a variable names, else the one below ROOT."""
+    return Path(os.environ.get(variable) or ROOT.joinpath(*default)).expanduser()
+
+
+def data_folder():
+    """COMPANION_DATA: the folder of the data sets."""
+    return folder("COMPANION_DATA", "data")
+
+
+def runs_folder():
+    """COMPANION_RUNS: the folder of the records."""
+    return folder("COMPANION_RUNS", "data", "runs")
+
+
+def figures_folder():
+    """COMPANION_FIGURES: the folder that figures are written to."""
+    return folder("COMPANION_FIGURES", "figures")
+
+
+def train():
+    """COMPANION_TRAIN: "missing" trains what has no record, "never" nothing, "fresh" all. ValueError for another."""
+    mode = os.environ.get("COMPANION_TRAIN", "missing")
+    if mode not in TRAIN:
+        raise ValueError(f"COMPANION_TRAIN={mode!r} is unknown; known: {', '.join(TRAIN)}")
+    return mode
+
+
+def download():
+    """COMPANION_DOWNLOAD=0 forbids downloads."""
+    return os.environ.get("COMPANION_DOWNLOAD") != "0"
+
+
+def progress():
+    """COMPANION_PROGRESS=0 silences progress bars, those of tqdm in other packages too."""
+    return os.environ.get("COMPANION_PROGRESS") != "0"
+
+
+if not progress():
+    os.environ["TQDM_DISABLE"] = "1"

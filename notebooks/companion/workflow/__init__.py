@@ -1,0 +1,1 @@
+"""What `make` and the Snakefile run on notebooks."""
