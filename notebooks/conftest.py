@@ -3,5 +3,5 @@
 import os
 
 os.environ.setdefault("COMPANION_TRAIN", "never")
-os.environ["COMPANION_PROGRESS"] = "0"
+os.environ["TQDM_DISABLE"] = "1"
 os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"

@@ -2,7 +2,7 @@
 
 import os
 
-os.environ["COMPANION_PROGRESS"] = "0"
+os.environ["TQDM_DISABLE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest

@@ -1,5 +1,6 @@
 """The store: one configuration, one record, whatever is killed, cut, repeated or changed in between."""
 
+import dataclasses
 import json
 import os
 import random
@@ -14,7 +15,7 @@ import torch
 from filelock import FileLock
 
 from companion import runs
-from companion.runs import configuration, execution
+from companion.runs import configuration, datasets
 from lib import data, measures, training
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,14 +61,22 @@ def test_the_hash_knows_what_matters_only():
 
 def test_a_new_option_leaves_old_hashes_and_records_alone(store, monkeypatch):
     before, record = runs.identity(config()), runs.run(config())
-    monkeypatch.setitem(configuration.STAGE, "dropout", 0.0)
-    assert runs.identity(config()) == before
+    monkeypatch.setattr(
+        configuration,
+        "Stage",
+        dataclasses.make_dataclass("Stage", [("dropout", float, 0.0)], bases=(configuration.Stage,), frozen=True),
+    )
+    assert "dropout" in runs.resolve(config())["stages"][0] and runs.identity(config()) == before
     assert runs.find(config())["id"] == record["id"]
 
 
 def test_a_changed_default_is_refused(store, monkeypatch):
     runs.run(config())
-    monkeypatch.setitem(configuration.STAGE, "batch", 256)
+    monkeypatch.setattr(
+        configuration,
+        "Stage",
+        dataclasses.make_dataclass("Stage", [("batch", int, 256)], bases=(configuration.Stage,), frozen=True),
+    )
     with pytest.raises(runs.RunError, match=r"was made with stages = .* a default has changed; raise .* `version`"):
         runs.run(config())
 
@@ -165,7 +174,7 @@ def test_restarted_weights_are_fresh_ones(store, monkeypatch):
     from companion.runs import execution
 
     seen = {}
-    monkeypatch.setattr(execution, "_stage", watched(execution._stage, seen))
+    monkeypatch.setattr(execution, "train_stage", watched(execution.train_stage, seen))
     stages = [{"name": "train", "steps": 20, "prune": {"sparsity": 0.5}, "hold": True}]
     runs.run(config() | {"stages": [*stages, {"name": "scratch", "restart": True, "hold": True, "steps": 1}]})
     (before, after), (fresh, _) = seen["train"], seen["scratch"]
@@ -179,7 +188,7 @@ def watched(stage_of, seen):
     def stage(model, split, stage, *rest, **options):
         before = {k: v.clone() for k, v in model.state_dict().items()}
         row = stage_of(model, split, stage, *rest, **options)
-        seen[stage["name"]] = before, {k: v.clone() for k, v in model.state_dict().items()}
+        seen[stage.name] = before, {k: v.clone() for k, v in model.state_dict().items()}
         return row
 
     return stage
@@ -200,11 +209,11 @@ def test_a_subset_is_the_first_training_examples():
     from companion.runs import execution
 
     options = configuration.resolve(config())["data"]
-    whole, part = execution.load(options), execution.load(options | {"subset": 100})
+    whole, part = datasets.load(options), execution.load(options | {"subset": 100})
     assert torch.equal(part.train.x, whole.train.x[:100]) and torch.equal(part.train.y, whole.train.y[:100])
     assert torch.equal(part.test.x, whole.test.x) and len(part.validation.x) == len(whole.validation.x)
     with pytest.raises(ValueError, match="subset 9,999 is more than the 1,079 training examples there are"):
-        execution.load(options | {"subset": 9_999})
+        datasets.load(options | {"subset": 9_999})
 
 
 def test_a_stage_says_how_often_it_is_watched(store):
@@ -340,7 +349,7 @@ def test_a_full_disk_is_one_clear_error(store, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(
-        runs.RunError, match="could not be written .No space left on device.; make room and run the same"
+        runs.RunError, match="could not be written .No space left on device.; make room, or set COMPANION_RUNS, and run"
     ):
         runs.run(config(1))
     with pytest.raises(runs.RunError, match="No space left"):
@@ -365,7 +374,7 @@ runs.run(json.loads(sys.argv[1]))
 
 
 def start(store, chosen):
-    environment = os.environ | {"COMPANION_RUNS": str(store), "COMPANION_PROGRESS": "0", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"COMPANION_RUNS": str(store), "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", SCRIPT, json.dumps(chosen)]
     return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
 
@@ -403,7 +412,7 @@ def test_two_processes_on_one_store_train_once(store):
 
 def test_what_another_process_trains_is_left_to_it_and_waited_for_last(store, monkeypatch):
     configs, order = [config(seed) for seed in (0, 1, 2)], []
-    lock = FileLock(f"{runs.live(configs[0])}.lock")
+    lock = FileLock(f"{runs.Run.of(configs[0]).folder}.lock")
     execute = runs.execute
 
     def watched(resolved, live):
@@ -420,8 +429,8 @@ def test_what_another_process_trains_is_left_to_it_and_waited_for_last(store, mo
 
 
 def test_relabelled_inputs_are_the_same_permutation_in_all_parts(store):
-    plain = execution.load({"name": "digits", "scaling": "standard", "relabel": None, "subset": None})
-    changed = execution.load({"name": "digits", "scaling": "standard", "relabel": 7, "subset": None})
+    plain = datasets.load({"name": "digits", "scaling": "standard", "relabel": None, "subset": None})
+    changed = datasets.load({"name": "digits", "scaling": "standard", "relabel": 7, "subset": None})
     order = torch.randperm(64, generator=torch.Generator().manual_seed(7))
     for part in ("train", "validation", "test"):
         before, after = (getattr(split, part).x.flatten(1) for split in (plain, changed))
@@ -576,7 +585,9 @@ def test_committed_records_are_whole_and_named_by_their_configuration():
                 assert len(row.get("curves", {}).get("step", [])) <= 50
 
 
-def test_progress_can_be_silenced(monkeypatch, capsys):
-    monkeypatch.setenv("COMPANION_PROGRESS", "0")
-    assert list(training.progress([1, 2])) == [1, 2]
-    assert capsys.readouterr().err == ""
+def test_progress_can_be_silenced():
+    command = [sys.executable, "-c", "from lib import training; print(list(training.progress([1, 2])))"]
+    environment = {k: v for k, v in os.environ.items() if k != "TQDM_DISABLE"} | {"PYTHONPATH": str(ROOT)}
+    for given, silent in (({"TQDM_DISABLE": "1"}, True), ({}, False)):
+        ran = subprocess.run(command, capture_output=True, text=True, env=environment | given)
+        assert ran.stdout == "[1, 2]\n" and (ran.stderr == "") is silent

@@ -7,7 +7,9 @@ import pytest
 import torch
 from sklearn import linear_model
 
-from lib import data, losses, models, pruning, regularizers, training
+from lib import data, models, pruning, regularizers, training
+from lib.training import augmentation, losses, schedules, speed
+from lib.training.step import Batches
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def test_closed_penalty_trains_like_the_recorded_one(digits, penalty):
 def test_inputs_cast_ahead_change_nothing(digits):
     """A bf16 step by hand, inputs in fp32, against the loop's, which casts the whole part once."""
     nets = [mlp(), mlp()]
-    step, *_ = training.stepper(nets[0], digits.train, precision="bf16", order="sequence", batch=100)
+    step = training.Trainer(nets[0], digits.train, training.Options(precision="bf16", order="sequence", batch=100))
     optimizer = torch.optim.Adam(nets[1].parameters(), fused=True)
     for k in range(3):
         step(k)
@@ -79,7 +81,7 @@ def test_inputs_cast_ahead_change_nothing(digits):
 def test_lean_adam_is_torch_adam(digits):
     nets = [mlp(), mlp()]
     optimizers = [torch.optim.Adam(net.parameters(), fused=True, weight_decay=0.01) for net in nets]
-    updates = [training.lean(optimizers[0]), optimizers[1].step]
+    updates = [speed.lean(optimizers[0]), optimizers[1].step]
     for k in range(6):
         if k == 3:  # as after a resume
             optimizers[0].load_state_dict(optimizers[0].state_dict())
@@ -113,7 +115,7 @@ def test_a_failing_compiler_is_survived(monkeypatch, capsys):
         raise RuntimeError("no compiler after all")
 
     calls = []
-    monkeypatch.setattr(training.shutil, "which", lambda name: "/bin/false")
+    monkeypatch.setattr(speed.shutil, "which", lambda name: "/bin/false")
     monkeypatch.setattr(torch, "compile", lambda function: broken)
     call = training.compiled(lambda: calls.append(1))
     call()
@@ -225,19 +227,19 @@ def test_magnitude_removes_exactly_the_smallest(scope, sparsity):
 
 
 def test_batches_see_everything_once_an_epoch():
-    select, per_epoch = training.batches(103, batch=10, seed=3)
-    epochs = [torch.cat([select(e * per_epoch + k) for k in range(per_epoch)]) for e in (0, 1)]
-    assert per_epoch == 10 and all(len(set(epoch.tolist())) == 100 for epoch in epochs)
+    select = Batches.of(103, batch=10, seed=3)
+    epochs = [torch.cat([select(e * 10 + k) for k in range(10)]) for e in (0, 1)]
+    assert select.per_epoch == 10 and all(len(set(epoch.tolist())) == 100 for epoch in epochs)
     assert not torch.equal(*epochs)
-    assert torch.equal(select(7), training.batches(103, batch=10, seed=3)[0](7)), "whatever came before"
+    assert torch.equal(select(7), Batches.of(103, batch=10, seed=3)(7)), "whatever came before"
     items = torch.arange(103)
-    in_order, _ = training.batches(103, batch=10, order="sequence")
+    in_order = Batches.of(103, batch=10, order="sequence")
     assert torch.cat([items[in_order(k)] for k in range(31)]).tolist() == [k % 103 for k in range(310)]
 
 
 def test_flip_crop_shifts_and_mirrors():
     x = torch.arange(1, 65.0).view(1, 1, 8, 8).repeat(64, 1, 1, 1)
-    out = training.flip_crop(x, torch.Generator().manual_seed(0))
+    out = augmentation.flip_crop(x, torch.Generator().manual_seed(0))
     padded = torch.nn.functional.pad(x[0, 0], (4, 4, 4, 4))
     windows = [padded[i : i + 8, j : j + 8] for i in range(9) for j in range(9)]
     mirrored = torch.nn.functional.pad(x[0, 0].flip(1), (4, 4, 4, 4))
@@ -250,7 +252,7 @@ def test_flip_crop_shifts_and_mirrors():
 def test_dihedral_turns_and_mirrors_in_all_eight_ways():
     x = torch.arange(9.0).view(1, 1, 3, 3).repeat(200, 1, 1, 1)
     ways = [torch.rot90(m, k) for m in (x[0, 0], x[0, 0].flip(0)) for k in range(4)]
-    out = training.dihedral(x, torch.Generator().manual_seed(0))
+    out = augmentation.dihedral(x, torch.Generator().manual_seed(0))
     seen = [sum(torch.equal(image[0], way) for image in out) for way in ways]
     assert sum(seen) == 200 and min(seen) > 5
 
@@ -258,7 +260,7 @@ def test_dihedral_turns_and_mirrors_in_all_eight_ways():
 def test_dihedral_window_is_any_window_of_half_the_side():
     """Pixels are numbered: the least in a window says where it starts, and the rest must follow."""
     pixels = torch.arange(64.0).view(8, 8)
-    out = training.dihedral_window(pixels.view(1, 1, 8, 8).repeat(2000, 1, 1, 1), torch.Generator().manual_seed(0))
+    out = augmentation.dihedral_window(pixels.view(1, 1, 8, 8).repeat(2000, 1, 1, 1), torch.Generator().manual_seed(0))
     starts = out.flatten(1).min(1).values.long()
     assert set(starts.tolist()) == {8 * row + column for row in range(5) for column in range(5)}
     for start, window in zip(starts.tolist(), out[:, 0], strict=True):
@@ -271,7 +273,7 @@ def test_affine_keeps_its_bounds():
     side = torch.linspace(-1, 1, 33)[:-1] + 1 / 32
     x = torch.stack(torch.meshgrid(side, side, indexing="xy")).repeat(300, 1, 1, 1)
     inner = (slice(None), slice(None), slice(12, 20), slice(12, 20))
-    seen = training.affine(x, torch.Generator().manual_seed(0))[inner].flatten(2).transpose(1, 2).double()
+    seen = augmentation.affine(x, torch.Generator().manual_seed(0))[inner].flatten(2).transpose(1, 2).double()
     known = torch.cat([x[inner].flatten(2), torch.ones(300, 1, 64)], 1).transpose(1, 2).double()
     found = torch.linalg.lstsq(known, seen).solution.transpose(1, 2)  # (300, 2, 3)
     assert (known @ found.transpose(1, 2) - seen).abs().max() < 1e-5, "affine"
@@ -289,10 +291,10 @@ def test_affine_keeps_its_bounds():
 
 def test_affine_repeats_the_edges_and_keeps_ids():
     flat = torch.full((20, 3, 32, 32), 0.7, dtype=torch.bfloat16)
-    assert torch.equal(training.affine(flat, torch.Generator().manual_seed(0)), flat)
+    assert torch.equal(augmentation.affine(flat, torch.Generator().manual_seed(0)), flat)
     ids = torch.zeros(20, 1, 32, 32, dtype=torch.int16)
     ids[:, :, 8:24, 8:24] = 77
-    maps, images = (training.affine(t, torch.Generator().manual_seed(1)) for t in (ids, ids.float()))
+    maps, images = (augmentation.affine(t, torch.Generator().manual_seed(1)) for t in (ids, ids.float()))
     assert maps.dtype == torch.int16 and set(maps.unique().tolist()) == {0, 77}
     assert ((images > 77 / 2) == (maps == 77)).float().mean() > 0.98, "the same way as the image"
 
@@ -310,7 +312,9 @@ def test_maps_are_augmented_as_their_images(augment):
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1, bias=False))
     torch.nn.init.ones_(net[0].weight)
     options = {"loss": same, "optimizer": {"name": "sgd", "lr": 0.0}, "batch": 40, "precision": "fp32"}
-    step, *_ = training.stepper(net, data.Part(ids[:, None].float(), ids), steps=1, augment=augment, **options)
+    step = training.Trainer(
+        net, data.Part(ids[:, None].float(), ids), training.Options(steps=1, augment=augment, **options)
+    )
     step(0)
     ((outputs, targets),) = seen
     assert torch.equal(outputs, targets) and not torch.equal(targets.sum(0), ids.float().sum(0))
@@ -366,7 +370,7 @@ def test_plateau_halves_when_torch_does():
     torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", factor=0.5, patience=7, threshold=0)
     for k, score in enumerate(scores, 1):
         torchs.step(score)
-        found = training.plateau({"step": [*range(1, k + 1)], "validation": scores[:k]}, 100)
+        found = schedules.plateau({"step": [*range(1, k + 1)], "validation": scores[:k]}, 100)
         assert found == optimizer.param_groups[0]["lr"]
     assert found < 1 / 4, "there were plateaus"
 
@@ -392,8 +396,8 @@ def test_plateau_rules_the_steps():
         ({"loss": "hinge"}, "unknown loss 'hinge'; known: cross_entropy, smoothed, double_softmax, mse"),
         ({"optimizer": {"name": "lion"}}, "unknown optimizer 'lion'; known: adam, adamw, sgd"),
         ({"schedule": "warm"}, "unknown schedule 'warm'; known: constant, linear"),
-        ({"order": "random"}, "unknown order 'random'; known: shuffle, sequence"),
-        ({"precision": "fp8"}, "unknown precision 'fp8'; known: auto, fp32, bf16"),
+        ({"order": "random"}, "order must be a string, one of shuffle, sequence, got 'random'"),
+        ({"precision": "fp8"}, "precision must be a string, one of auto, fp32, bf16, got 'fp8'"),
         (
             {"augment": "mixup"},
             "unknown augmentation 'mixup'; known: none, flip_crop, dihedral, dihedral_window, affine",

@@ -38,12 +38,3 @@ def train():
 def download():
     """COMPANION_DOWNLOAD=0 forbids downloads."""
     return os.environ.get("COMPANION_DOWNLOAD") != "0"
-
-
-def progress():
-    """COMPANION_PROGRESS=0 silences progress bars, those of tqdm in other packages too."""
-    return os.environ.get("COMPANION_PROGRESS") != "0"
-
-
-if not progress():
-    os.environ["TQDM_DISABLE"] = "1"

@@ -1,100 +1,228 @@
-"""Configurations: plain data, resolved to the last default, named by a hash of what is not one."""
+"""Configurations: plain data, checked, resolved to the last default, named by a hash of what is not at its own."""
 
 import hashlib
 import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import cache, cached_property
+from typing import Annotated
 
+from companion.settings import runs_folder
 from lib import regularizers, training
+from lib.names import Checked, check, named
+from lib.training.speed import PRECISIONS
+from lib.training.step import ORDERS
 
-CHAIN = {"kind": "chain", "version": 1, "seed": 0, "data": None, "model": None, "stages": None}
-TIMING = {"kind": "timing", "version": 1, "seed": 0, "data": None, "model": None, "variants": None, "rounds": 9}
-OWN = {"kind": "own", "version": 1, "seed": 0, "code": None, "options": {}}  # see companion.runs.own
-DATA = {
-    "scaling": "standard",
-    "relabel": None,  # the seed of a permutation of the inputs
-    "subset": None,  # only so many training examples, the first ones
+WHOLE = 10**12  # a bound for whole numbers that have no other
+KINDS = {
+    "chain": {"kind": "chain", "version": 1, "seed": 0, "data": None, "model": None, "stages": None},
+    "timing": {"kind": "timing", "version": 1, "seed": 0, "data": None, "model": None, "variants": None, "rounds": 9},
+    "own": {"kind": "own", "version": 1, "seed": 0, "code": None, "options": {}},  # see `companion.runs.own`
 }
-STAGE = {
-    "from": None,  # the stage whose weights it starts from; default the one before
-    "restart": False,  # fresh weights where the stage that it starts from has any, zeros where it has none
-    "prune": None,  # {"sparsity": 0.9, "scope": "global", "rule": "magnitude"} or {"rule": "units", "widths": [30, 10]}
-    "shrunk": False,  # it starts from the network without its dead units, and so do the stages after it
-    "hold": False,  # weights that are zero at the start stay zero
-    "gradual": None,  # options of lib.pruning.GradualMagnitude, e.g. {"final": 0.99}
-    "zeroing": None,  # options of lib.pruning.StochasticZeroing, e.g. {"target": 0.9, "every": 4}
-    "baseline": None,  # options of lib.baselines.noisy, e.g. {"name": "variational_dropout"}: its layers in training
-    "histogram": None,  # options of lib.measures.histogram, e.g. {"bins": 61, "within": 0.3}: kept in the row
-    "steps": 0,
-    "penalty": None,
-    "loss": "cross_entropy",
-    "optimizer": {"name": "adam", "lr": 1e-3},
-    "batch": 128,
-    "order": "shuffle",
-    "schedule": "constant",
-    "precision": "auto",
-    "augment": "none",
-    "compile": "auto",
-    "log_points": 50,
-    "dynamics": None,  # options of lib.dynamics.Dynamics: curves of how units die, e.g. {"units": 8, "frames": 40}
-    "pictures": None,  # segmentation: test images whose instance maps are kept beside the record, e.g. [0, 1]
-}
-OF_CHAINS = ("from", "restart", "prune", "shrunk", "hold", "gradual", "baseline", "histogram", "log_points", "steps")
-OF_CHAINS += ("dynamics", "pictures")
-VARIANT = {key: STAGE[key] for key in STAGE if key not in OF_CHAINS}
-VARIANT |= {"autograd_penalty": False, "block": 100, "only": "step"}  # only: "step", or "penalty" with its gradient
 UNHASHED = ("case",)  # what a table calls the run
 
 
+@dataclass(frozen=True)
+class Data(Checked):
+    """A data set, and what a run changes in it.
+
+    scaling "unit" leaves images at pixel/255; relabel: the seed of a permutation of the inputs; subset: only so many
+    training examples, the first ones; split, size: see `lib.data.load`.
+    """
+
+    name: str | None = None
+    scaling: Annotated[str, ("standard", "unit")] = "standard"
+    relabel: Annotated[int, (0, WHOLE)] = None
+    subset: Annotated[int, (1, WHOLE)] = None
+    split: int = 0
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Training(Checked):
+    """What a stage of a chain and a timed variant have in common; see `lib.training.Options`.
+
+    zeroing: options of `lib.pruning.StochasticZeroing`, e.g. {"target": 0.9, "every": 4}.
+    """
+
+    zeroing: dict | None = None
+    penalty: dict | list | None = None
+    loss: str | Callable = "cross_entropy"
+    optimizer: dict = field(default_factory=lambda: {"name": "adam", "lr": 1e-3})
+    batch: Annotated[int, (1, WHOLE)] = 128
+    order: Annotated[str, ORDERS] = "shuffle"
+    schedule: Annotated[str, tuple(training.SCHEDULES)] = "constant"
+    precision: Annotated[str, PRECISIONS] = "auto"
+    augment: Annotated[str, tuple(training.AUGMENTATIONS)] = "none"
+    compile: bool | str = "auto"
+
+    def __post_init__(self):
+        super().__post_init__()
+        named(training.LOSSES, self.loss, "loss")
+        object.__setattr__(self, "penalty", regularizers.resolve(self.penalty) or None)
+
+    def options(self, **more):
+        """What `lib.training.Options` takes."""
+        return {f.name: getattr(self, f.name) for f in fields(Training) if f.name != "zeroing"} | more
+
+
+@dataclass(frozen=True)
+class Stage(Training):
+    """A stage of a chain; each gives a row.
+
+    start ("from" in a configuration): the stage whose weights it starts from; default the one before. restart: fresh
+    weights where that stage has any, zeros where it has none. prune: {"sparsity": 0.9, "scope": "global", "rule":
+    "magnitude"} or {"rule": "units", "widths": [30, 10]}. shrunk: it starts from the network without its dead units,
+    and so do the stages after it. hold: weights that are zero at the start stay zero. gradual: options of
+    `lib.pruning.GradualMagnitude`. baseline: options of `lib.baselines.noisy`: its layers in training. histogram:
+    options of `lib.measures.histogram`, kept in the row. dynamics: options of `lib.dynamics.Dynamics`: curves of how
+    units die. pictures: test images of a segmentation whose instance maps are kept beside the record.
+    """
+
+    name: str = ""
+    start: str | None = None
+    restart: Annotated[bool, None] = False
+    prune: dict | None = None
+    shrunk: Annotated[bool, None] = False
+    hold: Annotated[bool, None] = False
+    gradual: dict | None = None
+    baseline: dict | None = None
+    histogram: dict | None = None
+    steps: Annotated[int, (0, WHOLE)] = 0
+    log_points: Annotated[int, (1, WHOLE)] = 50
+    dynamics: dict | None = None
+    pictures: list | None = None
+
+
+@dataclass(frozen=True)
+class Variant(Training):
+    """A way to take a training step that is timed. only: "step", or "penalty", its gradient alone; block: steps."""
+
+    autograd_penalty: Annotated[bool, None] = False
+    block: Annotated[int, (1, WHOLE)] = 100
+    only: Annotated[str, ("step", "penalty")] = "step"
+
+
+IN_CONFIGURATIONS = {"start": "from"}  # a word that Python keeps for itself
+
+
+@cache
+def option_names(kind):
+    """The options of a kind as configurations call them, and as Python does."""
+    return {IN_CONFIGURATIONS.get(option.name, option.name): option.name for option in fields(kind)}
+
+
+@cache
+def defaults(kind):
+    """The options of a kind at their defaults, as a configuration has them."""
+    return _plain(kind())
+
+
+def typed(kind, given, what):
+    """The options, checked. ValueError: `what` has no such option, or a value does not fit."""
+    if not isinstance(given, dict):
+        raise ValueError(f"{what} must be a dict of options, got {given!r}")
+    if extra := set(given) - set(option_names(kind)):
+        raise ValueError(f"{what} has no {sorted(extra, key=str)[0]!r}; known: {', '.join(sorted(option_names(kind)))}")
+    return kind(**{option_names(kind)[key]: value for key, value in given.items()})
+
+
+def _plain(options):
+    """The typed options as a configuration has them."""
+    return {key: getattr(options, name) for key, name in option_names(type(options)).items()}
+
+
 def resolve(config):
-    """The configuration with every default filled in; unknown keys are errors that list the known ones."""
-    kinds = {"chain": CHAIN, "timing": TIMING, "own": OWN}
-    kind = training.named(kinds, config.get("kind", "chain"), "kind of run")
-    full = _filled(config, kind | {"experiment": None, "case": {}}, "configuration")
-    if full["kind"] == "own":
-        return _complete(full, "experiment", "code")
-    full["data"] = _filled(full["data"], DATA | {"name": None, "split": 0, "size": None}, "data")
-    if full["kind"] == "timing":
-        full["variants"] = {n: _part(v, VARIANT, "variant") for n, v in full["variants"].items()}
-    else:
-        full["stages"] = [_part(stage, STAGE | {"name": None}, "stage") for stage in full["stages"]]
-    return _complete(full, "experiment", "data", "model")
-
-
-def _complete(full, *needed):
+    """The configuration with every default filled in. ValueError: a key or a value that it cannot have."""
+    known = named(KINDS, config.get("kind", "chain"), "kind of run") | {"experiment": None, "case": {}}
+    if extra := set(config) - set(known):
+        raise ValueError(f"configuration has no {sorted(extra)[0]!r}; known: {', '.join(sorted(known))}")
+    full = known | config
+    needed = ("experiment", "code") if full["kind"] == "own" else ("experiment", "data", "model")
     if missing := [key for key in needed if full[key] is None]:
         raise ValueError(f"the configuration lacks {missing[0]!r}")
+    file_name(full["experiment"])
+    check("seed", full["seed"], int, (0, WHOLE))
+    if full["kind"] == "own":
+        return full
+    full["data"] = _plain(typed(Data, full["data"], "data"))
+    if full["kind"] == "timing":
+        check("rounds", full["rounds"], int, (1, WHOLE))
+        full["variants"] = {name: _plain(typed(Variant, v, "variant")) for name, v in (full["variants"] or {}).items()}
+        return full
+    full["stages"] = [_plain(typed(Stage, stage, "stage")) for stage in full["stages"] or ()]
+    _ordered([stage["name"] for stage in full["stages"]], [stage["from"] for stage in full["stages"]])
     return full
 
 
-def _filled(given, defaults, what):
-    if extra := set(given) - set(defaults):
-        raise ValueError(f"{what} has no {sorted(extra)[0]!r}; known: {', '.join(sorted(defaults))}")
-    return defaults | given
+def _ordered(names, starts):
+    """Refuse stages that share a name, or start from one that does not come before them."""
+    for k, (name, start) in enumerate(zip(names, starts, strict=True)):
+        if not (isinstance(name, str) and name):
+            raise ValueError(f"a stage must have a name, got {name!r}")
+        if name in names[:k]:
+            raise ValueError(f"two stages are called {name!r}; each needs a name of its own")
+        if start is not None and start not in names[:k]:
+            raise ValueError(f"stage {name!r} starts from {start!r}; before it come: {', '.join(names[:k]) or 'none'}")
+    if not names:
+        raise ValueError("the configuration lacks stages: a list of at least one")
 
 
-def _part(given, defaults, what):
-    full = _filled(given, defaults, what)
-    full["penalty"] = regularizers.resolve(full["penalty"]) or None
-    return full
+def file_name(experiment):
+    """Refuse the name of an experiment that cannot be that of a folder."""
+    odd = not isinstance(experiment, str) or not re.fullmatch(r"[^\W_.][^/\\\x00-\x1f<>:\"|?*]{0,99}", experiment)
+    if odd or experiment[-1] in " .":
+        raise ValueError(f"experiment must be a name of 1 to 100 characters that a folder can have, got {experiment!r}")
+
+
+def identity(config):
+    """The name of a run: a hash of its configuration without what is at its default: new options change none."""
+    return Run.of(config).id
 
 
 def _stripped(config):
-    """The resolved configuration without what is at its default, so that a new option leaves old hashes alone."""
+    """The resolved configuration without what is at its default."""
 
     def differing(full, defaults):
         return {k: v for k, v in full.items() if k not in defaults or v != defaults[k]}
 
-    config = {k: v for k, v in config.items() if k not in UNHASHED}
-    if config["kind"] == "own":
-        return differing(config, OWN)
-    config["data"] = differing(config["data"], DATA | {"split": 0, "size": None})
-    if config["kind"] == "timing":
-        config["variants"] = {n: differing(v, VARIANT) for n, v in config["variants"].items()}
-        return differing(config, TIMING)
-    config["stages"] = [differing(stage, STAGE) for stage in config["stages"]]
-    return differing(config, CHAIN)
+    config = differing({k: v for k, v in config.items() if k not in UNHASHED}, KINDS[config["kind"]])
+    if "data" in config:
+        config["data"] = differing(config["data"], defaults(Data) | {"name": ()})
+    if "variants" in config:
+        config["variants"] = {name: differing(v, defaults(Variant)) for name, v in config["variants"].items()}
+    if "stages" in config:
+        config["stages"] = [differing(stage, defaults(Stage) | {"name": ()}) for stage in config["stages"]]
+    return config
 
 
-def identity(config):
-    """The name of a run: a hash of what it is, without defaults."""
-    text = json.dumps(_stripped(resolve(config)), sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+@dataclass(frozen=True)
+class Run:
+    """A configuration, resolved and named once: its id, and where it is kept while it is under way."""
+
+    config: dict
+
+    @classmethod
+    def of(cls, config):
+        """The run of a configuration as a notebook writes it."""
+        return config if isinstance(config, Run) else cls(resolve(config))
+
+    @cached_property
+    def id(self):
+        """Sixteen hexadecimal digits."""
+        text = json.dumps(_stripped(self.config), sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def folder(self):
+        """Where it keeps its checkpoints; its record (.json), its arrays (.npz) and its lock stand beside it."""
+        return runs_folder() / "live" / self.config["experiment"] / self.id
+
+    @property
+    def record(self):
+        """The file of its record until that is collected."""
+        return self.folder.with_suffix(".json")
+
+    def __str__(self):
+        return f"{self.config['case'] or self.id} (seed {self.config['seed']}) in {self.config['experiment']}"

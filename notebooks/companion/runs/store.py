@@ -1,17 +1,27 @@
-"""The store: one file a running or own record, one committed file an experiment; written whole or not at all."""
+"""The store: a file for each run that is under way or just finished, a committed file for each experiment."""
 
+import contextlib
+import hashlib
 import io
 import json
 import math
+import os
+import re
+import shutil
+import socket
+import time
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from companion.runs.configuration import UNHASHED, identity, resolve
+from companion.runs.configuration import UNHASHED, Run
 from companion.settings import runs_folder
-from lib.training import write_whole
+from lib.atomic import write_whole
+
+SUMMED = re.compile(r'\{"sum": "([0-9a-f]{16})", ')
+PATIENCE = 5  # seconds of silent waiting for a lock
 
 
 class RunError(RuntimeError):
@@ -21,52 +31,91 @@ class RunError(RuntimeError):
         return [f"RunError: {self}"]
 
 
-def live(config):
-    """Where a run keeps its checkpoints; its record and its lock stand beside it."""
-    return runs_folder() / "live" / config["experiment"] / identity(config)
+# --- a record as a line -----------------------------------------------------------------------------------------------
 
 
-def _parse(text, where):
-    """A record, or None for one that was cut or damaged: then it counts as missing and is made again."""
+def record_line(record):
+    """A record as one line of JSON that begins with a checksum of the rest; only what was measured is rounded."""
+    measured = {key: _plain(record[key]) for key in ("rows", "wall_s")}
+    text = json.dumps(record | measured, sort_keys=True, ensure_ascii=False, allow_nan=False)[1:]
+    return f'{{"sum": "{_sum(text)}", {text}'
+
+
+def _sum(text):
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value):
+    """Numbers to at most eight digits, and null for what JSON has no literal for."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return float(f"{value:.8g}") if math.isfinite(value) else None
+    return value
+
+
+def parse(content, where):
+    """A record from bytes, or None for one that was cut, damaged or changed: it counts as missing, and that is said."""
     try:
+        text = content.decode().strip("\n")
         record = json.loads(text)
-        record["id"], record["config"], record["rows"], record["status"]
-    except (ValueError, KeyError, TypeError):
-        print(f"{where}: not a whole record; it counts as missing")
+        record["id"], record["config"]["experiment"], record["rows"], record["status"]
+        if (found := SUMMED.match(text)) and found[1] != _sum(text[found.end() :]):
+            raise ValueError("it does not fit its checksum")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        why = "it does not fit its checksum" if "checksum" in str(error) else "not a whole record"
+        print(f"{where}: {why}; it counts as missing")
         return None
+    record.pop("sum", None)
     return record
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=64)
 def _read_committed(path, stamp):
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    records = [_parse(line, f"{Path(path).name}, line {k}") for k, line in enumerate(lines, 1) if line.strip()]
+    lines = enumerate(Path(path).read_bytes().split(b"\n"), 1)
+    records = [parse(line, f"{Path(path).name}, line {k}") for k, line in lines if line.strip()]
     return {record["id"]: record for record in records if record}
 
 
 def committed(experiment):
     """The committed records of an experiment by their ids."""
     path = runs_folder() / f"{experiment}.jsonl"
-    return _read_committed(str(path), path.stat().st_mtime_ns) if path.exists() else {}
+    if not path.is_file():
+        return {}
+    stat = path.stat()
+    return _read_committed(str(path), (stat.st_mtime_ns, stat.st_size))
+
+
+def live_record(run):
+    """The record of a run that has not been collected, or None."""
+    try:
+        return parse(run.record.read_bytes(), run.record.name)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        print(f"{run.record}: cannot be read ({error.strerror}); it counts as missing")
+        return None
 
 
 def find(config, *, fresh=False):
     """The finished record of a configuration, or None; RunError if the record is of another configuration."""
-    config, key = resolve(config), identity(config)
-    path = live(config).with_suffix(".json")
-    record = _parse(path.read_text(encoding="utf-8"), path.name) if path.exists() else None
-    if record is None and not fresh:
-        record = committed(config["experiment"]).get(key)
+    run = Run.of(config)
+    record = live_record(run) or (None if fresh else committed(run.config["experiment"]).get(run.id))
     if record is None:
         return None
-    wanted = {k: v for k, v in json.loads(json.dumps(config)).items() if k not in UNHASHED}
+    wanted = {k: v for k, v in json.loads(json.dumps(run.config)).items() if k not in UNHASHED}
     for name, value in wanted.items():
         if (found := record["config"].get(name, value)) != value and not _only_new(found, value):
             raise RunError(
-                f"record {key} of {config['experiment']} was made with {name} = {found!r}, now {value!r}: "
+                f"record {run.id} of {run.config['experiment']} was made with {name} = {found!r}, now {value!r}: "
                 "a default has changed; raise the experiment's `version`"
             )
-    return record | {"case": config["case"]}
+    return record | {"case": run.config["case"]}
 
 
 def _only_new(found, wanted):
@@ -82,10 +131,24 @@ def arrays(record):
     """The small arrays that were kept beside a record, by "stage/name"; none is an empty dict."""
     name = Path(record["experiment"], f"{record['id']}.npz")
     for path in (runs_folder() / "live" / name, runs_folder() / name):
-        if path.exists():
+        if path.is_file():
             with np.load(path) as kept:
                 return dict(kept)
     return {}
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write(path, content):
+    """Write a file of text or bytes whole or not at all; RunError where that fails, nothing older being lost."""
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise RunError(
+            f"{path} could not be written ({error.strerror}); make room, or set COMPANION_RUNS, and run the "
+            "same command again: finished records are kept"
+        ) from None
 
 
 def write_arrays(path, arrays):
@@ -95,47 +158,79 @@ def write_arrays(path, arrays):
     write(path, content.getvalue())
 
 
-def write(path, content):
-    """Write a file of text or bytes whole or not at all; RunError where that fails, nothing older being lost."""
+@contextlib.contextmanager
+def holding(path, what, *, wait=True):
+    """Hold the lock of a path, and yield True; False where another process has it and wait is False.
+
+    After a few seconds of waiting it is said who holds it, and since when.
+    """
+    lock, holder = FileLock(f"{path}.lock"), Path(f"{path}.holder")
     try:
-        write_whole(path, content if isinstance(content, bytes) else content.encode())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=PATIENCE if wait else 0)
+        except Timeout:
+            if not wait:
+                yield False
+                return
+            print(f"waiting for {_held_by(holder)}, which is at work on {what}", flush=True)
+            lock.acquire()
     except OSError as error:
-        raise RunError(
-            f"{path} could not be written ({error.strerror}); make room and run the same command again: "
-            "records and checkpoints are kept"
-        ) from None
+        raise RunError(f"{path.parent} cannot be written ({error.strerror}); COMPANION_RUNS names another") from None
+    try:
+        with contextlib.suppress(OSError):
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%H:%M:%S')}")
+        yield True
+    finally:
+        with contextlib.suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
 
 
-def record_line(record):
-    """A record as one line of JSON; what was measured is rounded, what was asked for is not."""
-    measured = {key: _plain(record[key]) for key in ("rows", "wall_s")}
-    return json.dumps(record | measured, sort_keys=True, ensure_ascii=False, allow_nan=False)
+def _held_by(holder):
+    try:
+        return holder.read_text()
+    except OSError:
+        return "another process"
 
 
-def _plain(value):
-    """Numbers to at most eight digits, and null for what JSON has no literal for."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, float):
-        return float(f"{value:.8g}") if math.isfinite(value) else None
-    return value
+def sweep(run):
+    """Remove what a kill has left of a run that has its record: its checkpoints, and files that were half written."""
+    if run.record.is_file() and run.folder.is_dir():
+        shutil.rmtree(run.folder, ignore_errors=True)
+    _sweep_parts(run.folder.parent, run.id)
+
+
+def _sweep_parts(folder, name):
+    for part in folder.glob(f".{name}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def collect(configs):
     """Move the finished records of these configurations from the live store into the committed files, sorted."""
     by_experiment = {}
-    for config in map(resolve, configs):
-        if live(config).with_suffix(".json").exists() and (record := find(config)):
-            by_experiment.setdefault(config["experiment"], {})[record["id"]] = record
-    for experiment, found in by_experiment.items():
-        path = runs_folder() / f"{experiment}.jsonl"
-        with FileLock(runs_folder() / "live" / f"{experiment}.lock"):
-            merged = committed(experiment) | {k: {n: v for n, v in r.items() if n != "case"} for k, r in found.items()}
-            write(path, "".join(record_line(merged[key]) + "\n" for key in sorted(merged)))
-        for key in found:
-            if (beside := runs_folder() / "live" / experiment / f"{key}.npz").exists():
-                path.with_suffix("").mkdir(exist_ok=True)
-                beside.replace(path.with_suffix("") / beside.name)
-            (runs_folder() / "live" / experiment / f"{key}.json").unlink(missing_ok=True)
+    for run in map(Run.of, configs):
+        if run.record.exists():
+            by_experiment.setdefault(run.config["experiment"], []).append(run)
+    for experiment, runs in by_experiment.items():
+        with holding(runs_folder() / "live" / experiment, f"the records of {experiment}"):
+            _collect(experiment, runs)
+
+
+def _collect(experiment, runs):
+    """The same for one experiment, whose lock is held: another process may have collected some of them meanwhile."""
+    found = {run.id: record for run in runs if (record := live_record(run))}
+    if not found:
+        return
+    path = runs_folder() / f"{experiment}.jsonl"
+    merged = committed(experiment) | found
+    write(path, "".join(record_line(merged[key]) + "\n" for key in sorted(merged)))
+    _sweep_parts(path.parent, path.name)
+    for run in runs:
+        if run.id not in found:
+            continue
+        if (beside := run.folder.with_suffix(".npz")).exists():
+            path.with_suffix("").mkdir(exist_ok=True)
+            beside.replace(path.with_suffix("") / beside.name)
+        run.record.unlink(missing_ok=True)
+        sweep(run)

@@ -93,5 +93,5 @@ def main(names, *, check):
 
 if __name__ == "__main__":
     os.environ.setdefault("COMPANION_TRAIN", "never")
-    os.environ["COMPANION_PROGRESS"] = "0"
+    os.environ["TQDM_DISABLE"] = "1"
     main([n for n in sys.argv[1:] if n != "--check"], check="--check" in sys.argv)

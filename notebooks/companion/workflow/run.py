@@ -43,7 +43,7 @@ def arguments():
 def settings(given):
     """The environment that the notebook's kernel inherits."""
     yield "COMPANION_TRAIN", given.train
-    yield "COMPANION_PROGRESS", "0"
+    yield "TQDM_DISABLE", "1"
     yield "JUPYTER_PREFER_ENV_PATH", "1"  # this environment's kernel, not a python3 of the user's
     if given.offline:
         yield "COMPANION_DOWNLOAD", "0"

@@ -1,0 +1,57 @@
+"""Options and the names that they take: what is wrong is refused with its name, its value and what would do."""
+
+import math
+from dataclasses import fields
+from typing import Annotated, get_args, get_origin, get_type_hints
+
+KINDS = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
+
+
+def named(table, name, what):
+    """The entry of a plain dict, or a function that stands for itself. ValueError: the name, and those known."""
+    if callable(name):
+        return name
+    if not isinstance(name, str) or name not in table:
+        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(table)}")
+    return table[name]
+
+
+def check(name, value, kind, allowed=None, *, error=ValueError):
+    """Refuse a value of another kind (int, float, str, bool) or outside what is allowed.
+
+    allowed: a tuple of strings, the choices, or of two numbers, the lowest and the highest. A whole number is a number,
+    too; True and False are neither.
+    """
+    fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    if fits and allowed is not None:
+        fits = value in allowed if isinstance(allowed[0], str) else allowed[0] <= value <= allowed[1]
+    if not fits or (kind is float and math.isnan(value)):
+        raise error(f"{name} must be {KINDS[kind]}{_span(allowed)}, got {value!r}")
+
+
+def _span(allowed):
+    if not allowed:
+        return ""
+    if isinstance(allowed[0], str):
+        return f", one of {', '.join(allowed)}"
+    low, high = allowed
+    return f" from {low:g} to {high:g}" if high < math.inf else f", at least {low:g}"
+
+
+class Checked:
+    """Options as a dataclass: a field Annotated[kind, allowed] is checked; None fits where it is the default."""
+
+    def __post_init__(self):
+        hints = get_type_hints(type(self), include_extras=True)
+        for option in fields(self):
+            value, hint = getattr(self, option.name), hints[option.name]
+            if get_origin(hint) is Annotated and not (value is None and option.default is None):
+                check(option.name, value, *get_args(hint)[:2])
+
+    @classmethod
+    def of(cls, given, what):
+        """The options that a dict gives. ValueError: a name that these options do not have, and those they have."""
+        known = [option.name for option in fields(cls)]
+        if extra := [name for name in given if name not in known]:
+            raise ValueError(f"{what} has no {extra[0]!r}; known: {', '.join(sorted(known))}")
+        return cls(**given)

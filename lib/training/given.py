@@ -1,0 +1,36 @@
+"""What a reader trains on: x and y as tensors, whatever they come as."""
+
+import torch
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from lib.data import Part
+
+
+def part_of(given, device):
+    """x and y on a device, of a data set's training part, a pair of tensors or arrays, a Dataset or a DataLoader.
+
+    ValueError: there is no pair, or x and y are not of one length.
+    """
+    given = getattr(given, "train", given)
+    given = given.dataset if isinstance(given, DataLoader) else given
+    if isinstance(given, TensorDataset):
+        given = given.tensors
+    elif isinstance(given, Dataset):
+        given = [torch.stack([torch.as_tensor(value) for value in column]) for column in zip(*given, strict=True)]
+    try:
+        x, y = (_tensor(values).to(device) for values in given)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"data must be x and y, a data set or a DataLoader, got {type(given).__name__}: {error}"
+        ) from None
+    if len(x) != len(y) or not len(x):
+        raise ValueError(f"x and y must be of one length, at least 1, got {len(x)} and {len(y)}")
+    return Part(x, y)
+
+
+def _tensor(values):
+    """Tensors stay as they are; arrays of double precision become float32, whole numbers int64."""
+    if isinstance(values, torch.Tensor):
+        return values
+    tensor = torch.as_tensor(values)
+    return tensor.float() if tensor.is_floating_point() else tensor.long()

@@ -1,0 +1,143 @@
+"""The one training loop: data sets are tensors, batches are index selections."""
+
+import math
+import time
+from dataclasses import dataclass, field
+
+import torch
+from tqdm.auto import tqdm
+
+from lib.names import check
+from lib.training.checkpoint import Checkpoint, identity, plain
+from lib.training.given import part_of
+from lib.training.schedules import plateau
+from lib.training.speed import autocast
+from lib.training.step import Options, Trainer
+
+CHECKPOINT_SECONDS = 60.0  # at most this much training is lost when a run is killed
+
+
+@torch.no_grad()
+def predict(model, x, *, batch=1000, precision="fp32", outputs=None):
+    """Outputs in eval mode as float32, the model's mode restored; (N, …) -> (N, …).
+
+    `outputs` picks the tensor from what the network returns.
+    """
+    was_training = model.training
+    model.eval()
+    with autocast(precision, x.device):
+        found = [model(part) for part in x.split(batch)]
+    model.train(was_training)
+    return torch.cat([(outputs(part) if outputs else part).float() for part in found])
+
+
+def progress(items, **options):
+    """A tqdm bar that leaves nothing behind; TQDM_DISABLE=1 in the environment silences it."""
+    return tqdm(items, leave=False, **options)
+
+
+@dataclass
+class History:
+    """What a training was: its status ("done", "diverged" or, cut by `until`, "stopped"), curves and seconds."""
+
+    status: str = "done"
+    message: str = ""
+    step: int = 0
+    seconds: float = 0.0
+    curves: dict = field(default_factory=lambda: {"step": [], "loss": []})
+
+    def log(self, total, watched):
+        """One point of the curves: the mean training loss since the last one, and what is watched."""
+        since = self.step - (self.curves["step"][-1] if self.curves["step"] else 0)
+        for name, value in {"step": self.step, "loss": float(total) / since, **plain(watched)}.items():
+            self.curves.setdefault(name, []).append(value)
+
+
+@dataclass(frozen=True)
+class Watching:
+    """When a training is looked at: `watch(model) -> dict of numbers` is asked at the (at most `points`) log points.
+
+    until: stop after that many of the steps. checkpoint_seconds: at most this much training is lost by a kill.
+    label: what the progress bar is called.
+    """
+
+    points: int = 50
+    until: int | None = None
+    checkpoint_seconds: float | None = None
+    label: str = "training"
+
+    def at(self, steps):
+        """The steps after which a point is logged."""
+        check("log_points", self.points, int, (1, math.inf))
+        if steps < self.points:
+            return {steps}
+        return {round((i + 1) * steps / self.points) for i in range(self.points)}
+
+
+def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=None, log_points=50, **options):
+    """Train a model in place and return its History.
+
+    data: a `lib.data.Dataset` (its training part), x and y as tensors or arrays, a torch Dataset or a DataLoader.
+    `options` are the fields of `Options` and of `Watching`. `after_step` hooks are called as hook(model, step) after
+    every update; one that has state carries `state_dict` and `load_state_dict`. `watch(model) -> dict of numbers` is
+    asked at the (at most 50) log points. From a `checkpoint` file a killed training goes on and ends with the same bits
+    on the same machine. A loss or a weight that is not finite ends it as "diverged".
+    """
+    watching = Watching(log_points, **{k: options.pop(k) for k in Watching.__match_args__[1:] if k in options})
+    history, options = History(), Options.of(options, "fit")
+    follows = options.schedule == "plateau"
+    if follows and (watch is None or getattr(data, "task", "") == "regression"):
+        raise ValueError("schedule 'plateau' needs a watched 'validation' score that rises; take another one")
+    part = part_of(data, next(model.parameters()).device)
+    trainer = Trainer(model, part, options, after_step=after_step, extra_loss=extra_loss)
+    if follows:
+        trainer.factor = lambda t: plateau(history.curves, options.steps)
+    parts = {"model": model, "optimizer": trainer.optimizer}
+    parts |= {f"hook {i}": hook for i, hook in enumerate(after_step) if hasattr(hook, "state_dict")}
+    kept = Checkpoint(checkpoint, parts, checkpoint and identity(options, model, part, after_step))
+    return _train(trainer, history, kept, watch, watching)
+
+
+def _train(trainer, history, kept, watch, watching):
+    """The steps of a training, logged, watched and kept; its History."""
+    model, steps = trainer.model, trainer.options.steps
+    total = torch.zeros((), device=trainer.x.device)
+    if saved := kept.resume():
+        total = saved["total"]
+        vars(history).update(saved["history"])
+    stop, log_at, was_training = min(steps, watching.until or steps), watching.at(steps), model.training
+    every = CHECKPOINT_SECONDS if watching.checkpoint_seconds is None else watching.checkpoint_seconds
+    saved_at = time.monotonic()
+    model.train()
+    with progress(range(history.step, stop), initial=history.step, total=stop, desc=watching.label) as bar:
+        started = time.perf_counter()
+        for k in bar:
+            total = total + trainer(k)
+            history.step = k + 1
+            pause = history.step in log_at or history.step == stop
+            if not (pause or history.step % trainer.batches.per_epoch == 0):
+                continue
+            if why := _diverged(total, trainer, history.step == stop):
+                history.status, history.message = "diverged", f"{why} in epoch {k // trainer.batches.per_epoch + 1}"
+                break
+            history.seconds += time.perf_counter() - started
+            if pause:
+                history.log(total, watch(model) if watch else {})
+                total = torch.zeros((), device=trainer.x.device)
+            if kept.path and time.monotonic() - saved_at >= every:
+                kept.save(history=vars(history), total=total)
+                saved_at = time.monotonic()
+            started = time.perf_counter()
+    if history.status == "done" and stop < steps:
+        history.status = "stopped"
+    model.train(was_training)
+    return history
+
+
+def _diverged(total, trainer, last):
+    """Why a training has diverged, or nothing: its losses, and after its last update its weights, must be finite."""
+    if not math.isfinite(float(total)):
+        return "loss not finite"
+    if last and not all(bool(p.isfinite().all()) for p in trainer.parameters):
+        return "weights not finite"
+    return ""

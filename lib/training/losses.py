@@ -1,0 +1,56 @@
+"""Losses by name. Segmentation: instance ids (N, H, W) become three classes, so that touching objects part."""
+
+import torch
+import torch.nn.functional as F
+
+from lib.names import named
+
+BOUNDARY_WEIGHT = 3.0  # boundary pixels are few, and a gap in them joins two objects
+
+
+def regions(ids):
+    """Classes of pixels: 0 background, 1 interior, 2 boundary; ids (N, H, W), 0 = none → int64 (N, H, W).
+
+    The boundary is the outermost pixel of every object: one of the eight around it is background or another's.
+    """
+    maps = ids[:, None].float()  # exact: ids are small
+    differs = (F.max_pool2d(maps, 3, 1, 1) != maps) | (-F.max_pool2d(-maps, 3, 1, 1) != maps)
+    return ((maps > 0) * (1 + differs.long()))[:, 0]
+
+
+def boundary(logits, ids):
+    """Cross-entropy of (N, 3, H, W) logits against the regions of instance ids, boundary pixels weighted up."""
+    weight = torch.tensor([1.0, 1.0, BOUNDARY_WEIGHT], device=logits.device)
+    return F.cross_entropy(logits, regions(ids), weight=weight)
+
+
+def boundary_dice(logits, ids):
+    """`boundary` plus 1 − the soft Dice coefficient of interior and boundary together, of all pixels of the batch."""
+    inside, true = 1 - logits.softmax(1)[:, 0], (ids > 0).float()
+    overlap = 2 * (inside * true).sum() + 1
+    return boundary(logits, ids) + 1 - overlap / (inside.sum() + true.sum() + 1)
+
+
+LOSSES = {
+    "cross_entropy": F.cross_entropy,
+    # label smoothing of 0.1 (arXiv 1512.00567): a tenth of the target is spread over all classes
+    "smoothed": lambda logits, y: F.cross_entropy(logits, y, label_smoothing=0.1),
+    # the authors' P1 demo feeds softmax outputs to a softmax cross-entropy (arXiv 2009.01395, authors' code)
+    "double_softmax": lambda logits, y: F.cross_entropy(logits.softmax(1), y),
+    "mse": F.mse_loss,
+    "boundary": boundary,
+    "boundary_dice": boundary_dice,
+}
+
+
+def fitting(loss, y):
+    """The loss of targets y: as asked, else the squared error of numbers and the cross-entropy of classes.
+
+    ValueError: cross-entropy is asked of numbers, a value for each example.
+    """
+    numbers = y.is_floating_point()
+    if loss is None:
+        return F.mse_loss if numbers else F.cross_entropy
+    if numbers and loss in ("cross_entropy", "smoothed", "double_softmax") and (y.ndim == 1 or y.shape[1] == 1):
+        raise ValueError(f"loss {loss!r} takes classes, but the targets are numbers ({y.dtype}); loss='mse' takes them")
+    return named(LOSSES, loss, "loss")

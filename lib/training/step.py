@@ -1,0 +1,191 @@
+"""One training step: a batch, the loss, the penalty added to the gradients, the update, the hooks."""
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, NamedTuple
+
+import torch
+
+from lib import models, regularizers
+from lib.names import Checked, named
+from lib.training.augmentation import AUGMENTATIONS
+from lib.training.losses import fitting
+from lib.training.schedules import SCHEDULES
+from lib.training.speed import PRECISIONS, autocast, compile_pays, compiled, keep_freed_memory, lean
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+ORDERS = ("shuffle", "sequence")
+LAM = 1e-4  # of a penalty that is given by its name alone: the λ of arXiv 2009.01395
+
+
+@dataclass(frozen=True)
+class Options(Checked):
+    """What a training is, beside its network and its data.
+
+    loss: a name, or a function of outputs and targets; None: squared error for numbers, cross-entropy for classes.
+    penalty: see `lib.regularizers.resolve`; a bare name has λ = 1e-4. optimizer: a name, or a dict of torch's options.
+    compile: fuse the penalty's closed form into one pass over the weights; "auto": for trainings long enough to pay for
+    it. autograd_penalty: record the penalty in the loss, as the papers' code does: same numbers, for timing.
+    outputs: a function that picks the tensor that is trained from what a network returns.
+    """
+
+    steps: Annotated[int, (1, math.inf)] = 1000
+    loss: str | Callable | None = None
+    penalty: str | dict | list | None = None
+    optimizer: str | dict = field(default_factory=lambda: {"name": "adam", "lr": 1e-3})
+    batch: Annotated[int, (1, math.inf)] = 128
+    order: Annotated[str, ORDERS] = "shuffle"
+    seed: Annotated[int, (0, math.inf)] = 0
+    precision: Annotated[str, PRECISIONS] = "auto"
+    schedule: str | Callable = "constant"
+    augment: str | Callable = "none"
+    compile: bool | str = "auto"
+    autograd_penalty: Annotated[bool, None] = False
+    outputs: Callable | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.compile not in (True, False, "auto"):
+            raise ValueError(f"compile must be True, False or 'auto', got {self.compile!r}")
+        terms = {"name": self.penalty, "lam": LAM} if isinstance(self.penalty, str) else self.penalty
+        object.__setattr__(self, "penalty", regularizers.resolve(terms))
+
+    def plain(self):
+        """The options as plain data, functions by their names: what a checkpoint is known by."""
+        return {k: f"{v.__module__}.{v.__qualname__}" if callable(v) else v for k, v in asdict(self).items()}
+
+
+class Batches(NamedTuple):
+    """Which examples a step sees: the same for the same seed, whatever came before.
+
+    "sequence" takes them in order and wraps around; "shuffle" takes a new order every epoch, without the incomplete
+    last batch. Called with a step it gives a slice or indices.
+    """
+
+    n: int
+    batch: int
+    order: str
+    seed: int
+    device: torch.device
+    kept: dict  # the permutation of the epoch that is under way
+
+    @classmethod
+    def of(cls, n, *, batch, order="shuffle", seed=0, device="cpu"):
+        """`batch` of n examples at a time, all where there are fewer."""
+        return cls(n, min(batch, n), order, seed, torch.device(device), {})
+
+    @property
+    def per_epoch(self):
+        """Steps in an epoch."""
+        return self.n // self.batch
+
+    def __call__(self, step):
+        if self.order == "sequence":
+            start = step * self.batch % self.n
+            if start + self.batch <= self.n:
+                return slice(start, start + self.batch)
+            return torch.arange(start, start + self.batch, device=self.device) % self.n
+        epoch, start = step // self.per_epoch, step % self.per_epoch * self.batch
+        if epoch not in self.kept:
+            self.kept.clear()
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            self.kept[epoch] = torch.randperm(self.n, generator=generator).to(self.device)
+        return self.kept[epoch][start : start + self.batch]
+
+
+def make_optimizer(model, given):
+    """torch's optimizer of the trainable parameters. ValueError: an optimizer or an option that is unknown."""
+    options = {"name": given} if isinstance(given, str) else dict(given)
+    maker = named(OPTIMIZERS, options.pop("name", "adam"), "optimizer")
+    known = [name for name in inspect.signature(maker).parameters if name not in ("params", "fused", "foreach")]
+    if extra := [name for name in options if name not in known]:
+        raise ValueError(f"optimizer {maker.__name__} has no {extra[0]!r}; known: {', '.join(known)}")
+    options.setdefault("lr", 1e-3)
+    return maker([p for p in model.parameters() if p.requires_grad], fused=True, **options)
+
+
+class Trainer:
+    """Trains a model on x and y: called with the number of a step, it takes that step.
+
+    It returns the loss, penalty not included, as a tensor. `part` holds x and y on the model's device.
+    `after_step` hooks are called as hook(model, step) after every update; `extra_loss(t)` is added to the loss when the
+    share t of the training is done (`lib.baselines`).
+    """
+
+    def __init__(self, model, part, options, *, after_step=(), extra_loss=None):
+        self.model, self.options, self.after_step, self.extra_loss = model, options, after_step, extra_loss
+        self.x, self.y = self._inputs(part.x), part.y
+        self.loss = fitting(options.loss, self.y)
+        self.augment = named(AUGMENTATIONS, options.augment, "augmentation")
+        self.factor = named(SCHEDULES, options.schedule, "schedule")
+        self.optimizer = make_optimizer(model, options.optimizer)
+        self.rate = self.optimizer.param_groups[0]["lr"]
+        # momentum takes a lasting gradient 1/(1 − μ) times as far: so must the proximal step, or λ would count for less
+        self.reach = 1 / (1 - self.optimizer.param_groups[0].get("momentum", 0))
+        self.update = lean(self.optimizer) if type(self.optimizer) is torch.optim.Adam else self.optimizer.step
+        self.value, self.add_gradient_, self.prox_ = self._penalty()
+        self.batches = Batches.of(
+            len(self.x), batch=options.batch, order=options.order, seed=options.seed, device=self.x.device
+        )
+        self.generator, self.parameters = torch.Generator(self.x.device), list(model.parameters())
+        keep_freed_memory()
+
+    def _inputs(self, x):
+        """The inputs as the first layer takes them: images with the channels last, which convolutions are faster with.
+
+        Networks of `lib.models` begin with a product, which would cast them in every step: they are cast once for all.
+        Others may begin with an embedding or a norm, which takes them as they are.
+        """
+        if x.ndim == 4:
+            self.model.to(memory_format=torch.channels_last)
+            x = x.contiguous(memory_format=torch.channels_last)
+        with autocast(self.options.precision, x.device):
+            cast = torch.is_autocast_enabled(x.device.type) and models.groups(self.model) and x.is_floating_point()
+            return x.to(torch.get_autocast_dtype(x.device.type)) if cast else x
+
+    def _penalty(self):
+        """The functions that give the penalty's value, add its gradient, and take its proximal step."""
+        pays = self.options.compile is True
+        pays |= self.options.compile == "auto" and compile_pays(self.options.steps, self.x.device)
+        return regularizers.bind(
+            self.options.penalty,
+            list(models.weights(self.model).values()),
+            norms=models.norms(self.model),
+            views=models.unit_views(self.model),
+            transform=compiled if pays and self.options.penalty else None,
+        )
+
+    def batch(self, k):
+        """Inputs and targets of step k, augmented; maps go the same way as their images, by the same random numbers."""
+        now = self.batches(k)
+        x, y = self.x[now], self.y[now]
+        if self.augment:
+            seed = self.options.seed * 1_000_003 + k
+            x = self.augment(x, self.generator.manual_seed(seed))
+            if y.ndim == 3:
+                y = self.augment(y[:, None], self.generator.manual_seed(seed))[:, 0]
+        return x, y
+
+    def __call__(self, k):
+        x, y = self.batch(k)
+        done, recorded = k / self.options.steps, self.options.autograd_penalty and self.options.penalty
+        with autocast(self.options.precision, x.device):
+            outputs = self.model(x)
+        outputs = self.options.outputs(outputs) if self.options.outputs else outputs
+        loss = self.loss(outputs.float(), y)
+        total = loss + self.value() if recorded else loss
+        (total + self.extra_loss(done) if self.extra_loss else total).backward()
+        if not recorded:
+            self.add_gradient_()
+        lr = self.rate * self.factor(done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.update()
+        for p in self.parameters:
+            p.grad = None
+        self.prox_(lr * self.reach)
+        for hook in self.after_step:
+            hook(self.model, k)
+        return loss.detach()

@@ -1,0 +1,86 @@
+"""What is measured of a network at the end of a stage: scores on the three parts, sizes, and what a picture needs."""
+
+import torch
+
+from lib import measures, models, shrinking, training
+
+PARTS = ("train", "validation", "test")
+MAPS = 8  # images at a time that a segmentation network sees: its maps are large
+
+
+def score(model, split, part, precision="auto"):
+    """Accuracy, the RMSE in the table's units, or the foreground's Dice, of a model on one part."""
+    if split.task == "segmentation":
+        outputs = training.predict(model, part.x, batch=MAPS, precision=precision)
+        return measures.foreground_dice(outputs, part.y)
+    outputs = training.predict(model, part.x, precision=precision)
+    if split.task == "regression":
+        return measures.rmse(outputs, part.y) * split.target_std
+    return measures.accuracy(outputs, part.y)
+
+
+def measure(model, split):
+    """The row of a finished stage: scores on the three parts (the only place that reads the test part), and sizes.
+
+    In fp32 whatever the stage was trained in: that is what is saved, shrunk and taken home.
+    """
+    return _scores(model, split) | {
+        "parameters": measures.parameters(model),
+        "nonzero": measures.nonzero(model),
+        "nonzero_layers": [int(w.count_nonzero()) for w in models.weights(model).values()],
+        "sparsity": measures.sparsity(model),
+        "alive": list(shrinking.alive(model).values()),
+        "alive_1e-3": shrinking.alive_1e3(model),
+        "sparsity_1e-3": shrinking.sparsity_1e3(model),
+    }
+
+
+def _parts(split):
+    return [(part, getattr(split, part)) for part in PARTS]
+
+
+def _scores(model, split):
+    """By part: accuracy, with f1 and auc for two classes; rmse and r2; of segmentations not the training part."""
+    found = {}
+    for part, (x, y) in _parts(split)[split.task == "segmentation" :]:
+        if split.task == "segmentation":
+            scores = measures.instance_scores(_instances(model, x), y.cpu())
+        else:
+            outputs = training.predict(model, x, precision="fp32")
+            scores = SCORES[split.task](outputs, y, split)
+        found |= {f"{part}_{key}": value for key, value in scores.items()}
+    one = split.task == "regression" and split.train.x[0].numel() == 1
+    return found | ({"fit": fit(model, split)} if one else {})
+
+
+def _classified(outputs, y, split):
+    two = {"f1": measures.f1(outputs, y), "auc": measures.auc(outputs, y)} if split.outputs == 2 else {}
+    return {"accuracy": measures.accuracy(outputs, y)} | two
+
+
+def _regressed(outputs, y, split):
+    return {"rmse": measures.rmse(outputs, y) * split.target_std, "r2": measures.r2(outputs, y)}
+
+
+SCORES = {"classification": _classified, "regression": _regressed}
+
+
+def _instances(model, x):
+    return measures.split(training.predict(model, x, batch=MAPS, precision="fp32"))
+
+
+def pictures(model, split, chosen):
+    """Test images as bytes, their true instances and the predicted ones: what a picture of them needs."""
+    if not chosen:
+        return {}
+    x, y = (t[chosen] for t in split.test)
+    grey = ((x * split.std + split.mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    found = torch.stack([torch.from_numpy(m).to(torch.int16) for m in _instances(model, x)])
+    return {"image": grey.cpu(), "true": y.cpu(), "predicted": found}
+
+
+def fit(model, split, points=121):
+    """The function that a network with one input and one output is: its values between the training set's ends."""
+    x = torch.linspace(split.train.x.min(), split.train.x.max(), points, device=split.train.x.device)[:, None]
+    y = training.predict(model, x, precision="fp32") * split.target_std + split.target_mean
+    return {"x": (x * split.std + split.mean).flatten().tolist(), "y": y.flatten().tolist()}
