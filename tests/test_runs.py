@@ -415,11 +415,11 @@ def test_what_another_process_trains_is_left_to_it_and_waited_for_last(store, mo
     lock = FileLock(f"{runs.Run.of(configs[0]).folder}.lock")
     execute = runs.execute
 
-    def watched(resolved, live):
-        order.append(resolved["seed"])
+    def watched(run):
+        order.append(run.config["seed"])
         if len(order) == 2:
             lock.release()
-        return execute(resolved, live)
+        return execute(run)
 
     monkeypatch.setattr(runs, "execute", watched)
     (store / "live" / "tiny").mkdir(parents=True)
