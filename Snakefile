@@ -8,9 +8,10 @@
 # `make figures` renders whatever has changed or not (`--forcerun render`); that takes seconds.
 #
 # On a cluster: `make figures PROFILE=paper SNAKEMAKE="--executor slurm --jobs 20"`.
-import ast
 import json
 from pathlib import Path
+
+from companion.parameters import declared
 
 PROFILES = ("laptop", "paper", "quick")
 PROFILE = str(config.get("profile", ""))
@@ -33,14 +34,7 @@ if not NOTEBOOKS:
 def parameters(notebook):
     """The literals of a notebook's parameters cell."""
     book = json.loads(Path(f"notebooks/{notebook}.ipynb").read_text(encoding="utf-8"))
-    found = {}
-    for cell in book["cells"]:
-        if "parameters" in cell["metadata"].get("tags", []):
-            for line in ast.parse("".join(cell["source"])).body:
-                if isinstance(line, (ast.Assign, ast.AnnAssign)):
-                    target = line.targets[0] if isinstance(line, ast.Assign) else line.target
-                    found[target.id] = ast.literal_eval(line.value)
-    return found
+    return declared(["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"])
 
 
 def shards(wildcards):

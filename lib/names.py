@@ -35,7 +35,7 @@ def _span(allowed):
     if isinstance(allowed[0], str):
         return f", one of {', '.join(allowed)}"
     low, high = allowed
-    return f" from {low:g} to {high:g}" if high < math.inf else f", at least {low:g}"
+    return f" from {low} to {high}" if high < math.inf else f", at least {low}"
 
 
 class Checked:

@@ -1,6 +1,5 @@
 """What a notebook accepts: its own names, their types and ranges, and nothing else."""
 
-import json
 import os
 import subprocess
 import sys
@@ -29,9 +28,7 @@ VALUES |= {"lr": None, "targets": None}
 def notebook(tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "ROOT", tmp_path)
     monkeypatch.delenv("COMPANION_FIGURES", raising=False)
-    (tmp_path / "notebooks").mkdir()
-    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": CELL.splitlines(keepends=True)}
-    (tmp_path / "notebooks" / "01_name.ipynb").write_text(json.dumps({"cells": [cell]}))
+    monkeypatch.setenv("COMPANION_COMMITTED", "1")
     return tmp_path
 
 
@@ -50,15 +47,39 @@ def test_a_shard_keeps_more_of_the_seed_of_which_the_render_shows_more(notebook)
 def test_defaults_give_the_committed_figures(notebook):
     setup = check()
     assert setup.default and setup.title == "" and setup.figures == notebook / "figures" / "01_name"
-    assert check("seeds = 3", seeds=3).figures == notebook / "figures" / "custom" / "01_name"
     assert check('profile = "quick"', profile="quick").figures == notebook / "figures" / "quick" / "01_name"
     assert check(profile="quick").title == "quick: "
     assert check(profile="paper").figures == notebook / "figures" / "01_name_paper"
 
 
+@pytest.mark.parametrize("by_hand", ["0", None])
+def test_no_run_by_hand_writes_committed_figures(notebook, monkeypatch, by_hand):
+    monkeypatch.setenv("COMPANION_COMMITTED", by_hand) if by_hand else monkeypatch.delenv("COMPANION_COMMITTED")
+    for setup in (check(), check("seeds = 3", seeds=3)):
+        assert not setup.default and setup.figures == notebook / "figures" / "custom" / "01_name"
+
+
+class Shell:
+    def __init__(self):
+        self.input_transformers_cleanup = []
+
+    def run(self, *lines):
+        for transform in list(self.input_transformers_cleanup):
+            lines = transform(list(lines))
+        return list(lines)
+
+
+def test_cells_are_left_out_until_parameters_are_checked_again(monkeypatch):
+    shell = Shell()
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    parameters.skip_the_rest()
+    assert shell.run("x = 1") == [] and shell.run("y") == []
+    assert shell.run("setup = parameters.check(", ")") and shell.run("x = 1") == ["x = 1"]
+
+
 def test_running_cells_again_by_hand_trips_nothing(notebook):
     history = ["", CELL, "lamda = 1", "# Parameters\nseeds = 2\n", "x = 3", CELL, "check()"]
-    assert not parameters.check("01_name", VALUES | {"seeds": 2, "In": history}).default
+    assert parameters.check("01_name", VALUES | {"seeds": 2, "In": history}).shown_seed == 0
 
 
 @pytest.mark.parametrize(
@@ -79,11 +100,12 @@ def test_running_cells_again_by_hand_trips_nothing(notebook):
         ("", {"lam": -0.1}, "lam must be a number from 0.0 to 10.0, got -0.1"),
         ("", {"steps": 0}, "steps must be a whole number from 1 to 1000000, got 0"),
         ("", {"names": []}, "names must be a list that is not empty, got []"),
-        ("", {"names": ["a", "c"]}, "names must be a string, one of a, b, got 'c'"),
+        ("", {"names": ["b", "b"]}, "names must be a list in which nothing stands twice, got ['b', 'b']"),
+        ("", {"names": ["a", "c"]}, "every entry of names must be a string, one of a, b, got 'c'"),
         ("", {"lr": "x"}, "lr must be a number from 1e-06 to 1.0, got 'x'"),
         ("", {"targets": 0.9}, "targets must be a list that is not empty, got 0.9"),
-        ("", {"targets": [0.9, 2]}, "targets must be a number from 0.0 to 1.0, got 2"),
-        ("", {"targets": [None]}, "targets must be a number from 0.0 to 1.0, got None"),
+        ("", {"targets": [0.9, 2]}, "every entry of targets must be a number from 0.0 to 1.0, got 2"),
+        ("", {"targets": [None]}, "every entry of targets must be a number from 0.0 to 1.0, got None"),
     ],
 )
 def test_wrong_values_name_the_parameter_and_the_range(notebook, injected, changes, message):
@@ -94,7 +116,7 @@ def test_wrong_values_name_the_parameter_and_the_range(notebook, injected, chang
 
 
 def test_whole_numbers_are_numbers_too(notebook):
-    assert not check(lam=1).default
+    assert check(lam=1)
 
 
 def test_papermill_refuses_a_misspelt_name(tmp_path):
@@ -110,4 +132,4 @@ def test_papermill_refuses_a_misspelt_name(tmp_path):
 
 
 def test_a_default_of_none_leaves_the_type_to_the_range(notebook):
-    assert not check(lr=2e-3, targets=[0.5, 0.9], steps=3).default
+    assert check(lr=2e-3, targets=[0.5, 0.9], steps=3)

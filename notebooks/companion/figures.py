@@ -1,8 +1,9 @@
 """The plots, one look for all: read at the size they appear, told apart without colour vision, the same bytes again."""
 
+import base64
+import html
 import io
 import re
-from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -10,7 +11,10 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 import seaborn as sns
+from IPython.display import HTML, Image, Markdown, display
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+from lib.atomic import write_whole
 
 PALETTE = sns.color_palette("colorblind")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -38,22 +42,34 @@ def canvas(rows=1, columns=1, *, width=7.2, height=2.8, **options):
 
 
 def save(figure, name, setup, *, alt):
-    """Write a figure as SVG and PNG into the notebook's folder and show it with its text alternative below.
+    """Write a figure as SVG and PNG into the notebook's folder and show it with its caption, the text alternative.
 
-    The files carry no date and no ids but numbers, so the same records give the same bytes.
+    The files carry no date and no ids but numbers, so the same records give the same bytes. OSError: where a file cannot
+    be written; the older one is left as it was.
     """
-    from IPython.display import Image, display
-
-    setup.figures.mkdir(parents=True, exist_ok=True)
     if setup.title:
         figure.suptitle(f"{setup.title}{name.replace('_', ' ')}", fontsize=10)
-    svg = io.StringIO()
+    svg, png = io.StringIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    (setup.figures / f"{name}.svg").write_text(steadied(svg.getvalue()), encoding="utf-8", newline="\n")
-    figure.savefig(setup.figures / f"{name}.png", metadata={"Software": None})
+    figure.savefig(png, format="png", metadata={"Software": None})
     plt.close(figure)
-    display(Image(filename=setup.figures / f"{name}.png", width=100 * figure.get_figwidth(), alt=alt))
-    print(f"{Path(setup.figures.name, name)}: {alt}")
+    _write(setup, f"{name}.svg", steadied(svg.getvalue()))
+    _write(setup, f"{name}.png", png.getvalue())
+    display(Image(data=png.getvalue(), format="png", width=100 * figure.get_figwidth(), alt=alt))
+    _caption(setup, name, alt)
+
+
+def _write(setup, name, content):
+    try:
+        write_whole(setup.figures / name, content)
+    except OSError as error:
+        why = f"{error.strerror}; make room, or let COMPANION_FIGURES name a folder that can be written"
+        raise OSError(error.errno, why, error.filename) from None
+
+
+def _caption(setup, name, alt):
+    """What a picture shows, in italics below it; the output's metadata say of which figure."""
+    display(Markdown(f"*{alt}*"), metadata={"figure": f"{setup.figures.name}/{name}"})
 
 
 def steadied(svg):
@@ -71,18 +87,17 @@ def animate(frames, name, setup, *, alt, milliseconds=150):
 
     0 is white, k the palette's colour k − 1; the last picture stays for two seconds.
     """
-    from IPython.display import Image, display
-
-    setup.figures.mkdir(parents=True, exist_ok=True)
     colours = [255] * 3 + [round(255 * part) for colour in PALETTE for part in colour]
     pictures = [PIL.Image.fromarray(frame) for frame in frames]
     for picture in pictures:
         picture.putpalette(colours)
     times = [milliseconds] * (len(pictures) - 1) + [2000]
-    path = setup.figures / f"{name}.gif"
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=times, loop=0, optimize=False)
-    display(Image(data=path.read_bytes(), format="gif", alt=alt))
-    print(f"{Path(setup.figures.name, name)}: {alt}")
+    gif = io.BytesIO()
+    pictures[0].save(gif, "GIF", save_all=True, append_images=pictures[1:], duration=times, loop=0, optimize=False)
+    _write(setup, f"{name}.gif", gif.getvalue())
+    encoded = base64.b64encode(gif.getvalue()).decode()
+    display(HTML(f'<img alt="{html.escape(alt)}" src="data:image/gif;base64,{encoded}">'))
+    _caption(setup, name, alt)
 
 
 def percents(x, _):

@@ -4,14 +4,14 @@ papermill itself only warns about a name that the notebook does not know, and pa
 """
 
 import ast
-import json
-import math
+import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from companion import settings
+from lib import names
 
 PROFILES = ("laptop", "quick", "paper")
+INJECTED = "# Parameters\n"  # the first line of the cell that papermill adds
 PARTS = ("all", "train", "timing")
 EVERY_NOTEBOOK = {"profile": PROFILES, "part": PARTS, "seeds": (1, 1000), "first_seed": (0, 10**6)}
 
@@ -53,38 +53,45 @@ class Setup:
 def check(notebook, values, **ranges):
     """Check the parameters of `notebook` (its file's stem) in `values`, the notebook's globals(), and return a Setup.
 
-    The known names and their types are those of the notebook's parameters cell. `ranges` gives a tuple of strings
-    (the choices) or of two numbers (lowest and highest) for a name; for a list, every entry must fit. The type of a
-    parameter whose default is None is that of its range, and a range in a list, [(0.0, 1.0)], asks for a list.
+    The known names and their types are those of the parameters cell that was run. `ranges` gives a tuple of strings
+    (the choices) or of two numbers (lowest and highest) for a name; for a list, every entry must fit, and none may
+    stand there twice. The type of a parameter whose default is None is that of its range, and a range in a list,
+    [(0.0, 1.0)], asks for a list. ParameterError: a name that the notebook does not have, or a value that does not fit.
     """
-    defaults = declared(settings.ROOT / "notebooks" / f"{notebook}.ipynb")
+    defaults = declared(values["In"])
     ranges = {name: allowed for name, allowed in EVERY_NOTEBOOK.items() if name in defaults} | ranges
-    for name in injected(values.get("In", [])):
+    for name in injected(values["In"]):
         if name not in defaults:
             raise ParameterError(f"unknown parameter {name!r}; known: {', '.join(defaults)}")
     for name, default in defaults.items():
         _check_one(name, values[name], default, ranges.get(name))
-    same = all(values[name] == default for name, default in defaults.items() if name != "profile")
-    shown_seed = (values if values["part"] == "all" else defaults)["first_seed"]
-    return Setup(notebook, values["profile"], values["part"], same, shown_seed)
+    whole = values["part"] == "all"
+    shown_seed = (values if whole else defaults)["first_seed"]
+    return Setup(notebook, values["profile"], values["part"], settings.committed() and whole, shown_seed)
 
 
-def declared(path):
-    """Names and default literals of a notebook's parameters cell, in its order."""
-    book = json.loads(Path(path).read_text(encoding="utf-8"))
-    tagged = [c for c in book["cells"] if "parameters" in c["metadata"].get("tags", [])]
-    return {name: ast.literal_eval(node) for name, node in _assignments("".join(tagged[0]["source"]))}
+def declared(history):
+    """Names and literals of the parameters cell among the cells that were run, the latest where it was run again."""
+    cells = [dict(_assignments(cell)) for cell in history if re.search(r"^profile = ", cell, re.MULTILINE)]
+    found = [cell for cell in cells if {"profile", "part"} <= set(cell)]
+    if not found:
+        raise ParameterError("the cell of parameters has not been run: run all cells from the first one on")
+    return {name: ast.literal_eval(node) for name, node in found[-1].items()}
 
 
 def injected(history):
     """Names that papermill assigned in a cell of its own, told by its first line; running cells again adds none."""
-    cells = [cell for cell in history if cell.startswith("# Parameters\n")]
+    cells = [cell for cell in history if cell.startswith(INJECTED)]
     return [name for cell in cells for name, _ in _assignments(cell)]
 
 
 def _assignments(source):
-    for line in ast.parse(source).body:
-        if isinstance(line, ast.Assign):
+    try:
+        lines = ast.parse(source).body
+    except SyntaxError:  # a cell with a magic
+        return
+    for line in lines:
+        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
             yield line.targets[0].id, line.value
         elif isinstance(line, ast.AnnAssign):
             yield line.target.id, line.value
@@ -96,37 +103,33 @@ def _check_one(name, value, default, allowed):
     many = isinstance(default, list) or isinstance(allowed, list)
     if many and not (isinstance(value, list) and value):
         raise ParameterError(f"{name} must be a list that is not empty, got {value!r}")
+    if many and len(set(map(repr, value))) < len(value):
+        raise ParameterError(f"{name} must be a list in which nothing stands twice, got {value!r}")
     default, allowed = (given[0] if isinstance(given, list) else given for given in (default, allowed))
     kind = type(allowed[0] if default is None else default)
     for entry in value if many else [value]:
-        _check_value(name, entry, kind, allowed)
+        names.check(f"{'every entry of ' if many else ''}{name}", entry, kind, allowed, error=ParameterError)
 
 
-def _check_value(name, value, kind, allowed):
-    fits = isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
-    if not fits or (isinstance(value, bool) and kind is not bool):
-        raise ParameterError(f"{name} must be {_article(kind)}{_span(allowed)}, got {value!r}")
-    if allowed is None:
-        return
-    inside = value in allowed if isinstance(allowed[0], str) else allowed[0] <= value <= allowed[1]
-    if not inside or (kind is float and not math.isfinite(value)):
-        raise ParameterError(f"{name} must be {_article(kind)}{_span(allowed)}, got {value!r}")
+class Skipping:
+    """Leaves out the cells that follow, until a cell that checks parameters is run again."""
+
+    def __call__(self, lines):
+        if any("parameters.check(" in line for line in lines):
+            _transformers().remove(self)
+            return lines
+        return []
 
 
-def _article(kind):
-    return {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}[kind]
+def _transformers():
+    from IPython import get_ipython
 
-
-def _span(allowed):
-    if not allowed:
-        return ""
-    if isinstance(allowed[0], str):
-        return f", one of {', '.join(allowed)}"
-    return f" from {allowed[0]} to {allowed[1]}"
+    return get_ipython().input_transformers_cleanup
 
 
 def skip_the_rest():
-    """Leave out the cells that follow: a shard of a batch only trains, and the render after it shows all."""
-    from IPython import get_ipython
+    """Leave out the cells that follow: a shard of a batch only trains, and the render after it shows all.
 
-    get_ipython().input_transformers_cleanup.append(lambda lines: [])
+    Whoever is at work in JupyterLab goes on by running the cell with `parameters.check` again.
+    """
+    _transformers().append(Skipping())

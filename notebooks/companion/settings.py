@@ -38,3 +38,8 @@ def train():
 def download():
     """COMPANION_DOWNLOAD=0 forbids downloads."""
     return os.environ.get("COMPANION_DOWNLOAD") != "0"
+
+
+def committed():
+    """COMPANION_COMMITTED=1: this run makes the committed figures and records; the commands of `make` set it."""
+    return os.environ.get("COMPANION_COMMITTED") == "1"

@@ -33,9 +33,14 @@ def figure(notebook, name):
     table = overview()
     for claim in table[table["notebook"] == notebook].itertuples():
         lines.append(f"- **{claim.claim}** {claim.says} *{claim.verdict.capitalize()}.*")
-    printed = "".join("".join(out.get("text", "")) for cell in cells for out in cell.get("outputs", []))
-    alt = re.search(rf"^{notebook}/{name}: (.*)$", printed, re.MULTILINE)
-    return "\n".join([*lines, "", f"![{alt[1]}](../figures/{notebook}/{name}.png)" if alt else "Not run yet.", ""])
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    shown = {
+        out["metadata"].get("figure"): "".join(out["data"]["text/markdown"])
+        for out in outputs
+        if out.get("metadata", {}).get("figure")
+    }
+    alt = shown.get(f"{notebook}/{name}", "").strip("*")
+    return "\n".join([*lines, "", f"![{alt}](../figures/{notebook}/{name}.png)" if alt else "Not run yet.", ""])
 
 
 def main():

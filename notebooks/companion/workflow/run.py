@@ -44,6 +44,7 @@ def settings(given):
     """The environment that the notebook's kernel inherits."""
     yield "COMPANION_TRAIN", given.train
     yield "TQDM_DISABLE", "1"
+    yield "COMPANION_COMMITTED", "1" if {p.partition("=")[0] for p in given.parameters} <= {"profile"} else "0"
     yield "JUPYTER_PREFER_ENV_PATH", "1"  # this environment's kernel, not a python3 of the user's
     if given.offline:
         yield "COMPANION_DOWNLOAD", "0"
