@@ -5,9 +5,7 @@ import statistics
 import time
 from functools import partial
 
-import pandas as pd
 import torch
-from sklearn.metrics import f1_score, roc_auc_score
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib import models as networks
@@ -40,28 +38,44 @@ __all__ = [
     "split",
 ]
 
+# Rendering from records computes no scores: scikit-learn, SciPy and pandas, seconds to import, are imported where used.
+
 # --- scores: outputs (N, …) and targets (N, …) → float ------------------------------------------------------
 
 
 def accuracy(logits, y):
     """Share of rows (N, classes) whose largest logit is at the class in y (N,)."""
-    return (logits.argmax(1) == y).double().mean().item()
+    return (_decided(logits, y) == y).double().mean().item()
 
 
 def macro_f1(logits, y):
     """F1 averaged over the classes that occur in y (N,) or in the decisions of logits (N, classes)."""
-    return float(f1_score(y.cpu(), logits.argmax(1).cpu(), average="macro", zero_division=0))
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(y.cpu(), _decided(logits, y).cpu(), average="macro", zero_division=0))
 
 
 def f1(logits, y):
     """F1 of class 1 for logits (N, 2): harmonic mean of precision and recall, 0 where nothing is found."""
-    return float(f1_score(y.cpu(), logits.argmax(1).cpu(), zero_division=0))
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(y.cpu(), _decided(logits, y).cpu(), zero_division=0))
 
 
 def auc(logits, y):
     """Area under the ROC curve: of class 1 for logits (N, 2), mean of one against rest for more classes."""
+    from sklearn.metrics import roc_auc_score
+
+    _decided(logits, y)
     chances = logits.double().softmax(1).cpu()
     return float(roc_auc_score(y.cpu(), chances[:, 1] if chances.shape[1] == 2 else chances, multi_class="ovr"))
+
+
+def _decided(logits, y):
+    """The class of every row. ValueError: there is not one target for each, and a comparison would broadcast."""
+    if logits.ndim < 2 or logits.shape[:1] + logits.shape[2:] != y.shape:
+        raise ValueError(f"logits {tuple(logits.shape)} and classes {tuple(y.shape)} do not fit: (N, classes) and (N,)")
+    return logits.argmax(1)
 
 
 def rmse(outputs, y):
@@ -190,6 +204,8 @@ def compare(models, input_shape, *, batches=(), **options):
 
     batches, e.g. (1, 64), adds measured median milliseconds for these batch sizes; options are `latency`'s.
     """
+    import pandas as pd
+
     rows = {
         name: {
             "parameters": parameters(m),

@@ -44,8 +44,8 @@ def canvas(rows=1, columns=1, *, width=7.2, height=2.8, **options):
 def save(figure, name, setup, *, alt):
     """Write a figure as SVG and PNG into the notebook's folder and show it with its caption, the text alternative.
 
-    The files carry no date and no ids but numbers, so the same records give the same bytes. OSError: where a file cannot
-    be written; the older one is left as it was.
+    The files carry no date and no ids but numbers, so the same records give the same bytes. OSError: a file cannot be
+    written; the older one is left as it was.
     """
     if setup.title:
         figure.suptitle(f"{setup.title}{name.replace('_', ' ')}", fontsize=10)

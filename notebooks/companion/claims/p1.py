@@ -1,7 +1,6 @@
 """The claims of P1, partial regularization (arXiv 2009.01395)."""
 
 import pandas as pd
-from scipy import stats
 
 from companion.claims.rules import NOT, PARTLY, REPRODUCED, Claim, chosen, paired, tally
 
@@ -115,6 +114,8 @@ def relabelled(table):
 
 def structure(table):
     """P1's fourth claim: growth of the number of surviving units at the last doubling, and difference of data sets."""
+    from scipy import stats  # a second to import
+
     table = table.assign(survivors=[sum(counts[1:]) for counts in table["alive_1e-3"]])  # inputs are not counted
     low, high = sorted(set(table["width"]))[-2:]
     growth, depends, words = {}, {}, []

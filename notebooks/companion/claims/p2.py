@@ -7,7 +7,7 @@ import math
 from functools import partial
 
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from companion import settings
 from companion.claims.rules import (
@@ -38,7 +38,7 @@ def interval(values):
     values = pd.Series(values, dtype=float).dropna()
     if len(values) < 2:
         return values.mean(), math.nan, math.nan
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    half = special.stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values))
     return values.mean(), values.mean() - half, values.mean() + half
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from companion import runs
 
@@ -55,7 +55,7 @@ def paired(table, value, *, by, of, against, overlap=0.0):
     n, mean = len(difference), difference.mean()
     if n < 2:
         return mean, math.nan, math.nan, n
-    half = stats.t.ppf(0.975, n - 1) * difference.std(ddof=1) * math.sqrt(1 / n + overlap)
+    half = special.stdtrit(n - 1, 0.975) * difference.std(ddof=1) * math.sqrt(1 / n + overlap)
     return mean, mean - half, mean + half, n
 
 
