@@ -221,10 +221,10 @@ DEEP_MARGIN = 0.01
 EQUAL_EPOCHS = (
     "ℓ0 + ℓ2, pruned step by step and fine-tuned, against the same network, penalty and seed, trained for as many "
     "epochs and never cut. A compression is effective where the 95 % interval of the error, pruned − never cut, lies "
-    f"below {100 * DEEP_MARGIN:g} point. Reproduced: at 20× or more; partly: at 10× or more; not reproduced: at 10× the "
-    f"interval lies above {100 * DEEP_MARGIN:g}; inconclusive: otherwise; not judged: fewer than {SEEDS} seeds; not tested as "
-    "stated: widths that are not the published ones{floor}. Margin and compressions are those of the quarter-width "
-    "network, whose three seeds tell 0.5 points apart."
+    f"below {100 * DEEP_MARGIN:g} point. Reproduced: at 20× or more; partly: at 10× or more; not reproduced: at 10× "
+    f"the interval lies above {100 * DEEP_MARGIN:g}; inconclusive: otherwise; not judged: fewer than {SEEDS} seeds; "
+    "not tested as stated: widths that are not the published ones{floor}. Margin and compressions are those of the "
+    "quarter-width network, whose three seeds tell 0.5 points apart."
 )
 DEEP_RULE = (
     "ℓ0 + ℓ2, pruned step by step and fine-tuned, at the coefficients that are best on validation after the last step. "
