@@ -102,7 +102,7 @@ def effective_at_equal_epochs(table, *, network, floor=0.0):
     accuracy = [stages.set_index(["ratio", "seed"])["test_accuracy"] for stages in (cut, never)]
     losses = (accuracy[1] - accuracy[0]).dropna()
     found = {ratio: interval(values) for ratio, values in losses.groupby("ratio")}
-    seeds = losses.groupby("ratio").size().min()
+    seeds = int(losses.groupby("ratio").size().min())
     words = [
         f"{r:g}× {100 * m:+.2f}" + (f" [{100 * a:+.2f}, {100 * b:+.2f}]" * (seeds > 1))
         for r, (m, a, b) in found.items()
