@@ -33,7 +33,7 @@ endif
 endif
 endif
 
-.PHONY: help environment figures bench test lab notebooks lock clean
+.PHONY: help environment figures bench test attack lab notebooks lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -41,6 +41,7 @@ help:
 	@echo "make figures PROFILE=laptop   train what has no record, at laptop or paper; FRESH=1: train everything"
 	@echo "make bench                    measure speed anew (notebook 91), with nothing else at work on the machine"
 	@echo "make test                     lint, tests, and the notebooks against their committed outputs"
+	@echo "make attack                   what users may get wrong, tried at random; up to an hour"
 	@echo "make lab                      JupyterLab"
 	@echo "make notebooks                re-execute the committed notebooks and renew README's tables, from records"
 	@echo "make environment              only set up .venv/; every command above does that first"
@@ -65,6 +66,9 @@ test: environment
 	$(BIN)ruff format --check .
 	$(BIN)pytest $(WORKERS)
 	$(if $(NOTEBOOKS),$(BIN)pytest $(WORKERS) --dist loadfile --nbval --nbval-current-env notebooks)
+
+attack: environment
+	$(BIN)pytest $(WORKERS) tests/attack
 
 lab: environment
 	$(BIN)jupyter lab $(LAB)

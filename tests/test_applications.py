@@ -81,3 +81,22 @@ def test_methods_are_the_last_stages_in_their_order():
     table = applications.methods(records, ["net"])
     assert list(table["method"]) == ["dense", "zeroing, none", "zeroing, L2", "zeroing, L2", "units"]
     assert list(table["seed"]) == [1, 0, 0, 1, 1] and set(table["removed"]) == {0.75}
+
+
+@pytest.mark.parametrize("diverged", [(), ("L1",), ("L2",)])
+def test_a_choice_goes_on_without_runs_that_diverged(application, monkeypatch, diverged):
+    def record(config):
+        case, rows = config["case"], [{"stage": "zeroing"}, {"stage": "stochastic", "alive": [9, 3], "sparsity": 0.9}]
+        rows[-1]["validation_accuracy"] = 0.9 + case["lam"]
+        status = "diverged" if case["penalty"] in diverged else "done"
+        return {"id": str(case), "seed": 0, "config": config, "rows": rows, "status": status}
+
+    monkeypatch.setattr(applications.runs, "run_all", lambda configs: list(map(record, configs)))
+    lams = {"L1": [0.01], "L2": [0.01, 0.02]}
+    if "L2" in diverged:
+        with pytest.raises(applications.runs.RunError, match="net: all runs with L2 diverged"):
+            application.choose("net", 0, lams, [0.9], share=0.0)
+        return
+    choices, log, tried = application.choose("net", 0, lams, [0.9], share=0.0)
+    assert choices == {"none": (0.0, 0.9), "L2": (0.02, 0.9)} | ({} if diverged else {"L1": (0.01, 0.9)})
+    assert len(tried) == 3 and len(log) == 3 - len(diverged)

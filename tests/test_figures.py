@@ -26,6 +26,24 @@ def test_only_coordinates_and_hashes_of_an_svg_are_steadied():
     assert figures.steadied(svg) == steady == figures.steadied(steady)
 
 
+def test_axes_without_runs_say_so_and_stay_linear(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPANION_FIGURES", str(tmp_path))
+    figure, (empty, full, line) = figures.canvas(1, 3)
+    empty.errorbar([], [], [])
+    full.plot([1, 10], [1, 100])
+    line.axhline(1)
+    for axes in (empty, full):
+        figures.logarithmic(axes, "y", figures.LogLocator())
+    assert empty.get_yscale() == "linear" and full.get_yscale() == "log"
+    figures.save(figure, "some", parameters.Setup("10_l0_penalty", "laptop", "all", True), alt="Three.")
+    assert [[text.get_text() for text in axes.texts] for axes in (empty, full, line)] == [["no runs"], [], []]
+
+
+def test_a_long_list_runs_out_of_no_colours():
+    for entries in (figures.PALETTE, figures.MARKERS, figures.LINES):
+        assert entries[len(entries) + 1] == entries[1] and len(list(entries)) == len(entries)
+
+
 @pytest.mark.parametrize(("lowest", "written"), [(0.1, ["10.0 ± 0.0 %"]), (0.83, [])])
 def test_one_row_far_below_the_others_does_not_stretch_the_axis(lowest, written):
     scores = {"dense": 0.86, "zeroing": 0.84, "scratch": 0.85, "chance": lowest}

@@ -85,19 +85,25 @@ class Application:
         return [self.zeroed(network, seed, *option, suffix="_grid") for option in options]
 
     def choose(self, network, seed, lams, targets, *, share, score="validation_accuracy"):
-        """Try L2 at every λ and target, L1 at what L2 has `reached`; no regularizer is given the same.
+        """Try L2 at every λ and target, then L1 at the target that L2 has `reached`; zeroing alone has this one, too.
 
-        Returns penalty → (λ, target), the log as a table, and the configurations tried. `share`, `score`: see `best`.
+        Returns penalty → (λ, target), the log as a table, and the configurations tried. A penalty of which every run
+        diverged is left out; RunError where that is L2. `share`, `score`: see `best`.
         """
         configs = self.tried(network, seed, "L2", lams["L2"], targets)
-        table = outcomes(runs.run_all(configs))
-        chosen = best(table, share=share, score=score)
-        target = reached(table, *chosen)
+        if not (done := runs.finished(runs.run_all(configs))):
+            raise runs.RunError(
+                f"{network}: all runs with L2 diverged ({len(configs)}); give smaller λ or learning rates"
+            )
+        tables = [outcomes(done)]
+        chosen = best(tables[0], share=share, score=score)
+        target = reached(tables[0], *chosen)
+        choices = {"none": (0.0, target), "L2": chosen}
         configs_l1 = self.tried(network, seed, "L1", lams["L1"], [target])
-        table_l1 = outcomes(runs.run_all(configs_l1))
-        picked = best(table_l1, share=share, score=score)
-        choices = {"none": (0.0, target), "L2": chosen, "L1": picked}
-        return (choices, log(pd.concat([table, table_l1]), choices, score=score), configs + configs_l1)
+        if done := runs.finished(runs.run_all(configs_l1)):
+            tables.append(outcomes(done))
+            choices["L1"] = best(tables[1], share=share, score=score)
+        return choices, log(pd.concat(tables), choices, score=score), configs + configs_l1
 
     def cases(self, choices, seeds):
         """All configurations at the settings chosen, network → penalty → (λ, target).

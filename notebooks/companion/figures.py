@@ -12,13 +12,28 @@ import pandas as pd
 import PIL.Image
 import seaborn as sns
 from IPython.display import HTML, Image, Markdown, display
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import (
+    LogFormatterSciNotation,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+    StrMethodFormatter,
+)
 
 from lib.atomic import write_whole
 
-PALETTE = sns.color_palette("colorblind")
-MARKERS = ("o", "s", "^", "D", "v", "P")
-LINES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
+
+class Around(tuple):
+    """Entries that begin again after the last one, so that a long list runs out of no colours."""
+
+    def __getitem__(self, k):
+        return super().__getitem__(k % len(self))
+
+
+PALETTE = Around(sns.color_palette("colorblind"))
+MARKERS = Around(("o", "s", "^", "D", "v", "P"))
+LINES = Around(("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1))))
 LOOK = {
     "figure.dpi": 110,
     "savefig.dpi": 160,
@@ -44,9 +59,12 @@ def canvas(rows=1, columns=1, *, width=7.2, height=2.8, **options):
 def save(figure, name, setup, *, alt):
     """Write a figure as SVG and PNG into the notebook's folder and show it with its caption, the text alternative.
 
-    The files carry no date and no ids but numbers, so the same records give the same bytes. OSError: a file cannot be
-    written; the older one is left as it was.
+    The files carry no date and no ids but numbers, so the same records give the same bytes. Axes in which nothing is
+    drawn say so. OSError: a file cannot be written; the older one is left as it was.
     """
+    for axes in figure.axes:
+        if axes.axison and np.isinf([axes.dataLim.x0, axes.dataLim.y0]).all():
+            axes.text(0.5, 0.5, "no runs", transform=axes.transAxes, ha="center", va="center", color="0.4")
     if setup.title:
         figure.suptitle(f"{setup.title}{name.replace('_', ' ')}", fontsize=10)
     svg, png = io.StringIO(), io.BytesIO()
@@ -155,7 +173,7 @@ def band(axes, x, runs, *, label, index, percent=False):
     """A curve of means over runs, (runs, points), with ± one standard deviation as a band."""
     values = pd.DataFrame(runs)
     mean, spread = values.mean(), values.std(ddof=1).fillna(0)
-    axes.plot(x, mean, color=PALETTE[index], lw=1.4, ls=LINES[index % len(LINES)], label=label)
+    axes.plot(x, mean, color=PALETTE[index], lw=1.4, ls=LINES[index], label=label)
     axes.fill_between(x, mean - spread, mean + spread, color=PALETTE[index], alpha=0.18, lw=0)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if percent:
@@ -195,6 +213,17 @@ def shares(axes, table, *, sizes, by, value):
     axes.set_xticks(range(len(sizes)), [f"{n:,}" for n in sizes])
     axes.set_ylim(0, 1.08)
     axes.yaxis.set_major_formatter(percents)
+
+
+def logarithmic(axes, which, locator, form="{x:g}"):
+    """A logarithmic x or y axis, labelled where the locator says; one along which nothing is drawn stays as it is."""
+    if not getattr(axes.dataLim, f"interval{which}")[1] > 0:
+        return
+    axes.set(**{f"{which}scale": "log"})
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(StrMethodFormatter(form))
+    axis.set_minor_locator(NullLocator())
 
 
 def decades(axes):

@@ -1,0 +1,33 @@
+"""List parameters: what cannot be is refused by name; some of the entries are enough (`make attack` tries them all)."""
+
+import random
+
+import lists
+import pytest
+
+from companion import parameters
+
+WITH_LISTS = [notebook for notebook in lists.NOTEBOOKS if lists.of(notebook)]
+
+
+@pytest.mark.parametrize("notebook", WITH_LISTS, ids=lambda path: path.stem)
+def test_an_empty_list_and_one_with_an_entry_twice_are_refused_by_name(notebook):
+    cells, ranges, rng = lists.code(notebook), lists.ranges(notebook), random.Random(0)
+    declared = parameters.declared(cells)
+    for name, entries in lists.of(notebook).items():
+        for how in ("none", "one twice"):
+            values = declared | {name: lists.drawn(entries, how, rng), "In": cells}
+            with pytest.raises(parameters.ParameterError, match=f"^{name} must be a list"):
+                parameters.check(notebook.stem, values, **ranges)
+        for how in ("one", "all but one")[: len(entries)]:
+            assert parameters.check(
+                notebook.stem, declared | {name: lists.drawn(entries, how, rng), "In": cells}, **ranges
+            )
+
+
+@pytest.mark.parametrize("stem", ["01", "11", "20"])
+def test_some_of_the_entries_are_enough(stem, tmp_path):
+    (notebook,) = [path for path in WITH_LISTS if path.stem.startswith(stem)]
+    rng = random.Random(stem)
+    name, entries = rng.choice([(name, entries) for name, entries in lists.of(notebook).items() if len(entries) > 1])
+    lists.call(notebook, tmp_path, **{name: lists.drawn(entries, rng.choice(["one", "all but one"]), rng)})
