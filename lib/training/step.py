@@ -9,13 +9,14 @@ from typing import Annotated, NamedTuple
 import torch
 
 from lib import models, regularizers
-from lib.names import Checked, named
+from lib.names import Checked, check, named
 from lib.training.augmentation import AUGMENTATIONS
 from lib.training.losses import fitting
 from lib.training.schedules import SCHEDULES
 from lib.training.speed import PRECISIONS, autocast, compile_pays, compiled, keep_freed_memory, lean
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+LARGEST = torch.finfo(torch.float32).max
 ORDERS = ("shuffle", "sequence")
 LAM = 1e-4  # of a penalty that is given by its name alone: the λ of arXiv 2009.01395
 
@@ -49,6 +50,7 @@ class Options(Checked):
         super().__post_init__()
         if self.compile not in (True, False, "auto"):
             raise ValueError(f"compile must be True, False or 'auto', got {self.compile!r}")
+        optimizer_options(self.optimizer)
         terms = {"name": self.penalty, "lam": LAM} if isinstance(self.penalty, str) else self.penalty
         object.__setattr__(self, "penalty", regularizers.resolve(terms))
 
@@ -95,15 +97,20 @@ class Batches(NamedTuple):
         return self.kept[epoch][start : start + self.batch]
 
 
-def make_optimizer(model, given):
-    """torch's optimizer of the trainable parameters. ValueError: an optimizer or an option that is unknown."""
+def optimizer_options(given):
+    """The class of an optimizer and its options, of a name or of a dict of torch's options.
+
+    ValueError: a name or an option that is unknown, or a rate that is not a finite number.
+    """
     options = {"name": given} if isinstance(given, str) else dict(given)
     maker = named(OPTIMIZERS, options.pop("name", "adam"), "optimizer")
     known = [name for name in inspect.signature(maker).parameters if name not in ("params", "fused", "foreach")]
     if extra := [name for name in options if name not in known]:
         raise ValueError(f"optimizer {maker.__name__} has no {extra[0]!r}; known: {', '.join(known)}")
     options.setdefault("lr", 1e-3)
-    return maker([p for p in model.parameters() if p.requires_grad], fused=True, **options)
+    for name, highest in (("lr", LARGEST), ("weight_decay", LARGEST), ("momentum", 1)):
+        check(f"optimizer {maker.__name__}: {name}", options.get(name, 0), float, (0, highest))
+    return maker, options
 
 
 class Trainer:
@@ -120,7 +127,8 @@ class Trainer:
         self.loss = fitting(options.loss, self.y)
         self.augment = named(AUGMENTATIONS, options.augment, "augmentation")
         self.factor = named(SCHEDULES, options.schedule, "schedule")
-        self.optimizer = make_optimizer(model, options.optimizer)
+        maker, rates = optimizer_options(options.optimizer)
+        self.optimizer = maker([p for p in model.parameters() if p.requires_grad], fused=True, **rates)
         self.rate = self.optimizer.param_groups[0]["lr"]
         # momentum takes a lasting gradient 1/(1 − μ) times as far: so must the proximal step, or λ would count for less
         self.reach = 1 / (1 - self.optimizer.param_groups[0].get("momentum", 0))

@@ -12,7 +12,7 @@ from companion.settings import runs_folder
 from lib import regularizers, training
 from lib.names import Checked, check, named
 from lib.training.speed import PRECISIONS
-from lib.training.step import ORDERS
+from lib.training.step import ORDERS, optimizer_options
 
 WHOLE = 10**12  # a bound for whole numbers that have no other
 KINDS = {
@@ -60,6 +60,7 @@ class Training(Checked):
     def __post_init__(self):
         super().__post_init__()
         named(training.LOSSES, self.loss, "loss")
+        optimizer_options(self.optimizer)
         object.__setattr__(self, "penalty", regularizers.resolve(self.penalty) or None)
 
     def options(self, **more):
