@@ -228,7 +228,7 @@ def test_divergence_names_the_epoch(digits):
 def test_a_divergence_in_the_last_update_is_one(digits):
     lost = lambda model, step: model.fc2.weight.data.fill_(float("inf")) if step == 9 else None  # noqa: E731
     history = training.fit(mlp(), digits, steps=10, after_step=[lost])
-    assert history.status == "diverged" and history.message == "weights not finite in epoch 1"
+    assert history.status == "diverged" and history.message == "weights not finite in epoch 2"
 
 
 class Tokens(torch.nn.Module):
