@@ -78,6 +78,49 @@ def test_without_records_a_claim_is_not_run():
         assert claim.rule and claim.says and claim.experiment
 
 
+@pytest.mark.parametrize("name", claims.CLAIMS)
+def test_a_card_says_what_is_claimed_by_whom_and_what_came_of_it(name):
+    text = claims.card_text(name, "partly", "3 of 4 (2 seeds; 1 lost); half; none")
+    claim, lines = claims.CLAIMS[name], text.splitlines()
+    assert all(line.startswith(">") for line in lines)
+    assert lines[0] == f"> **{name}** {claim.says}" and lines[-1] == f"> *Rule:* {claim.rule}"
+    assert "> **Verdict: ~ partly**" in lines and claims.PAPERS.get(claim.paper, claim.where) in text
+    assert [line for line in lines if line.startswith("> - ")] == [
+        "> - 3 of 4 (2 seeds; 1 lost)",
+        "> - half",
+        "> - none",
+    ]
+
+
+def test_cards_of_several_claims_are_shown_one_by_one(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda card: shown.append(card.data))
+    claims.card("P3.4", [])
+    claims.card(("P3.1", "P3.2"), [])
+    assert [text[:8] for text in shown] == ["> **P3.4", "> **P3.1", "> **P3.2"]
+    assert all("not run" in text for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("judge", "column", "kept", "lacks"),
+    [
+        (claims.p1.better_partial, "penalty", "GL", "penalty SGL"),
+        (claims.p1.better_partial, "extent", "full", "extent partial"),
+        (p3.more_nodes, "penalty", "L2", "penalty L1, none"),
+        (p3.fewer_orphans, "penalty", "none", "penalty L1"),
+    ],
+)
+def test_a_rule_without_one_of_its_sides_judges_nothing(judge, column, kept, lacks, monkeypatch):
+    table = (
+        dynamics_of(50)
+        if judge.__module__.endswith("p3")
+        else pd.concat([runs_of([0.1]), runs_of([0.1], penalty="SGL")])
+    )
+    monkeypatch.setattr(claims.rules.runs, "frame", lambda records: table[table[column] == kept])
+    claim = claims.Claim("P1", "", "", "", "", "", judge)
+    assert claim.verdict([{}]) == ("not judged", f"the rule needs runs that are not there: {lacks}")
+
+
 # --- P1 ------------------------------------------------------------------------------------------------------------
 
 

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from companion import parameters
+from companion.workflow import fold
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -54,6 +56,17 @@ def test_parameters_are_those_that_every_notebook_has(notebook):
     defaults = parameters.declared(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"])
     assert defaults["profile"] == "laptop" and defaults["part"] == "all"
     assert defaults["first_seed"] == 0 and defaults["seeds"] >= 3
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_plumbing_is_folded_and_the_idea_in_sight(notebook):
+    book = nbformat.read(notebook, as_version=4)
+    if not any("hide-input" in cell.metadata.get("tags", []) for cell in book.cells):
+        pytest.skip("nothing is folded yet: `python -m companion.workflow.fold` does it")
+    for cell in book.cells:
+        before = dict(cell.metadata)
+        fold.fold(cell)
+        assert cell.metadata == before, f"cell {cell.id}: `python -m companion.workflow.fold` folds it, or unfolds it"
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

@@ -52,6 +52,27 @@ def test_defaults_give_the_committed_figures(notebook):
     assert check(profile="paper").figures == notebook / "figures" / "01_name_paper"
 
 
+def test_the_seeds_are_those_asked_for_and_two_at_most_at_quick(notebook):
+    assert check(first_seed=3).seeds == range(3, 8)
+    assert check(profile="quick").seeds == range(2) and check(profile="quick", seeds=1).seeds == range(1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        ({"seeds": 3, "part": "train"}, []),
+        ({"profile": "quick", "names": ["b"]}, ["This call changed `profile = 'quick'`, `names = ['b']`."]),
+        ({"profile": "paper"}, ["This call changed `profile = 'paper'`."]),
+    ],
+)
+def test_a_call_that_is_not_the_committed_one_says_so(notebook, monkeypatch, changes, said):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda banner: shown.append(banner.data))
+    check(**changes)
+    assert len(shown) == len(said) and all(text in shown[0] for text in said)
+
+
 @pytest.mark.parametrize("by_hand", ["0", None])
 def test_no_run_by_hand_writes_committed_figures(notebook, monkeypatch, by_hand):
     monkeypatch.setenv("COMPANION_COMMITTED", by_hand) if by_hand else monkeypatch.delenv("COMPANION_COMMITTED")

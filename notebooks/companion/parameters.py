@@ -28,7 +28,8 @@ class Setup:
     """How this notebook was called: its name, its profile, and whether all else is as committed.
 
     shown_seed: the run of which more than the scores is kept. The first one; in a shard, which has a seed of its own,
-    the first one of the batch, so that what a shard trains is what the render asks for.
+    the first one of the batch, so that what a shard trains is what the render asks for. seeds: those to run, from
+    first_seed on; two at most at quick.
     """
 
     notebook: str
@@ -36,6 +37,7 @@ class Setup:
     part: str
     default: bool
     shown_seed: int = 0
+    seeds: range = range(0)
 
     @property
     def title(self):
@@ -67,7 +69,25 @@ def check(notebook, values, **ranges):
         _check_one(name, values[name], default, ranges.get(name))
     whole = values["part"] == "all"
     shown_seed = (values if whole else defaults)["first_seed"]
-    return Setup(notebook, values["profile"], values["part"], settings.committed() and whole, shown_seed)
+    if whole:
+        banner({name: values[name] for name, default in defaults.items() if values[name] != default})
+    count = min(values["seeds"], 2) if values["profile"] == "quick" else values["seeds"]
+    seeds = range(values["first_seed"], values["first_seed"] + count)
+    return Setup(notebook, values["profile"], values["part"], settings.committed() and whole, shown_seed, seeds)
+
+
+def banner(changed):
+    """Say above all results that they are not the committed runs': which parameters were changed, and what follows."""
+    from IPython.display import Markdown, display
+
+    if not changed:
+        return
+    called = ", ".join(f"`{name} = {value!r}`" for name, value in changed.items())
+    text = (
+        f"> **These are not the committed runs.** This call changed {called}. Tables, figures and verdicts below are "
+    )
+    text += "its own. The texts, above all *Reading the committed runs*, speak of the committed runs and need not fit."
+    display(Markdown(text))
 
 
 def declared(history):

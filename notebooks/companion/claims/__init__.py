@@ -3,6 +3,8 @@
 A rule reads tables (see `companion.runs.frame`) and returns a verdict and the evidence for it in words.
 """
 
+import re
+
 import pandas as pd
 
 from companion.claims import budget, companion, p1, p2, p3
@@ -15,15 +17,35 @@ from companion.claims.rules import (
     PARTLY,
     REPRODUCED,
     Claim,
+    Lacking,
     chosen,
     paired,
 )
 
-__all__ = ["CLAIMS", "NOT", "NOT_RUN", "PARTLY", "REPRODUCED", "Claim", "chosen", "markdown", "overview", "paired"]
-__all__ += ["INCONCLUSIVE", "NOT_AS_STATED", "NOT_JUDGED", "budget"]
+__all__ = ["CLAIMS", "NOT", "NOT_RUN", "PARTLY", "REPRODUCED", "Claim", "Lacking", "card", "chosen", "markdown"]
+__all__ += ["INCONCLUSIVE", "NOT_AS_STATED", "NOT_JUDGED", "budget", "overview", "paired"]
 
 PAPERS = {"P1": "arXiv 2009.01395", "P2": "arXiv 2109.05075", "P3": "arXiv 2012.03827"}
 CLAIMS = p1.CLAIMS | p2.CLAIMS | p3.CLAIMS | companion.CLAIMS
+SIGNS = {REPRODUCED: "✓ ", PARTLY: "~ ", NOT: "✗ "}
+
+
+def card(names, records):
+    """Show what a notebook's records say of a claim, or of several: a card each, with verdict, evidence and rule."""
+    from IPython.display import Markdown, display
+
+    for name in [names] if isinstance(names, str) else names:
+        display(Markdown(card_text(name, *CLAIMS[name].verdict(records))))
+
+
+def card_text(name, verdict, evidence):
+    """The card of a claim in Markdown; the parts of the evidence stand one below the other."""
+    claim = CLAIMS[name]
+    source = f"{PAPERS[claim.paper]}, {claim.where}" if claim.paper in PAPERS else claim.where
+    parts = re.split(r"; (?![^(]*\))", evidence)  # not in parentheses
+    lines = [f"**{name}** {claim.says}", "", f"*Source:* {source}", ""]
+    lines += [f"**Verdict: {SIGNS.get(verdict, '')}{verdict}**", "", *(f"- {part}" for part in parts), ""]
+    return "\n".join(f"> {line}".rstrip() for line in [*lines, f"*Rule:* {claim.rule}"])
 
 
 def overview():

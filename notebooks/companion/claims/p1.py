@@ -2,12 +2,13 @@
 
 import pandas as pd
 
-from companion.claims.rules import NOT, PARTLY, REPRODUCED, Claim, chosen, paired, tally
+from companion.claims.rules import NOT, PARTLY, REPRODUCED, Claim, Lacking, chosen, need, paired, tally
 
 
 def faster_partial(table):
     """P1's first claim from interleaved timings; a line per penalty, extent and form, `step_s` over the rounds."""
     ratios = {}
+    need(table, "penalty", "GL", "SGL")
     table = table[table.penalty.isin(["GL", "SGL"]) & table.form.isin(["autograd", "closed"])]
     for (penalty, form), group in table.groupby(["penalty", "form"]):
         times = group.set_index("extent").step_s
@@ -20,6 +21,7 @@ def faster_partial(table):
 
 def better_partial(table):
     """P1's second claim from runs paired by seed: train and test accuracy of every penalty, partial − full."""
+    need(table, "penalty", "GL", "SGL")
     better, worse, evidence = 0, 0, []
     table = table[(table.version == "ours") & (table.penalty != "none")]
     for penalty, group in table.groupby("penalty"):
@@ -116,6 +118,8 @@ def structure(table):
     """P1's fourth claim: growth of the number of surviving units at the last doubling, and difference of data sets."""
     from scipy import stats  # a second to import
 
+    if table["width"].nunique() < 2:
+        raise Lacking("a second starting width")
     table = table.assign(survivors=[sum(counts[1:]) for counts in table["alive_1e-3"]])  # inputs are not counted
     low, high = sorted(set(table["width"]))[-2:]
     growth, depends, words = {}, {}, []

@@ -16,6 +16,10 @@ NOT_AS_STATED = "not tested as stated"  # the runs differ from the claim in some
 SEEDS = 3  # an interval of two has 12.7 times its standard error, one of three 4.3 times
 
 
+class Lacking(LookupError):
+    """What a rule compares is not among the runs; the message names it."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """What a paper says, paraphrased, the notebook that judges it, and the rule that its records are judged by."""
@@ -38,9 +42,24 @@ class Claim:
         return [record for name in self.experiments for record in runs.committed(name).values()]
 
     def verdict(self, records):
-        """The verdict of finished records and its evidence; "not run" where there are none."""
-        table = runs.frame([record for record in records if record["status"] == "done"])
-        return (NOT_RUN, "no records") if table.empty else self.judge(table)
+        """The verdict of finished records and its evidence.
+
+        "Not run" where there are none, "not judged" where they lack something that the rule compares.
+        """
+        table = runs.frame(records)
+        if table.empty:
+            return NOT_RUN, "no records"
+        try:
+            return self.judge(table)
+        except Lacking as lacking:
+            return NOT_JUDGED, f"the rule needs runs that are not there: {lacking}"
+
+
+def need(table, column, *entries):
+    """Raise Lacking where a column of a table has not all of these entries."""
+    found = set(table[column]) if column in table else set()
+    if missing := [str(entry) for entry in entries if entry not in found]:
+        raise Lacking(f"{column} {', '.join(missing)}")
 
 
 def paired(table, value, *, by, of, against, overlap=0.0):
@@ -48,8 +67,9 @@ def paired(table, value, *, by, of, against, overlap=0.0):
 
     `by` names the column that tells the groups apart: of − against. Returns (mean, low, high, n); NaN bounds for
     fewer than two pairs. `overlap` is test size / training size where seeds are splits of one table: their training
-    sets overlap, and the variance of the mean is wider by it (Nadeau & Bengio 2003).
+    sets overlap, and the variance of the mean is wider by it (Nadeau & Bengio 2003). Lacking: a group has no run.
     """
+    need(table, by, of, against)
     wide = table.pivot(index="seed", columns=by, values=value)
     difference = (wide[of] - wide[against]).dropna()
     n, mean = len(difference), difference.mean()

@@ -3,19 +3,47 @@
 import pandas as pd
 
 
+def finished(records):
+    """The records without those of runs that diverged."""
+    return [record for record in records if record["status"] == "done"]
+
+
 def frame(records):
     """A table with one line per stage or timed variant: id, seed, the case's fields, then the row's, curves left out.
 
-    A variant's name "GL / full / closed / step" becomes the columns penalty, extent, form and, where given, what.
+    A variant's name "GL / full / closed / step" becomes the columns penalty, extent, form and, where given, what. Runs
+    that diverged are left out; `spent` names them.
     """
     lines = []
-    for record in records:
+    for record in finished(records):
         head = {"id": record["id"], "seed": record["seed"], **record.get("case", record["config"]["case"])}
         for row in record["rows"]:
             names = zip(("penalty", "extent", "form", "what"), row.get("variant", "").split(" / "), strict=False)
             fields = dict(names) if "variant" in row else {}
             lines.append(head | {"run": record["status"]} | fields | {k: v for k, v in row.items() if k != "curves"})
     return pd.DataFrame(lines)
+
+
+def spent(records):
+    """A sentence: how many runs there are, how many of them diverged and which, and what they took."""
+    made = {record["id"]: record for record in records}.values()
+    minutes = sum(record["wall_s"] for record in made) / 60
+    took = f"{minutes / 60:.1f} hours" if minutes >= 120 else f"{minutes:.{0 if minutes >= 10 else 1}f} minutes"
+    diverged = [record for record in made if record["status"] != "done"]
+    told = f"{len(made)} runs, {len(diverged) or 'none'} diverged; together {took}; {_several(made, 'threads')} "
+    told += f"{'thread' if _several(made, 'threads') == '1' else 'threads'} each; device: {_several(made, 'device')}"
+    return "\n  ".join([told, *map(_diverged, diverged)])
+
+
+def _several(records, key):
+    """What the provenance of records says, each entry once."""
+    return ", ".join(sorted({str(record["provenance"].get(key, "?")) for record in records}))
+
+
+def _diverged(record):
+    case = record.get("case", record["config"]["case"])
+    where = ", ".join(f"{key} {value}" for key, value in case.items() if not isinstance(value, list))
+    return f"diverged, and left out: {record['experiment']}, {where}, seed {record['seed']} ({record['message']})"
 
 
 def mean_std(values, *, digits=2, scale=1):
