@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 
+from companion import settings
 from lib import data
 from lib.data import files
 from lib.data.sources import PATHS
@@ -26,10 +27,10 @@ def real():
     """Load a real set; skip where it is not at hand, fail where COMPANION_DATA promises it."""
 
     def load(name, **options):
-        if lacking := files.missing(PATHS.get(name, ())):
+        if lacking := files.missing(PATHS.get(name, ()), settings.data_folder()):
             if os.environ.get("COMPANION_DATA"):
                 pytest.fail(f"COMPANION_DATA is set, and {name} lacks {lacking[0]} there")
             pytest.skip(f"{name} is not downloaded")
-        return data.load(name, **options)
+        return data.load(name, root=settings.data_folder(), download=False, **options)
 
     return load

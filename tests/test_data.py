@@ -11,6 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from companion import settings
+from companion.runs.configuration import DATA
+from companion.runs.execution import load
 from lib import data
 from lib.data import files, medical
 from lib.data.dataset import carve, fingerprint
@@ -73,11 +76,14 @@ def raw(ds, part):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty data folder for files made here: no download, no published checksum."""
-    monkeypatch.setenv("COMPANION_DATA", str(tmp_path))
-    monkeypatch.setenv("COMPANION_DOWNLOAD", "0")
+    """An empty data folder for files made here, without published checksums."""
     monkeypatch.setattr(files, "MD5", {})
     return tmp_path
+
+
+def here(name, folder, **options):
+    """Load a set from a folder, without any download."""
+    return data.load(name, root=folder, download=False, **options)
 
 
 def store(root, path, payload):
@@ -205,6 +211,8 @@ def test_unknown_name_lists_the_known_ones():
         ("mnist", {"size": 9}, "mnist: size=9, but only cells and ct_slices"),
         ("cells", {"size": 9}, "cells: size=9; .* at least 10"),
         ("ct_slices", {"size": 2.5}, "size=2.5"),
+        ("mnist", {"root": None}, "mnist: root=None, .* root is a folder"),
+        ("mnist", {"download": "no"}, "download='no'; .* True or False"),
     ],
 )
 def test_wrong_options_name_the_value_and_the_range(name, options, message):
@@ -215,10 +223,28 @@ def test_wrong_options_name_the_value_and_the_range(name, options, message):
 @pytest.mark.parametrize("name", PATHS)
 def test_missing_and_forbidden_to_fetch(name, folder):
     with pytest.raises(data.DataError) as error:
-        data.load(name)
-    for part in (PATHS[name][0], str(folder), f"`python -m lib.data {name}`", "COMPANION_DATA"):
+        here(name, folder)
+    for part in (PATHS[name][0], f"`python -m lib.data {name} --root {folder}`", "root=", "download=False"):
         assert part in str(error.value)
-    assert error.value.__suppress_context__
+    assert "COMPANION" not in str(error.value)
+    assert not error.value.__context__
+
+
+def test_the_default_root_is_the_folder_data_of_the_current_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(data.DataError, match="is not in data, .*`python -m lib.data mnist --root data` fetches it"):
+        data.load("mnist", download=False)
+
+
+def test_the_companion_tells_of_its_own_settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPANION_DATA", str(tmp_path))
+    monkeypatch.setenv("COMPANION_DOWNLOAD", "0")
+    with pytest.raises(data.DataError) as error:
+        load(DATA | {"name": "mnist"})
+    for part in (f"--root {tmp_path}`", "download=False", "COMPANION_DATA", "COMPANION_DOWNLOAD=0"):
+        assert part in str(error.value)
+    with pytest.raises(data.DataError, match="^unknown data set 'minst'; known: .*, wine$"):
+        load(DATA | {"name": "minst"})
 
 
 # ---- file formats, from files made here
@@ -236,7 +262,7 @@ def test_idx_files(name, folder):
     labels = [np.arange(n, dtype=np.uint8) % 10 for n in (60, 12)]
     for path, array in zip(PATHS[name], (made[0], labels[0], made[1], labels[1]), strict=True):
         store(folder, path, idx(array))
-    ds = data.load(name)
+    ds = here(name, folder)
     assert [tuple(p.x.shape) for p in parts(ds)] == [(55, 1, 28, 28), (5, 1, 28, 28), (12, 1, 28, 28)]
     assert ds.variant.startswith("unknown: ")
     assert torch.equal(raw(ds, ds.test)[:, 0], torch.tensor(made[1]))
@@ -257,7 +283,7 @@ def test_cifar_records(name, labels, count, folder):
         made[path] = records
     if name == "cifar100":
         store(folder, PATHS[name][2], "\n".join(f"class{k}" for k in range(100)).encode())
-    ds = data.load(name)
+    ds = here(name, folder)
     total = 20 * (len(made) - 1)
     assert [len(p.x) for p in parts(ds)] == [total * 9 // 10, total // 10, 20]
     assert len(ds.classes) == ds.outputs == count
@@ -276,7 +302,7 @@ def test_uci_table(folder):
         buffer = io.StringIO()
         np.savetxt(buffer, array, fmt="%.17g")
         store(folder, f"UCI/yacht/data/{stem}.txt", buffer.getvalue().encode())
-    ds, other = data.load("uci/yacht"), data.load("uci/yacht", split=7)
+    ds, other = here("uci/yacht", folder), here("uci/yacht", folder, split=7)
     assert [len(p.x) for p in parts(ds)] == [32, 4, 4]
     assert ds.sha256 != other.sha256
     test = texts["index_test_7"]
@@ -302,7 +328,7 @@ def test_nuclei_zip(folder, monkeypatch):
     members["stage1_train/unlisted/images/unlisted.png"] = png(np.zeros((256, 256), np.uint8))
     store(folder, PATHS["nuclei"][0], zipped(members))
     monkeypatch.setattr(medical, "NUCLEI_IDS", tuple(shapes))
-    ds = data.load("nuclei")
+    ds = here("nuclei", folder)
     assert ds.task == "segmentation"
     chosen = [[list(shapes)[k] for k in rows] for rows in carve(10, 0.2, 0.2)]
     assert [len(c) for c in chosen] == [6, 2, 2]
@@ -312,7 +338,7 @@ def test_nuclei_zip(folder, monkeypatch):
         assert torch.equal(part.y, torch.tensor(np.stack([y for _, y in cut])))
     monkeypatch.setattr(medical, "NUCLEI_IDS", (*shapes, "nowhere"))
     with pytest.raises(data.DataError, match=r"stage1_train\.zip is damaged: it lacks 1 of 11 .* nowhere"):
-        data.load("nuclei")
+        here("nuclei", folder)
 
 
 def test_tiles_are_centred_disjoint_and_renumbered():
@@ -342,7 +368,7 @@ def test_covid_zips(folder):
         store(folder, f"COVID-CT/CT_{kind}.zip", zipped(members))
         for part, chosen in zip(("train", "val", "test"), (names[:6], names[6:8], names[8:]), strict=True):
             store(folder, f"COVID-CT/Data-split/{kind}/{part}CT_{kind}.txt", "\n".join([*chosen, ""]).encode())
-    ds = data.load("covid_ct")
+    ds = here("covid_ct", folder)
     assert [tuple(p.x.shape) for p in parts(ds)] == [(12, 1, 128, 128), (4, 1, 128, 128), (8, 1, 128, 128)]
     assert ds.classes == ("NonCOVID", "COVID")
     assert ds.validation.y.tolist() == [0, 0, 1, 1]
@@ -350,7 +376,7 @@ def test_covid_zips(folder):
     assert np.abs(raw(ds, ds.validation)[0, 0].numpy() - means).max() <= 1.01  # area averages
     (folder / "COVID-CT/Data-split/COVID/valCT_COVID.txt").write_text("ghost.png\n")
     with pytest.raises(data.DataError, match=r"CT_COVID\.zip is damaged: it lacks 'ghost\.png"):
-        data.load("covid_ct")
+        here("covid_ct", folder)
 
 
 # ---- damage
@@ -365,22 +391,22 @@ def flip(file, where):
 def test_damaged_files_are_refused_by_name(folder):
     for path in PATHS["mnist"]:
         store(folder, path, idx(np.zeros((12, 28, 28) if "images" in path else 12, np.uint8)))
-    data.load("mnist")
+    here("mnist", folder)
     file = folder / PATHS["mnist"][2]
     flip(file, -6)  # the gzip's own checksum
     with pytest.raises(data.DataError, match=r"^mnist: .*t10k-images-idx3-ubyte\.gz is damaged: .* Delete it"):
-        data.load("mnist")
+        here("mnist", folder)
     file.write_bytes(file.read_bytes()[:-30])
     with pytest.raises(data.DataError, match="t10k-images-idx3-ubyte"):
-        data.load("mnist")
+        here("mnist", folder)
     store(folder, PATHS["cifar10"][0], b"\0" * 3072)
     for path in PATHS["cifar10"][1:]:
         store(folder, path, b"\0" * 3073 * 10)
     with pytest.raises(data.DataError, match="data_batch_1.bin is damaged"):
-        data.load("cifar10")
+        here("cifar10", folder)
     store(folder, PATHS["cifar10"][0], b"\x0a" * 3073 * 10)
     with pytest.raises(data.DataError, match="cifar10: a label exceeds its 10 classes"):
-        data.load("cifar10")
+        here("cifar10", folder)
 
 
 def test_a_flipped_byte_in_a_zip_is_refused_by_name(folder, monkeypatch):
@@ -388,7 +414,7 @@ def test_a_flipped_byte_in_a_zip_is_refused_by_name(folder, monkeypatch):
     store(folder, PATHS["nuclei"][0], zipped({"a/images/a.png": png(np.zeros((256, 256), np.uint8))}))
     flip(folder / PATHS["nuclei"][0], 120)
     with pytest.raises(data.DataError, match=r"stage1_train\.zip is damaged: Bad CRC"):
-        data.load("nuclei")
+        here("nuclei", folder)
 
 
 def test_checksums_are_listed_for_what_is_published():
@@ -424,7 +450,7 @@ def test_real_mnist(name, sha256, real):
 @pytest.mark.realdata
 def test_real_mnist_with_a_flipped_byte(real, tmp_path):
     real("mnist")
-    shutil.copytree(files.folder() / "MNIST", tmp_path / "MNIST")
+    shutil.copytree(settings.data_folder() / "MNIST", tmp_path / "MNIST")
     flip(tmp_path / PATHS["mnist"][0], 4)  # a date, that no gzip checks
     with pytest.raises(data.DataError, match=r"train-images-idx3-ubyte\.gz is damaged: its md5 is"):
         data.load("mnist", root=tmp_path)

@@ -110,14 +110,13 @@ def test_offline_fails_at_once_and_says_what_to_do(dead, tmp_path, monkeypatch, 
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setitem(URLS, "MNIST/raw/", [url or f"{dead}/"])
     monkeypatch.setattr(download, "PAUSE", 100)
-    monkeypatch.delenv("COMPANION_DOWNLOAD", raising=False)
     start = time.monotonic()
     with pytest.raises(data.DataError) as error:
         data.load("mnist", root=tmp_path)
     assert time.monotonic() - start < 20
     told = str(error.value)
     assert told.startswith("mnist: MNIST/raw/train-images-idx3-ubyte.gz is not in ")
-    for part in (str(tmp_path), "`python -m lib.data mnist`", "COMPANION_DATA", url or dead):
+    for part in (f"`python -m lib.data mnist --root {tmp_path}`", "root=", url or dead):
         assert part in told
     assert "\n" not in told
 
@@ -187,7 +186,6 @@ def cifar(server, tmp_path, monkeypatch):
     server.answers[f"/{name}"] = [(payload, 0)]
     monkeypatch.setitem(URLS, "cifar-100-binary/", [f"{server.url}/"])
     monkeypatch.setitem(download.MD5, name, {hashlib.md5(payload).hexdigest(): "official"})
-    monkeypatch.delenv("COMPANION_DOWNLOAD", raising=False)
     return tmp_path / "in" / "data"
 
 
@@ -223,7 +221,6 @@ def test_missing_files_are_fetched_one_by_one(server, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MD5", {})
     monkeypatch.setattr(download, "MD5", {})
     monkeypatch.setitem(URLS, "UCI/", [f"{server.url}/base/"])
-    monkeypatch.delenv("COMPANION_DOWNLOAD", raising=False)
     rows = "\n".join(f"{k} {k * k} {k % 3}" for k in range(20)).encode()
     texts = {"data": rows, "index_features": b"0\n2", "index_target": b"1"}
     texts |= {"index_train_3": b"\n".join(b"%d" % k for k in range(18)), "index_test_3": b"18\n19\n"}
@@ -244,16 +241,16 @@ def command(*names):
     return printed.getvalue(), 0
 
 
-def test_the_command_lists_fetches_and_fails_shortly(tmp_path, monkeypatch):
-    monkeypatch.setenv("COMPANION_DATA", str(tmp_path))
-    monkeypatch.setenv("COMPANION_DOWNLOAD", "0")
-    printed, code = command()
+def test_the_command_lists_fetches_and_fails_shortly(tmp_path, dead, monkeypatch):
+    monkeypatch.setitem(URLS, "MNIST/raw/", [f"{dead}/"])
+    root = ["--root", str(tmp_path)]
+    printed, code = command(*root)
     assert printed.startswith(f"data folder: {tmp_path}\n")
     assert [line.split()[0] for line in printed.splitlines()[1:]] == list(data.KNOWN)
     assert code == 0
-    printed, code = command("wine", "mnist")
+    printed, code = command("wine", "mnist", *root)
     assert printed == f"{data.load('wine')}\n"
-    assert "COMPANION_DOWNLOAD=0" in code
+    assert dead in code
     assert "\n" not in code
     printed, code = command("minst")
     assert code.startswith("unknown data set 'minst'; known: ")

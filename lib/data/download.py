@@ -14,24 +14,19 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
+from lib.data.files import DataError, command
 from lib.data.sources import ARCHIVES, MD5, PATHS, URLS
 
 TRIES, PAUSE, TIMEOUT = 4, 1.0, 30  # seconds; the pause doubles from try to try
 TRANSIENT = (TimeoutError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError, HTTPException)
 
 
-class DataError(ValueError):
-    """A data set that cannot be had as asked; the message says what to do."""
-
-
 def obtain(name, paths, root):
     """Fetch `paths`, files of data set `name`, into the folder `root`. DataError: how else they come."""
-    remedy = f"With a network, `python -m lib.data {name}` fetches it; or point COMPANION_DATA to it."
+    remedy = f"With a network, {command(name, root)} fetches it; or pass the folder that has it as root=."
     for path in paths:
         prefix = max((p for p in URLS if path.startswith(p)), key=len)
         try:
-            if os.environ.get("COMPANION_DOWNLOAD") == "0":
-                raise ConnectionError("COMPANION_DOWNLOAD=0 forbids fetching it")
             if prefix in ARCHIVES:
                 return _obtain_archive(ARCHIVES[prefix], URLS[prefix], PATHS[name], root)
             download([base + path.removeprefix(prefix) for base in URLS[prefix]], root / path, md5=MD5.get(path))
@@ -81,7 +76,7 @@ def download(urls, target, *, md5=None):
 def _stream(url, title, md5):
     """Yield the bytes at `url` in chunks; an error at the end where they are too few or the wrong ones."""
     request, digest, got = Request(url, headers={"User-Agent": "compression-companion"}), _md5(), 0
-    silent = not sys.stderr.isatty() or os.environ.get("COMPANION_PROGRESS") == "0"
+    silent = not sys.stderr.isatty()
     with urlopen(request, timeout=TIMEOUT) as answer:
         size = int(answer.headers.get("Content-Length") or 0)
         with tqdm(total=size or None, desc=title, unit="B", unit_scale=True, disable=silent, leave=False) as bar:
@@ -127,5 +122,5 @@ def _writing(target):
     try:
         yield
     except OSError as error:
-        remedy = "Make room there, or set COMPANION_DATA to another folder."
+        remedy = "Make room there, or pass another folder as root=."
         raise DataError(f"cannot write {target}: {error.strerror}. {remedy}") from None

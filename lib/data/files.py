@@ -1,41 +1,66 @@
 """Where the files of a data set are, and whether they are whole."""
 
 import hashlib
-import os
+import shlex
 import zipfile
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from lib.data.download import DataError, obtain
 from lib.data.sources import MD5
 
 
-def folder(root=None):
-    """The data folder: `root`, else the environment's COMPANION_DATA, else `data/` beside `lib`."""
-    return Path(root or os.environ.get("COMPANION_DATA") or Path(__file__).parents[2] / "data").expanduser()
+class DataError(ValueError):
+    """A data set that cannot be had as asked; the message says what to do."""
 
 
-def missing(paths, root=None):
-    """Those of `paths` (below the data folder) that are not there."""
-    return [path for path in paths if not (folder(root) / path).is_file()]
+class File(NamedTuple):
+    """A file of the data set `name`, at `path` below the folder `root`."""
+
+    name: str
+    root: Path
+    path: str
+    payload: bytes = b""
 
 
-def read(name, paths, root=None):
-    """Files of the data set `name` as (Path, bytes) pairs, and the variant that their checksums vouch for.
+def missing(paths, root):
+    """List those of `paths` that the folder `root` lacks."""
+    return [path for path in paths if not (Path(root).expanduser() / path).is_file()]
 
-    What is missing is downloaded. The variant is empty where a file has no known checksum.
+
+def command(name, root):
+    """Spell the command that fetches the data set `name` into the folder `root`."""
+    return f"`python -m lib.data {name} --root {shlex.quote(str(root))}`"
+
+
+def fetch(name, paths, root, *, download=True):
+    """Download those of `paths`, files of the data set `name`, that the folder `root` lacks. DataError: why not."""
+    root = Path(root).expanduser()
+    if not (absent := missing(paths, root)):
+        return
+    if not download:
+        remedy = f"With a network, {command(name, root)} fetches it; or pass the folder that has it as root=."
+        raise DataError(f"{name}: {absent[0]} is not in {root}, and download=False forbids fetching it. {remedy}")
+    from lib.data.download import obtain  # here, for most sessions need no download
+
+    obtain(name, absent, root)
+
+
+def read(name, paths, *, root, download=True):
+    """Read files of the data set `name`: a list of `File`, and the variant that their checksums vouch for.
+
+    What the folder `root` lacks is downloaded. The variant is empty where a file has no known checksum.
     DataError: a file cannot be had, cannot be read, or is damaged.
     """
-    if absent := missing(paths, root):
-        obtain(name, absent, folder(root))
+    root = Path(root).expanduser()
+    fetch(name, paths, root, download=download)
     found, variants = [], set()
     for path in paths:
-        file = folder(root) / path
-        with whole(name, file):
-            payload = file.read_bytes()
-            variants.add(_variant(file, payload, MD5.get(path) or _recorded(file)))
-        found.append((file, payload))
+        with whole(File(name, root, path)):
+            payload = (root / path).read_bytes()
+            variants.add(_variant(root / path, payload, MD5.get(path) or _recorded(root / path)))
+        found.append(File(name, root, path, payload))
     return found, "" if "" in variants else min(variants)  # a named variant sorts before "official"
 
 
@@ -54,7 +79,7 @@ def _recorded(file):
 
 
 @contextmanager
-def whole(name, file):
+def whole(file):
     """Turn whatever goes wrong inside, while `file` is read and decoded, into a DataError that names it."""
     try:
         yield
@@ -62,5 +87,5 @@ def whole(name, file):
         raise
     except (ValueError, OSError, EOFError, LookupError, SyntaxError, zlib.error, zipfile.BadZipFile) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else error
-        remedy = f"Delete it, then `python -m lib.data {name}` fetches it anew."
-        raise DataError(f"{name}: {file} is damaged: {why}. {remedy}") from None
+        remedy = f"Delete it, then {command(file.name, file.root)} fetches it anew."
+        raise DataError(f"{file.name}: {file.root / file.path} is damaged: {why}. {remedy}") from None

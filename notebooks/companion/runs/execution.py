@@ -16,6 +16,7 @@ from companion.runs.configuration import VARIANT, identity, resolve
 from companion.runs.provenance import provenance
 from companion.runs.store import write_arrays
 from lib import baselines, data, measures, models, pruning, regularizers, shrinking, training
+from lib.data.sources import PATHS
 from lib.dynamics import Dynamics
 
 PARTS = ("train", "validation", "test")
@@ -55,7 +56,7 @@ def load(options):
 def _load(text):
     options = json.loads(text)
     scaling, relabel, subset = (options.pop(key) for key in ("scaling", "relabel", "subset"))
-    split = data.load(options.pop("name"), root=settings.data_folder(), **options)
+    split = _found(options)
     if scaling == "unit":
         split = _changed(split, lambda x: x * split.std + split.mean)
     if relabel is not None:
@@ -66,6 +67,15 @@ def _load(text):
             raise ValueError(f"subset {subset:,} is more than the {len(split.train.x):,} training examples there are")
         split = dataclasses.replace(split, train=type(split.train)(*(t[:subset] for t in split.train)))
     return split
+
+
+def _found(options):
+    try:
+        return data.load(root=settings.data_folder(), download=settings.download(), **options)
+    except data.DataError as error:
+        if options["name"] not in PATHS:
+            raise
+        raise data.DataError(f"{error} Here {settings.DATA}.") from None
 
 
 def _changed(split, change):
