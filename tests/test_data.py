@@ -1,10 +1,11 @@
 """Data sets: what is embedded or generated here, every file format from files made here, and the real sets."""
 
 import gzip
+import hashlib
 import io
-import shutil
 import time
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from companion.runs.execution import load
 from lib import data
 from lib.data import files, medical
 from lib.data.dataset import carve, fingerprint
-from lib.data.sources import MD5, PATHS, UCI_SPLITS
+from lib.data.sources import COVID_CLASSES, PATHS, SUMS, UCI_SPLITS, URLS
 
 EMBEDDED = {  # name: task, sizes, shape of a sample, outputs, sha256
     "breast_cancer": (
@@ -77,7 +78,7 @@ def raw(ds, part):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty data folder for files made here, without published checksums."""
-    monkeypatch.setattr(files, "MD5", {})
+    monkeypatch.setattr(files, "SUMS", {})
     return tmp_path
 
 
@@ -281,8 +282,6 @@ def test_cifar_records(name, labels, count, folder):
         records[:, :labels] = rng.randint(0, count, (20, labels))
         store(folder, path, records.tobytes())
         made[path] = records
-    if name == "cifar100":
-        store(folder, PATHS[name][2], "\n".join(f"class{k}" for k in range(100)).encode())
     ds = here(name, folder)
     total = 20 * (len(made) - 1)
     assert [len(p.x) for p in parts(ds)] == [total * 9 // 10, total // 10, 20]
@@ -413,15 +412,115 @@ def test_a_flipped_byte_in_a_zip_is_refused_by_name(folder, monkeypatch):
     monkeypatch.setattr(medical, "NUCLEI_IDS", ("a",))
     store(folder, PATHS["nuclei"][0], zipped({"a/images/a.png": png(np.zeros((256, 256), np.uint8))}))
     flip(folder / PATHS["nuclei"][0], 120)
-    with pytest.raises(data.DataError, match=r"stage1_train\.zip is damaged: Bad CRC"):
+    with pytest.raises(data.DataError, match=r"stage1_train\.zip is damaged: its member a/images/a\.png has another"):
         here("nuclei", folder)
 
 
-def test_checksums_are_listed_for_what_is_published():
-    for name in ("mnist", "fashion_mnist", "cifar10", *(f"uci/{table}" for table in UCI_SPLITS)):
-        assert all(path in MD5 for path in PATHS[name])
-    assert len(MD5["cifar-10-batches-bin/test_batch.bin"]) == 2
-    assert all(len(digest) == 32 for known in MD5.values() for digest in known)
+def test_a_bit_or_half_of_a_known_file_makes_another_file(monkeypatch):
+    payload = np.random.RandomState(7).bytes(1000)
+    monkeypatch.setattr(files, "SUMS", {"a": {hashlib.md5(payload).hexdigest(): "official"}})
+    assert files.check("a", payload) == "official"
+    for bad in (payload[:500], b"", payload + b"-", bytes([payload[0] ^ 1]) + payload[1:]):
+        with pytest.raises(ValueError, match="its md5 is [0-9a-f]{32}, expected [0-9a-f]{32}"):
+            files.check("a", bad)
+
+
+def put_a_folder(file):
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda file: flip(file, -6), "is damaged: its md5 is"),
+        (lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]), "is damaged: its md5 is"),
+        (lambda file: file.write_bytes(b""), "is damaged: its md5 is"),
+        (put_a_folder, "cannot be read: Is a directory"),
+    ],
+    ids=["bit", "half", "empty", "folder"],
+)
+@pytest.mark.parametrize("k", range(4))
+def test_every_damaged_file_is_named_with_a_remedy(folder, damage, message, k, monkeypatch):
+    sums = {}
+    for path in PATHS["mnist"]:
+        store(folder, path, idx(np.zeros((12, 28, 28) if "images" in path else 12, np.uint8)))
+        sums[path] = {hashlib.md5((folder / path).read_bytes()).hexdigest(): "official"}
+    monkeypatch.setattr(files, "SUMS", sums)
+    assert here("mnist", folder).variant == "official"
+    damage(folder / PATHS["mnist"][k])
+    with pytest.raises(data.DataError) as error:
+        data.load("mnist", root=folder)  # which may download, but the file is there
+    for part in (f"{PATHS['mnist'][k]} {message}", "Delete it", f"`python -m lib.data mnist --root {folder}`"):
+        assert part in str(error.value)
+
+
+def test_a_file_without_permission_is_named(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    store(folder, PATHS["nuclei"][0], b"-")
+    monkeypatch.setattr(files.Path, "read_bytes", refuse)
+    with pytest.raises(data.DataError, match=r"stage1_train\.zip cannot be read: Permission denied\. Delete it"):
+        here("nuclei", folder)
+
+
+def bomb(size):
+    """A zip file of one member that unpacks to `size` zero bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a/images/a.png", "w") as member:
+        for _ in range(size >> 20):
+            member.write(bytes(1 << 20))
+    return buffer.getvalue()
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(folder, monkeypatch):
+    monkeypatch.setattr(files, "UNPACKED", 1 << 24)
+    store(folder, PATHS["nuclei"][0], bomb(1 << 25))
+    with pytest.raises(data.DataError, match=r"stage1_train\.zip is damaged: it would unpack to 33,554,432 bytes"):
+        here("nuclei", folder)
+    huge = bytearray(png(np.zeros((1, 1), np.uint8)))
+    huge[16:24] = np.array([50_000, 50_000], ">u4").tobytes()  # a picture that claims 2.5 GB
+    huge[29:33] = zlib.crc32(huge[12:29]).to_bytes(4, "big")
+    store(folder, PATHS["nuclei"][0], zipped({"a/images/a.png": bytes(huge)}))
+    monkeypatch.setattr(medical, "NUCLEI_IDS", ("a",))
+    with pytest.raises(data.DataError, match=r"stage1_train\.zip is damaged: .*decompression bomb"):
+        here("nuclei", folder)
+
+
+def test_a_zip_writes_nothing_wherever_its_members_point(folder, monkeypatch):
+    picture = png(np.zeros((256, 256), np.uint8))
+    members = {f"{id_}/images/a.png": picture for id_ in "abcde"}
+    members |= {"../../evil/images/a.png": picture, "/evil/images/b.png": picture}
+    store(folder, PATHS["nuclei"][0], zipped(members))
+    before = sorted(folder.parent.rglob("*"))
+    monkeypatch.setattr(medical, "NUCLEI_IDS", tuple("abcde"))
+    here("nuclei", folder)
+    assert sorted(folder.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"a/masks/0.png": (256, 256)}, "it lacks one picture beside the masks"),
+        ({"a/images/a.png": (256, 256), "a/images/b.png": (256, 256)}, "it lacks one picture beside the masks"),
+        ({"a/images/a.png": (256, 256), "a/masks/0.png": (256, 200)}, "0.png has another size than its picture"),
+    ],
+)
+def test_nuclei_that_do_not_fit_their_picture(folder, members, message, monkeypatch):
+    monkeypatch.setattr(medical, "NUCLEI_IDS", ("a",))
+    store(folder, PATHS["nuclei"][0], zipped({path: png(np.ones(s, np.uint8)) for path, s in members.items()}))
+    with pytest.raises(data.DataError, match=f"is damaged: .*{message}"):
+        here("nuclei", folder)
+
+
+def test_every_file_but_two_has_a_checksum_and_every_address_is_fixed():
+    assert {path for paths in PATHS.values() for path in paths} - SUMS.keys() == {
+        f"COVID-CT/CT_{c}.zip" for c in COVID_CLASSES
+    }
+    assert all(len(sum_) == (64 if path.endswith(".zip") else 32) for path in SUMS for sum_ in SUMS[path])
+    assert all("official" in known.values() for known in SUMS.values())
+    assert [url for urls in URLS.values() for url in urls[:1] if "/master/" in url or "/main/" in url] == []
 
 
 # ---- the real sets
@@ -448,12 +547,19 @@ def test_real_mnist(name, sha256, real):
 
 
 @pytest.mark.realdata
-def test_real_mnist_with_a_flipped_byte(real, tmp_path):
-    real("mnist")
-    shutil.copytree(settings.data_folder() / "MNIST", tmp_path / "MNIST")
-    flip(tmp_path / PATHS["mnist"][0], 4)  # a date, that no gzip checks
-    with pytest.raises(data.DataError, match=r"train-images-idx3-ubyte\.gz is damaged: its md5 is"):
-        data.load("mnist", root=tmp_path)
+def test_a_flipped_bit_or_half_of_any_real_file_is_seen():
+    rng, root = np.random.RandomState(8), settings.data_folder()
+    known = [path for paths in PATHS.values() for path in paths if (root / path).is_file()]
+    if not known:
+        pytest.skip("no data set is downloaded")
+    for path in known:
+        payload = bytearray((root / path).read_bytes())
+        files.check(path, payload)
+        where = zipfile.ZipFile(root / path).infolist()[0].file_size if path.endswith(".zip") else len(payload)
+        payload[rng.randint(100, where) if where > 100 else 0] ^= 1 << rng.randint(8)
+        for bad in (payload, payload[: len(payload) // 2]):
+            with pytest.raises((ValueError, zipfile.BadZipFile)):
+                files.check(path, bad)
 
 
 @pytest.mark.realdata
@@ -464,6 +570,15 @@ def test_real_cifar10(real):
     assert ds.variant in ("official", "20 approximate test images")
     if ds.variant != "official":
         assert ds.sha256 == "745589dd3a8e6ae1bb7d835563b4bc6bdd825cf38bb4e8e55e4674dd353c1042"
+
+
+@pytest.mark.realdata
+def test_real_cifar100(real):
+    ds = real("cifar100")
+    assert [len(p.x) for p in parts(ds)] == [45000, 5000, 10000]
+    assert torch.bincount(ds.test.y).tolist() == [100] * 100
+    assert (ds.classes[0], ds.classes[-1], len(set(ds.classes))) == ("apple", "worm", 100)
+    assert ds.variant in ("official", "training pixels within 2 of 255")
 
 
 @pytest.mark.realdata

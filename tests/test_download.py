@@ -179,21 +179,23 @@ def archive(members):
 def cifar(server, tmp_path, monkeypatch):
     """A data folder whose CIFAR-100 comes from the server, as an archive with a member that wants to get out."""
     members = {path: np.zeros((20, 3074), np.uint8).tobytes() for path in PATHS["cifar100"][:2]}
-    members[PATHS["cifar100"][2]] = "\n".join(f"class{k}" for k in range(100)).encode()
     members["../evil.txt"] = members["cifar-100-binary/other.txt"] = b"-"
     payload = archive(members)
     name = ARCHIVES["cifar-100-binary/"]
     server.answers[f"/{name}"] = [(payload, 0)]
     monkeypatch.setitem(URLS, "cifar-100-binary/", [f"{server.url}/"])
-    monkeypatch.setitem(download.MD5, name, {hashlib.md5(payload).hexdigest(): "official"})
+    monkeypatch.setattr(
+        files, "SUMS", {p: {hashlib.md5(members[p]).hexdigest(): "official"} for p in PATHS["cifar100"]}
+    )
+    monkeypatch.setitem(download.SUMS, name, {hashlib.md5(payload).hexdigest(): "official"})
     return tmp_path / "in" / "data"
 
 
 def test_an_archive_gives_its_files_and_nothing_else(server, cifar):
     ds = data.load("cifar100", root=cifar)
-    assert ds.variant == "official"  # because the archive's checksum was right
+    assert ds.variant == "official"
     found = sorted(str(p.relative_to(cifar.parent.parent)) for p in cifar.parent.parent.rglob("*") if p.is_file())
-    assert found == sorted(f"in/data/{p}" for p in (*PATHS["cifar100"], "cifar-100-binary/MD5SUMS"))
+    assert found == sorted(f"in/data/{p}" for p in PATHS["cifar100"])
     data.load("cifar100", root=cifar)
     assert len(server.seen) == 1
     file = cifar / PATHS["cifar100"][1]
@@ -205,7 +207,7 @@ def test_an_archive_gives_its_files_and_nothing_else(server, cifar):
 def test_an_archive_without_a_file_is_refused(server, cifar, monkeypatch):
     name = ARCHIVES["cifar-100-binary/"]
     server.answers[f"/{name}"] = [(archive({PATHS["cifar100"][0]: b"-"}), 0)]
-    monkeypatch.setitem(download.MD5, name, None)
+    monkeypatch.setitem(download.SUMS, name, None)
     with pytest.raises(data.DataError, match=r"cifar100: .*test\.bin"):
         data.load("cifar100", root=cifar)
     assert not [p for p in cifar.rglob("*") if p.is_file()]
@@ -218,8 +220,8 @@ def test_every_file_of_every_set_has_a_source():
 
 
 def test_missing_files_are_fetched_one_by_one(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MD5", {})
-    monkeypatch.setattr(download, "MD5", {})
+    monkeypatch.setattr(files, "SUMS", {})
+    monkeypatch.setattr(download, "SUMS", {})
     monkeypatch.setitem(URLS, "UCI/", [f"{server.url}/base/"])
     rows = "\n".join(f"{k} {k * k} {k % 3}" for k in range(20)).encode()
     texts = {"data": rows, "index_features": b"0\n2", "index_target": b"1"}

@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from lib.data.files import DataError, command
-from lib.data.sources import ARCHIVES, MD5, PATHS, URLS
+from lib.data.sources import ARCHIVES, PATHS, SUMS, URLS
 
 TRIES, PAUSE, TIMEOUT = 4, 1.0, 30  # seconds; the pause doubles from try to try
 TRANSIENT = (TimeoutError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError, HTTPException)
@@ -29,22 +29,20 @@ def obtain(name, paths, root):
         try:
             if prefix in ARCHIVES:
                 return _obtain_archive(ARCHIVES[prefix], URLS[prefix], PATHS[name], root)
-            download([base + path.removeprefix(prefix) for base in URLS[prefix]], root / path, md5=MD5.get(path))
+            download([base + path.removeprefix(prefix) for base in URLS[prefix]], root / path, md5=SUMS.get(path))
         except (ConnectionError, tarfile.TarError, EOFError, KeyError, zlib.error) as error:
             raise DataError(f"{name}: {path} is not in {root}, and {error}. {remedy}") from None
 
 
 def _obtain_archive(archive, bases, paths, root):
-    """Fetch a tar archive and write exactly `paths` out of it, their md5 noted beside them in MD5SUMS."""
+    """Fetch a tar archive and write exactly `paths` out of it."""
     file = _part(root / archive)  # a name of our own: another process may unpack and remove the same archive
     try:
-        download([base + archive for base in bases], file, md5=MD5.get(archive))
+        download([base + archive for base in bases], file, md5=SUMS.get(archive))
         with tarfile.open(file, "r:gz") as tar:
             payloads = {path: tar.extractfile(path).read() for path in paths}
     finally:
         file.unlink(missing_ok=True)
-    notes = [f"{_md5(payload).hexdigest()}  {path.rpartition('/')[2]}\n" for path, payload in payloads.items()]
-    payloads[paths[0].rpartition("/")[0] + "/MD5SUMS"] = "".join(notes).encode()
     for path, payload in payloads.items():
         _write(root / path, [payload])
 

@@ -1,14 +1,17 @@
 """Where the files of a data set are, and whether they are whole."""
 
 import hashlib
+import io
+import os
 import shlex
 import zipfile
-import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from lib.data.sources import MD5
+from lib.data.sources import SUMS
+
+UNPACKED = 2**30  # bytes; no set here unpacks to a third of it
 
 
 class DataError(ValueError):
@@ -26,7 +29,7 @@ class File(NamedTuple):
 
 def missing(paths, root):
     """List those of `paths` that the folder `root` lacks."""
-    return [path for path in paths if not (Path(root).expanduser() / path).is_file()]
+    return [path for path in paths if not os.path.exists(Path(root).expanduser() / path)]
 
 
 def command(name, root):
@@ -58,24 +61,28 @@ def read(name, paths, *, root, download=True):
     found, variants = [], set()
     for path in paths:
         with whole(File(name, root, path)):
-            payload = (root / path).read_bytes()
-            variants.add(_variant(root / path, payload, MD5.get(path) or _recorded(root / path)))
-        found.append(File(name, root, path, payload))
-    return found, "" if "" in variants else min(variants)  # a named variant sorts before "official"
+            found.append(File(name, root, path, (root / path).read_bytes()))
+            variants.add(check(path, found[-1].payload))
+    return found, "" if "" in variants else ", ".join(sorted(variants - {"official"})) or "official"
 
 
-def _variant(file, payload, known):
-    digest = hashlib.md5(payload, usedforsecurity=False).hexdigest()
-    if known and digest not in known:
+def check(path, payload):
+    """Name the variant that the checksum of a file vouches for, or nothing where it is none that is known.
+
+    A file with known checksums must have one of them. Only a zip file may differ: it carries a checksum of each of its
+    members, and copies of one set are packed differently. ValueError, BadZipFile: the file is damaged.
+    """
+    known, zipped = SUMS.get(path, {}), path.endswith(".zip")
+    digest = hashlib.new("sha256" if zipped else "md5", payload, usedforsecurity=False).hexdigest()
+    if known and digest not in known and not zipped:
         raise ValueError(f"its md5 is {digest}, expected {' or '.join(known)}")
+    if zipped and digest not in known:
+        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
+            if (size := sum(member.file_size for member in archive.infolist())) > UNPACKED:
+                raise ValueError(f"it would unpack to {size:,} bytes")
+            if bad := archive.testzip():
+                raise ValueError(f"its member {bad} has another checksum")
     return known.get(digest, "")
-
-
-def _recorded(file):
-    """The checksum that was noted when `file` came out of a verified archive: {md5: "official"} or {}."""
-    notes = file.with_name("MD5SUMS")
-    lines = (line.split() for line in notes.read_text("utf-8").splitlines()) if notes.is_file() else ()
-    return {digest: "official" for digest, entry in lines if entry == file.name}
 
 
 @contextmanager
@@ -83,9 +90,11 @@ def whole(file):
     """Turn whatever goes wrong inside, while `file` is read and decoded, into a DataError that names it."""
     try:
         yield
-    except DataError:
+    except (DataError, MemoryError):
         raise
-    except (ValueError, OSError, EOFError, LookupError, SyntaxError, zlib.error, zipfile.BadZipFile) as error:
-        why = f"it lacks {error}" if isinstance(error, KeyError) else error
+    except Exception as error:  # zipfile, zlib, Pillow and NumPy have a dozen kinds for damaged bytes
+        unread = isinstance(error, OSError) and error.strerror
+        why = f"is damaged: it lacks {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
+        why = f"cannot be read: {unread}" if unread else why
         remedy = f"Delete it, then {command(file.name, file.root)} fetches it anew."
-        raise DataError(f"{file.name}: {file.root / file.path} is damaged: {why}. {remedy}") from None
+        raise DataError(f"{file.name}: {file.root / file.path} {why}. {remedy}") from None

@@ -1,6 +1,7 @@
 """Benchmarks of small images: MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100, read from the official files."""
 
 import gzip
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from lib.data.sources import PATHS
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"]
 FASHION += ["Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+CIFAR100 = Path(__file__).with_name("cifar100_classes.txt").read_text("ascii").split()
 
 
 def mnist(name, *, files):
@@ -42,10 +44,9 @@ def cifar10(name, *, files):
 
 def cifar100(name, *, files):
     """CIFAR-100 with its 100 fine labels: 45,000 / 5,000 / 10,000 of (3, 32, 32), split as CIFAR-10."""
-    (train, test, names), variant = files(PATHS[name])
-    x, y = _records(train, labels=2)
-    test = _records(test, labels=2)
-    return _carved(name, x, y, test, share=0.1, classes=names.payload.decode().split(), variant=variant)
+    found, variant = files(PATHS[name])
+    (x, y), test = (_records(file, labels=2) for file in found)
+    return _carved(name, x, y, test, share=0.1, classes=CIFAR100, variant=variant)
 
 
 def _records(file, *, labels):

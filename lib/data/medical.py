@@ -42,9 +42,13 @@ def nuclei(name, *, files):
 def _nuclei_image(archive, picture, *masks):
     """Grey levels uint8 (H, W) and instance ids int16 (H, W), numbered in the order of the masks' names."""
     grey = np.asarray(_grey(archive.read(picture)))
+    if "/images/" not in picture or "/images/" in "".join(masks):
+        raise ValueError(f"it lacks one picture beside the masks, at {picture}")
     ids = np.zeros(grey.shape, np.int16)
     for k, path in enumerate(masks, 1):
         mask = _grey(archive.read(path))
+        if mask.size != grey.shape[::-1]:
+            raise ValueError(f"{path} has another size than its picture")
         if box := mask.getbbox():  # most of a mask is empty
             left, top, right, bottom = box
             ids[top:bottom, left:right][np.asarray(mask.crop(box)) > 0] = k
