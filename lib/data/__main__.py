@@ -4,12 +4,12 @@ import argparse
 import sys
 
 from lib import data
-from lib.data.files import fetch, missing
+from lib.data.files import missing, read
 from lib.data.sources import PATHS
 
-parser = argparse.ArgumentParser(prog="python -m lib.data", description="Fetch data sets and load each once.")
-parser.add_argument("names", nargs="*", metavar="NAME", help="without one: list what is known, and what is here")
-parser.add_argument("--root", default="data", metavar="FOLDER", help="the folder of the data files (data)")
+parser = argparse.ArgumentParser(prog="python -m lib.data", description=__doc__)
+parser.add_argument("names", nargs="*", metavar="NAME")
+parser.add_argument("--root", default="data", metavar="FOLDER", help="the folder of the data files; default: data")
 asked = parser.parse_args()
 if not asked.names:
     print(f"data folder: {asked.root}")
@@ -19,7 +19,7 @@ if not asked.names:
         print(f"{name:32}{state}")
 try:
     for name in asked.names:
-        fetch(name, PATHS.get(name, ()), asked.root)  # every split of a uci table
+        read(name, PATHS.get(name, ()), root=asked.root)  # every split of a uci table
         print(data.load(name, root=asked.root))
 except data.DataError as error:
     sys.exit(str(error))

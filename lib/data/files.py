@@ -37,17 +37,10 @@ def command(name, root):
     return f"`python -m lib.data {name} --root {shlex.quote(str(root))}`"
 
 
-def fetch(name, paths, root, *, download=True):
-    """Download those of `paths`, files of the data set `name`, that the folder `root` lacks. DataError: why not."""
-    root = Path(root).expanduser()
-    if not (absent := missing(paths, root)):
-        return
-    if not download:
-        remedy = f"With a network, {command(name, root)} fetches it; or pass the folder that has it as root=."
-        raise DataError(f"{name}: {absent[0]} is not in {root}, and download=False forbids fetching it. {remedy}")
-    from lib.data.download import obtain  # here, for most sessions need no download
-
-    obtain(name, absent, root)
+def lacking(name, path, root, why):
+    """Make the error that says that, and why, the folder `root` lacks a file, and how it comes there."""
+    remedy = f"With a network, {command(name, root)} fetches it; or pass the folder that has it as root=."
+    return DataError(f"{name}: {path} is not in {root}, and {why}. {remedy}")
 
 
 def read(name, paths, *, root, download=True):
@@ -57,7 +50,12 @@ def read(name, paths, *, root, download=True):
     DataError: a file cannot be had, cannot be read, or is damaged.
     """
     root = Path(root).expanduser()
-    fetch(name, paths, root, download=download)
+    if absent := missing(paths, root):
+        if not download:
+            raise lacking(name, absent[0], root, "download=False forbids fetching it")
+        from lib.data.download import obtain  # here, for most sessions need neither pooch nor a network
+
+        obtain(name, absent, root)
     found, variants = [], set()
     for path in paths:
         with whole(File(name, root, path)):

@@ -54,20 +54,11 @@ SOURCES = {
 }
 
 # File → {checksum: variant}: the md5, of a zip file the sha256. A line of sums.txt is `checksum  file` and, unless it
-# is official, the variant.
+# is official, the variant. The file "tensors" stands for the decoded tensors of a set, see `Dataset.sha256`.
 SUMS = {}
 for line in Path(__file__).with_name("sums.txt").read_text("utf-8").splitlines():
     digest, path, *named = line.split(maxsplit=2)
     SUMS.setdefault(path, {})[digest] = named[0] if named else "official"
 
-# sha256 of decoded tensors → variant, for what has no files or none with a published checksum.
-VARIANTS = {
-    "2788dd7ee1c108c61e3b34e1360240f326e943486e733ff6f529b151af167a51": "corrected masks",
-    "9e64ff09998777d48add1ad68423e699333f302bb24600fb2934c5cf0fc8ae4a": "grey 256 x 256 copies",
-    "f467b7108cc8eda1cd9649319f760aa3ddeb4b70d76330ab2f97e04952c7fab0": "embedded",
-    "09eb5b77a5b1e52607b9a70163d9b87b844ea453e4c1f2ae1de1e592f9b0a77a": "embedded",
-    "2189647c66af2655358a804579f70b0d0c99c8f4a5d902b654f6bb29c17d95f0": "embedded",
-    "97fe6c37e9cda3789b38681ada5175a0b4916b064eece23eea399e3172ebe14a": "embedded",
-    "fb56b688e353f8455f1cdaedf65d869048d2c07085823838a5f5812f0e357838": "generated",
-    "21e1e6980c8cb04d653faf9d6b17fa28b9c0338c56d76b55c6d5b2f93699ce22": "generated",
-}
+# The sha256 of decoded tensors → variant, for what has no files or is packed in more than one way.
+VARIANTS = SUMS.pop("tensors")
