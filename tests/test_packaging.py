@@ -202,6 +202,7 @@ def test_actions_and_uv_are_pinned():
 
 
 def test_snakefile_plans_a_shard_for_every_seed(tmp_path):
+    cell = nbformat.v4.new_code_cell('profile = "laptop"\npart = "all"\nseeds = 3\nfirst_seed = 2\n')
     book = nbformat.v4.new_notebook(cells=[cell])
     book.cells[0].metadata["tags"] = ["parameters"]
     (tmp_path / "notebooks").mkdir()
