@@ -34,11 +34,12 @@ STAGE = {
     "augment": "none",
     "compile": "auto",
     "log_points": 50,
+    "scores": None,  # the parts of the data that its end is scored on, e.g. ["validation", "test"]; default all
     "dynamics": None,  # options of lib.dynamics.Dynamics: curves of how units die, e.g. {"units": 8, "frames": 40}
     "pictures": None,  # segmentation: test images whose instance maps are kept beside the record, e.g. [0, 1]
 }
 OF_CHAINS = ("from", "restart", "prune", "shrunk", "hold", "gradual", "baseline", "histogram", "log_points", "steps")
-OF_CHAINS += ("dynamics", "pictures")
+OF_CHAINS += ("scores", "dynamics", "pictures")
 VARIANT = {key: STAGE[key] for key in STAGE if key not in OF_CHAINS}
 VARIANT |= {"autograd_penalty": False, "block": 100, "only": "step"}  # only: "step", or "penalty" with its gradient
 UNHASHED = ("case",)  # what a table calls the run
