@@ -172,6 +172,14 @@ def test_a_stage_starts_from_the_shrunk_network(store):
     assert tuned["train_accuracy"] == pytest.approx(masked["train_accuracy"], abs=0.03) and tuned["alive"] == [9]
 
 
+def test_a_stage_is_scored_on_the_parts_asked_for(store):
+    stages = [{"name": "train", "steps": 20}, {"name": "cut", "prune": {"sparsity": 0.5}, "scores": ["test"]}]
+    train, cut = runs.run(config() | {"stages": stages})["rows"]
+    scored = [{key for key in row if key.endswith("_accuracy")} for row in (train, cut)]
+    assert scored == [{"train_accuracy", "validation_accuracy", "test_accuracy"}, {"test_accuracy"}]
+    assert cut["sparsity"] == pytest.approx(0.5, abs=0.01)
+
+
 def test_restarted_weights_are_fresh_ones(store, monkeypatch):
     from companion.runs import execution
 

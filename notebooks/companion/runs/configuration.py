@@ -78,7 +78,7 @@ class Stage(Training):
     and so do the stages after it. hold: weights that are zero at the start stay zero. gradual: options of
     `lib.pruning.GradualMagnitude`. baseline: options of `lib.baselines.noisy`: its layers in training. histogram:
     options of `lib.measures.histogram`, kept in the row. dynamics: options of `lib.dynamics.Dynamics`: curves of how
-    units die. pictures: test images of a segmentation whose instance maps are kept beside the record.
+    units die. scores: the parts of the data that its end is scored on; default all. pictures: test images of a segmentation whose instance maps are kept beside the record.
     """
 
     name: str = ""
@@ -94,6 +94,7 @@ class Stage(Training):
     log_points: Annotated[int, (1, WHOLE)] = 50
     dynamics: dict | None = None
     pictures: list | None = None
+    scores: list | None = None
 
 
 @dataclass(frozen=True)
