@@ -78,7 +78,8 @@ class Stage(Training):
     and so do the stages after it. hold: weights that are zero at the start stay zero. gradual: options of
     `lib.pruning.GradualMagnitude`. baseline: options of `lib.baselines.noisy`: its layers in training. histogram:
     options of `lib.measures.histogram`, kept in the row. dynamics: options of `lib.dynamics.Dynamics`: curves of how
-    units die. scores: the parts of the data that its end is scored on; default all. pictures: test images of a segmentation whose instance maps are kept beside the record.
+    units die. pictures: test images of a segmentation whose instance maps are kept beside the record. scores: the parts
+    of the data that its end is scored on; default all.
     """
 
     name: str = ""
