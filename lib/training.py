@@ -211,9 +211,9 @@ def stepper(
 ):
     """The function step -> loss (a tensor, penalty not included) that trains the model once, and what it is made of.
 
-    `part` holds x and y on the model's device. `autograd_penalty` records the penalty in the loss, as the papers'
-    code does, in place of the closed form: same numbers, for timing. `compile` fuses the closed form into one pass
-    over the weights: True, False, or "auto", for trainings long enough to pay for it, where there is a compiler.
+    `part` holds x and y on the model's device. `autograd_penalty` has autograd find the penalty's gradient, as in
+    the papers' code, in place of the closed form: same numbers, for timing. `compile` fuses the closed form into one
+    pass over the weights: True, False, or "auto", for trainings long enough to pay for it, where there is a compiler.
     `extra_loss(t)` is added to the loss when the share t of the training is done (`lib.baselines`).
     Returns (step, optimizer, steps per epoch).
     """
@@ -230,18 +230,20 @@ def stepper(
     update = lean(optimizer) if maker is torch.optim.Adam else optimizer.step
     ws, parameters = list(models.weights(model).values()), list(model.parameters())
     pays = compile is True or (compile == "auto" and compile_pays(steps, x.device))
-    value, add_gradient_, prox_ = regularizers.bind(
+    _, add_gradient_, prox_ = regularizers.bind(
         penalty,
         ws,
         norms=models.norms(model),
         views=models.unit_views(model),
         transform=compiled if pays and penalty else None,
+        autograd=autograd_penalty,
     )
     select, per_epoch = batches(len(x), batch=batch, order=order, seed=seed, device=x.device)
     # momentum takes a lasting gradient 1/(1 − μ) times as far: so must the proximal step, or λ would count for less
     reach = 1 / (1 - options.get("momentum", 0))
     generator = torch.Generator(x.device)
     keep_freed_memory()
+    model.zero_grad()  # what another loop left behind would move even frozen layers
 
     def step(k):
         now = select(k)
@@ -253,19 +255,18 @@ def stepper(
         with autocast(precision, x.device):
             outputs = model(inputs)
         objective = loss_of(outputs.float(), targets)
-        total = objective + value() if penalty and autograd_penalty else objective
-        (total + extra_loss(k / steps) if extra_loss else total).backward()
-        if penalty and not autograd_penalty:
+        (objective + extra_loss(k / steps) if extra_loss else objective).backward()
+        if penalty:
             add_gradient_()
         lr = rate * factor(k / steps)
         for group in optimizer.param_groups:
             group["lr"] = lr
         update()
-        for p in parameters:
-            p.grad = None
         prox_(lr * reach)
         for hook in after_step:
             hook(model, k)
+        for p in parameters:  # last: a layer without a gradient is left alone by those above
+            p.grad = None
         return objective.detach()
 
     return step, optimizer, per_epoch
