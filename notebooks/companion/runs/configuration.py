@@ -10,7 +10,7 @@ from typing import Annotated
 
 from companion.settings import runs_folder
 from lib import regularizers, training
-from lib.names import Checked, check, named
+from lib.checks import Checked, check, named
 from lib.training.speed import PRECISIONS
 from lib.training.step import ORDERS, optimizer_options
 

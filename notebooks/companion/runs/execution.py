@@ -13,8 +13,8 @@ from companion.runs.scores import PARTS, measure, pictures, score
 from companion.runs.store import write_arrays
 from companion.runs.timing import timed
 from lib import baselines, measures, models, pruning, shrinking, training
+from lib.checks import named
 from lib.dynamics import Dynamics
-from lib.names import named
 
 
 def execute(run):
