@@ -50,16 +50,18 @@ help:
 	@echo "Settings: PYTHON=python3.12  CORES=4  ONLY=01 (notebooks so named)  LAB=\"--port 9999\""
 	@echo "          SNAKEMAKE=\"--executor slurm --jobs 20\" (more options of Snakemake's)"
 
+# Said before .ci/setup.py is read: an old Python would take its syntax for an error.
 environment:
+	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Python %d.%d is too old; 3.11 to 3.13 do, e.g. make figures PYTHON=python3.13' % sys.version_info[:2])"
 	@$(PYTHON) .ci/setup.py
 
 figures: environment
-	@$(BIN)python -m companion.workflow.launch $(CORES) $(if $(PROFILE),profile=$(PROFILE)) $(if $(FRESH),fresh=$(FRESH)) \
+	@$(BIN)python -m companion.workflow.launch "$(CORES)" $(if $(PROFILE),profile=$(PROFILE)) $(if $(FRESH),fresh=$(FRESH)) \
 		$(if $(ONLY),"only=$(ONLY)*") -- $(SNAKEMAKE)
 
 # The runner takes one call at a time in a checkout, and a notebook's timing part takes all of its cores.
 bench: environment
-	@$(BIN)python -m companion.workflow.launch $(CORES) profile=laptop fresh=1 "only=91_bench*" -- $(SNAKEMAKE)
+	@$(BIN)python -m companion.workflow.launch "$(CORES)" profile=laptop fresh=1 "only=91_bench*" -- $(SNAKEMAKE)
 
 test: environment
 	$(BIN)ruff check .

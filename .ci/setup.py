@@ -14,6 +14,7 @@ from pathlib import Path
 OLDEST, NEWEST = (3, 11), (3, 13)  # every locked package has a compiled wheel for these
 ROOT = Path(__file__).resolve().parent.parent
 VENV, UV = ROOT / ".venv", ROOT / ".uv"
+PINNED = ["--require-hashes", "--no-deps", "-r", str(ROOT / ".ci" / "uv.txt")]  # one version, by its hashes
 READY = VENV / ".ready"  # written last: an environment without it was killed half-made
 BIN, EXE = ("Scripts", ".exe") if os.name == "nt" else ("bin", "")
 PYTHON = VENV / BIN / f"python{EXE}"
@@ -32,9 +33,10 @@ def wanted():
 
 def ready():
     """Whether .venv/ is finished, as wanted, and its Python still the one it was made with."""
-    if not (READY.exists() and READY.read_text() == wanted()):
+    try:
+        return READY.read_bytes() == wanted().encode() and made_with() == version()
+    except OSError:
         return False
-    return made_with() == version()
 
 
 def made_with():
@@ -65,10 +67,12 @@ def find_uv():
     quiet = ["--quiet", "--disable-pip-version-check"]
     tried = subprocess.run([sys.executable, "-m", "venv", str(UV)], capture_output=True)
     if tried.returncode == 0:
-        subprocess.run([str(UV / BIN / f"python{EXE}"), "-m", "pip", "install", *quiet, "uv"])
+        subprocess.run([str(UV / BIN / f"python{EXE}"), "-m", "pip", "install", *quiet, *PINNED])
     else:  # Debian's python3 comes without venv, but perhaps with pip
         shutil.rmtree(UV, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "pip", "install", *quiet, "--target", str(UV), "uv"], capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", *quiet, "--target", str(UV), *PINNED], capture_output=True
+        )
     if not works(ours):
         sys.exit("environment: no uv, and pip could not install one: install uv, or python3-venv and a network")
     return str(ours)
@@ -105,7 +109,10 @@ def alone():
         import fcntl
     except ImportError:  # Windows
         return None
-    lock = open(ROOT / "requirements.txt", "r+b")  # noqa: SIM115
+    try:
+        lock = open(ROOT / "requirements.txt", "r+b")  # noqa: SIM115
+    except OSError as error:
+        sys.exit(f"environment: {ROOT} cannot be written ({error.strerror}): copy it to a folder that can be")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -122,6 +129,9 @@ if __name__ == "__main__":
         sys.exit(f"Python {found} is too old; {oldest} to {newest} do, e.g. `make figures PYTHON=python{newest}`")
     if sys.argv[1:]:
         sys.exit(subprocess.call([find_uv(), *sys.argv[1:]], cwd=str(ROOT)))
-    held = alone()
+    if not os.access(Path.home(), os.W_OK):  # uv keeps its downloads there
+        os.environ.setdefault("UV_CACHE_DIR", str(UV / "cache"))
     if not ready():
-        make()
+        held = alone()
+        if not ready():  # another make may have finished it meanwhile
+            make()

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lib.names import named
+from lib.checks import named
 from lib.training import compiled
 
 # --- hard-concrete gates (Louizos, Welling & Kingma 2018, arXiv 1712.01312) ---------------------------------------

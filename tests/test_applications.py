@@ -1,5 +1,7 @@
 """The applications of P3: the configurations that they are made of, and the choice among them."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
@@ -46,6 +48,13 @@ def test_the_controls_have_as_much_left_as_zeroing_with_l2(application, pruned):
     assert dense["stages"][3]["prune"] == {"rule": "units", "widths": [7, 1]}, "a layer keeps one unit at least"
     assert scratch["model"]["widths"] == [7, 1] and scratch["case"]["units"] == 30
     assert chance["stages"][0]["zeroing"] == {"every": 4, "target": 0.95, "by": "chance"}, "L2 went beyond its target"
+
+
+def test_what_has_lost_units_may_be_tuned_as_the_smaller_network_that_it_is(application, pruned):
+    small = dataclasses.replace(application, shrunk=True)
+    assert [stage.get("shrunk") for stage in small.zeroed("net", 0, "L2", 1e-3, 0.9)["stages"]] == [None, True]
+    dense = next(small.compared("net", 3, pruned))
+    assert [stage["name"] for stage in dense["stages"] if stage.get("shrunk")] == ["units"]
 
 
 def test_a_network_without_controls_has_the_dense_one(application, pruned):

@@ -8,6 +8,7 @@ from scipy import stats
 
 from companion import claims
 from companion.claims import p3
+from lib import models
 
 
 def runs_of(differences, *, penalty="GL"):
@@ -245,3 +246,47 @@ def test_half_of_the_units_at_almost_the_dense_score(left, loss, verdict):
             lines[-1] |= {"alive": [alive], "test_accuracy": score}
     table = pd.DataFrame(lines)
     assert p3.application(table, share=0.5, margins={"test_accuracy": 0.002})[0] == verdict
+
+
+def full_networks(losses, *, gone=0.62, dense=0.93, scale=1.0, stages=("dense", "stochastic")):
+    """A pair per seed of VGG-16, dense and pruned: what pruning costs each, and the share of units that it removes."""
+    units, lines = sum(models.widths("vgg16", scale=scale)), []
+    for (seed, loss), stage in ((pair, stage) for pair in enumerate(losses) for stage in stages):
+        pruned = stage == "stochastic"
+        line = {"network": "vgg16", "seed": seed, "stage": stage, "penalty": "L2" if pruned else "none", "units": units}
+        line |= {"alive": [units - round(gone * units) * pruned], "test_accuracy": dense + 0.001 * seed - loss * pruned}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+LITTLE, UNSURE, MUCH = [0.003, 0.004, 0.005], [-0.01, 0.005, 0.02], [0.028, 0.03, 0.032]
+
+
+@pytest.mark.parametrize(
+    ("losses", "options", "verdict"),
+    [
+        (LITTLE, {}, claims.REPRODUCED),
+        ([-loss for loss in MUCH], {}, claims.REPRODUCED),
+        (LITTLE, {"gone": 0.55}, claims.PARTLY),
+        (LITTLE, {"gone": 0.45}, claims.NOT),
+        (UNSURE, {"gone": 0.45}, claims.NOT),
+        (MUCH, {}, claims.NOT),
+        (UNSURE, {}, claims.INCONCLUSIVE),
+        (LITTLE[:2], {}, claims.NOT_JUDGED),
+        (MUCH[:1], {}, claims.NOT_JUDGED),
+        (LITTLE, {"stages": ("dense",)}, claims.NOT_JUDGED),
+        (LITTLE, {"stages": ("stochastic",)}, claims.NOT_JUDGED),
+        (LITTLE, {"dense": 0.91}, claims.NOT_AS_STATED),
+        (LITTLE, {"scale": 0.5}, claims.NOT_AS_STATED),
+        (MUCH[:1], {"scale": 0.5}, claims.NOT_AS_STATED),
+    ],
+)
+def test_a_network_at_its_published_widths(losses, options, verdict):
+    found, evidence = p3.full_size(full_networks(losses, **options), share=0.6, margin=0.01, floor=0.92)
+    assert found == verdict and evidence
+
+
+def test_what_zeroing_without_l2_removes_is_not_judged_at_full_size():
+    others = full_networks(MUCH).assign(penalty="none", seed=9)
+    table = pd.concat([full_networks(LITTLE), others[others["stage"] == "stochastic"]])
+    assert p3.full_size(table, share=0.6, margin=0.01, floor=0.92)[0] == claims.REPRODUCED

@@ -3,7 +3,9 @@
 import pandas as pd
 import pytest
 
+from companion import claims
 from companion.claims import p2
+from lib import models
 
 
 def penalised(shares, costs):
@@ -85,6 +87,43 @@ def test_effective_when_deep(cost, verdict):
     assert found == verdict and "ResNet-50 on CIFAR-100" in evidence and "(b)" in evidence
 
 
+def equal_epochs(costs, *, seeds=3, dense=0.93, scale=1.0, spread=0.0005, modes=("gradual", "longer")):
+    """Chains of VGG-16, pruned and never cut: `costs` maps compressions to what the cut costs in as many epochs."""
+    units, lines = sum(models.widths("vgg16", scale=scale)), []
+    for seed in range(seeds):
+        head = {"penalty": "ℓ0 + ℓ2", "setting": "a", "chain": "main", "seed": seed, "units": units}
+        lines.append(head | {"stage": "dense", "test_accuracy": dense})
+        for mode in modes:
+            for ratio, cost in costs.items():
+                less = (cost + spread * (seed - 1)) * (mode == "gradual")
+                lines.append(head | {"stage": f"{mode} {ratio} tuned", "test_accuracy": dense + 0.01 - less})
+    plain = pd.DataFrame(lines).assign(penalty="ℓ2", units=1)  # is not judged
+    return pd.concat([pd.DataFrame(lines), plain.assign(test_accuracy=plain["test_accuracy"] - 0.5)])
+
+
+@pytest.mark.parametrize(
+    ("costs", "options", "verdict"),
+    [
+        ({10: 0.001, 20: 0.004, 50: 0.04}, {}, claims.REPRODUCED),
+        ({10: 0.02, 20: 0.02, 50: 0.0}, {}, claims.REPRODUCED),  # the largest counts
+        ({10: 0.001, 20: 0.03, 50: 0.04}, {}, claims.PARTLY),
+        ({10: 0.02, 20: 0.03, 50: 0.04}, {}, claims.NOT),
+        ({10: 0.01, 20: 0.03, 50: 0.04}, {"spread": 0.01}, claims.INCONCLUSIVE),
+        ({5: 0.001, 10: 0.01}, {}, claims.INCONCLUSIVE),
+        ({10: 0.001, 20: 0.004}, {"seeds": 2}, claims.NOT_JUDGED),
+        ({10: 0.05, 20: 0.05}, {"seeds": 1}, claims.NOT_JUDGED),
+        ({10: 0.001, 20: 0.004}, {"dense": 0.91}, claims.NOT_AS_STATED),
+        ({10: 0.001, 20: 0.004}, {"scale": 0.5}, claims.NOT_AS_STATED),
+        ({10: 0.001, 20: 0.004}, {"scale": 0.5, "seeds": 1}, claims.NOT_AS_STATED),
+        ({10: 0.001, 20: 0.004}, {"modes": ("gradual",)}, claims.NOT_RUN),
+        ({10: 0.001, 20: 0.004}, {"modes": ("longer",)}, claims.NOT_RUN),
+    ],
+)
+def test_effective_at_equal_epochs(costs, options, verdict):
+    found, evidence = p2.effective_at_equal_epochs(equal_epochs(costs, **options), network="vgg16", floor=0.92)
+    assert found == verdict and evidence
+
+
 @pytest.mark.parametrize("mode", ["one-shot", "gradual"])
 @pytest.mark.parametrize(
     ("gain", "verdict"), [(0.01, "reproduced"), (0.0, "not reproduced"), (-0.01, "not reproduced")]
@@ -153,6 +192,7 @@ def test_without_the_method_itself_nothing_is_compared():
     other = competitor(0.02, 60)
     for judge in (p2.compares_well, p2.effective_when_small, p2.effective_when_deep, p2.better_tuned):
         assert judge(other)[0] == "not run"
+    assert p2.effective_at_equal_epochs(other, network="vgg16")[0] == "not run"
 
 
 def test_published_points_alone_are_no_verdict():

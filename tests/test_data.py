@@ -1,20 +1,24 @@
 """Data sets: what is embedded or generated here, every file format from files made here, and the real sets."""
 
 import gzip
+import hashlib
 import io
-import shutil
 import time
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from companion import settings
+from companion.runs.configuration import DATA
+from companion.runs.execution import load
 from lib import data
 from lib.data import files, medical
 from lib.data.dataset import carve, fingerprint
-from lib.data.sources import MD5, PATHS, UCI_SPLITS
+from lib.data.sources import COVID_CLASSES, PATHS, SUMS, UCI_SPLITS, URLS
 
 EMBEDDED = {  # name: task, sizes, shape of a sample, outputs, sha256
     "breast_cancer": (
@@ -73,11 +77,14 @@ def raw(ds, part):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty data folder for files made here: no download, no published checksum."""
-    monkeypatch.setenv("COMPANION_DATA", str(tmp_path))
-    monkeypatch.setenv("COMPANION_DOWNLOAD", "0")
-    monkeypatch.setattr(files, "MD5", {})
+    """An empty data folder for files made here, without published checksums."""
+    monkeypatch.setattr(files, "SUMS", {})
     return tmp_path
+
+
+def here(name, folder, **options):
+    """Load a set from a folder, without any download."""
+    return data.load(name, root=folder, download=False, **options)
 
 
 def store(root, path, payload):
@@ -205,6 +212,8 @@ def test_unknown_name_lists_the_known_ones():
         ("mnist", {"size": 9}, "mnist: size=9, but only cells and ct_slices"),
         ("cells", {"size": 9}, "cells: size=9; .* at least 10"),
         ("ct_slices", {"size": 2.5}, "size=2.5"),
+        ("mnist", {"root": None}, "mnist: root=None, .* root is a folder"),
+        ("mnist", {"download": "no"}, "download='no'; .* True or False"),
     ],
 )
 def test_wrong_options_name_the_value_and_the_range(name, options, message):
@@ -215,10 +224,28 @@ def test_wrong_options_name_the_value_and_the_range(name, options, message):
 @pytest.mark.parametrize("name", PATHS)
 def test_missing_and_forbidden_to_fetch(name, folder):
     with pytest.raises(data.DataError) as error:
-        data.load(name)
-    for part in (PATHS[name][0], str(folder), f"`python -m lib.data {name}`", "COMPANION_DATA"):
+        here(name, folder)
+    for part in (PATHS[name][0], f"`python -m lib.data {name} --root {folder}`", "root=", "download=False"):
         assert part in str(error.value)
-    assert error.value.__suppress_context__
+    assert "COMPANION" not in str(error.value)
+    assert not error.value.__context__
+
+
+def test_the_default_root_is_the_folder_data_of_the_current_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(data.DataError, match="is not in data, .*`python -m lib.data mnist --root data` fetches it"):
+        data.load("mnist", download=False)
+
+
+def test_the_companion_tells_of_its_own_settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPANION_DATA", str(tmp_path))
+    monkeypatch.setenv("COMPANION_DOWNLOAD", "0")
+    with pytest.raises(data.DataError) as error:
+        load(DATA | {"name": "mnist"})
+    for part in (f"--root {tmp_path}`", "download=False", "COMPANION_DATA", "COMPANION_DOWNLOAD=0"):
+        assert part in str(error.value)
+    with pytest.raises(data.DataError, match="^unknown data set 'minst'; known: .*, wine$"):
+        load(DATA | {"name": "minst"})
 
 
 # ---- file formats, from files made here
@@ -236,7 +263,7 @@ def test_idx_files(name, folder):
     labels = [np.arange(n, dtype=np.uint8) % 10 for n in (60, 12)]
     for path, array in zip(PATHS[name], (made[0], labels[0], made[1], labels[1]), strict=True):
         store(folder, path, idx(array))
-    ds = data.load(name)
+    ds = here(name, folder)
     assert [tuple(p.x.shape) for p in parts(ds)] == [(55, 1, 28, 28), (5, 1, 28, 28), (12, 1, 28, 28)]
     assert ds.variant.startswith("unknown: ")
     assert torch.equal(raw(ds, ds.test)[:, 0], torch.tensor(made[1]))
@@ -255,9 +282,7 @@ def test_cifar_records(name, labels, count, folder):
         records[:, :labels] = rng.randint(0, count, (20, labels))
         store(folder, path, records.tobytes())
         made[path] = records
-    if name == "cifar100":
-        store(folder, PATHS[name][2], "\n".join(f"class{k}" for k in range(100)).encode())
-    ds = data.load(name)
+    ds = here(name, folder)
     total = 20 * (len(made) - 1)
     assert [len(p.x) for p in parts(ds)] == [total * 9 // 10, total // 10, 20]
     assert len(ds.classes) == ds.outputs == count
@@ -276,7 +301,7 @@ def test_uci_table(folder):
         buffer = io.StringIO()
         np.savetxt(buffer, array, fmt="%.17g")
         store(folder, f"UCI/yacht/data/{stem}.txt", buffer.getvalue().encode())
-    ds, other = data.load("uci/yacht"), data.load("uci/yacht", split=7)
+    ds, other = here("uci/yacht", folder), here("uci/yacht", folder, split=7)
     assert [len(p.x) for p in parts(ds)] == [32, 4, 4]
     assert ds.sha256 != other.sha256
     test = texts["index_test_7"]
@@ -302,7 +327,7 @@ def test_nuclei_zip(folder, monkeypatch):
     members["stage1_train/unlisted/images/unlisted.png"] = png(np.zeros((256, 256), np.uint8))
     store(folder, PATHS["nuclei"][0], zipped(members))
     monkeypatch.setattr(medical, "NUCLEI_IDS", tuple(shapes))
-    ds = data.load("nuclei")
+    ds = here("nuclei", folder)
     assert ds.task == "segmentation"
     chosen = [[list(shapes)[k] for k in rows] for rows in carve(10, 0.2, 0.2)]
     assert [len(c) for c in chosen] == [6, 2, 2]
@@ -312,7 +337,7 @@ def test_nuclei_zip(folder, monkeypatch):
         assert torch.equal(part.y, torch.tensor(np.stack([y for _, y in cut])))
     monkeypatch.setattr(medical, "NUCLEI_IDS", (*shapes, "nowhere"))
     with pytest.raises(data.DataError, match=r"stage1_train\.zip is damaged: it lacks 1 of 11 .* nowhere"):
-        data.load("nuclei")
+        here("nuclei", folder)
 
 
 def test_tiles_are_centred_disjoint_and_renumbered():
@@ -342,7 +367,7 @@ def test_covid_zips(folder):
         store(folder, f"COVID-CT/CT_{kind}.zip", zipped(members))
         for part, chosen in zip(("train", "val", "test"), (names[:6], names[6:8], names[8:]), strict=True):
             store(folder, f"COVID-CT/Data-split/{kind}/{part}CT_{kind}.txt", "\n".join([*chosen, ""]).encode())
-    ds = data.load("covid_ct")
+    ds = here("covid_ct", folder)
     assert [tuple(p.x.shape) for p in parts(ds)] == [(12, 1, 128, 128), (4, 1, 128, 128), (8, 1, 128, 128)]
     assert ds.classes == ("NonCOVID", "COVID")
     assert ds.validation.y.tolist() == [0, 0, 1, 1]
@@ -350,7 +375,7 @@ def test_covid_zips(folder):
     assert np.abs(raw(ds, ds.validation)[0, 0].numpy() - means).max() <= 1.01  # area averages
     (folder / "COVID-CT/Data-split/COVID/valCT_COVID.txt").write_text("ghost.png\n")
     with pytest.raises(data.DataError, match=r"CT_COVID\.zip is damaged: it lacks 'ghost\.png"):
-        data.load("covid_ct")
+        here("covid_ct", folder)
 
 
 # ---- damage
@@ -365,37 +390,137 @@ def flip(file, where):
 def test_damaged_files_are_refused_by_name(folder):
     for path in PATHS["mnist"]:
         store(folder, path, idx(np.zeros((12, 28, 28) if "images" in path else 12, np.uint8)))
-    data.load("mnist")
+    here("mnist", folder)
     file = folder / PATHS["mnist"][2]
     flip(file, -6)  # the gzip's own checksum
     with pytest.raises(data.DataError, match=r"^mnist: .*t10k-images-idx3-ubyte\.gz is damaged: .* Delete it"):
-        data.load("mnist")
+        here("mnist", folder)
     file.write_bytes(file.read_bytes()[:-30])
     with pytest.raises(data.DataError, match="t10k-images-idx3-ubyte"):
-        data.load("mnist")
+        here("mnist", folder)
     store(folder, PATHS["cifar10"][0], b"\0" * 3072)
     for path in PATHS["cifar10"][1:]:
         store(folder, path, b"\0" * 3073 * 10)
     with pytest.raises(data.DataError, match="data_batch_1.bin is damaged"):
-        data.load("cifar10")
+        here("cifar10", folder)
     store(folder, PATHS["cifar10"][0], b"\x0a" * 3073 * 10)
     with pytest.raises(data.DataError, match="cifar10: a label exceeds its 10 classes"):
-        data.load("cifar10")
+        here("cifar10", folder)
 
 
 def test_a_flipped_byte_in_a_zip_is_refused_by_name(folder, monkeypatch):
     monkeypatch.setattr(medical, "NUCLEI_IDS", ("a",))
     store(folder, PATHS["nuclei"][0], zipped({"a/images/a.png": png(np.zeros((256, 256), np.uint8))}))
     flip(folder / PATHS["nuclei"][0], 120)
-    with pytest.raises(data.DataError, match=r"stage1_train\.zip is damaged: Bad CRC"):
-        data.load("nuclei")
+    with pytest.raises(data.DataError, match=r"stage1_train\.zip is damaged: its member a/images/a\.png has another"):
+        here("nuclei", folder)
 
 
-def test_checksums_are_listed_for_what_is_published():
-    for name in ("mnist", "fashion_mnist", "cifar10", *(f"uci/{table}" for table in UCI_SPLITS)):
-        assert all(path in MD5 for path in PATHS[name])
-    assert len(MD5["cifar-10-batches-bin/test_batch.bin"]) == 2
-    assert all(len(digest) == 32 for known in MD5.values() for digest in known)
+def test_a_bit_or_half_of_a_known_file_makes_another_file(monkeypatch):
+    payload = np.random.RandomState(7).bytes(1000)
+    monkeypatch.setattr(files, "SUMS", {"a": {hashlib.md5(payload).hexdigest(): "official"}})
+    assert files.check("a", payload) == "official"
+    for bad in (payload[:500], b"", payload + b"-", bytes([payload[0] ^ 1]) + payload[1:]):
+        with pytest.raises(ValueError, match="its md5 is [0-9a-f]{32}, expected [0-9a-f]{32}"):
+            files.check("a", bad)
+
+
+def put_a_folder(file):
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda file: flip(file, -6), "is damaged: its md5 is"),
+        (lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]), "is damaged: its md5 is"),
+        (lambda file: file.write_bytes(b""), "is damaged: its md5 is"),
+        (put_a_folder, "cannot be read: Is a directory"),
+    ],
+    ids=["bit", "half", "empty", "folder"],
+)
+@pytest.mark.parametrize("k", range(4))
+def test_every_damaged_file_is_named_with_a_remedy(folder, damage, message, k, monkeypatch):
+    sums = {}
+    for path in PATHS["mnist"]:
+        store(folder, path, idx(np.zeros((12, 28, 28) if "images" in path else 12, np.uint8)))
+        sums[path] = {hashlib.md5((folder / path).read_bytes()).hexdigest(): "official"}
+    monkeypatch.setattr(files, "SUMS", sums)
+    assert here("mnist", folder).variant == "official"
+    damage(folder / PATHS["mnist"][k])
+    with pytest.raises(data.DataError) as error:
+        data.load("mnist", root=folder)  # which may download, but the file is there
+    for part in (f"{PATHS['mnist'][k]} {message}", "Delete it", f"`python -m lib.data mnist --root {folder}`"):
+        assert part in str(error.value)
+
+
+def test_a_file_without_permission_is_named(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    store(folder, PATHS["nuclei"][0], b"-")
+    monkeypatch.setattr(files.Path, "read_bytes", refuse)
+    with pytest.raises(data.DataError, match=r"stage1_train\.zip cannot be read: Permission denied\. Delete it"):
+        here("nuclei", folder)
+
+
+def bomb(size):
+    """A zip file of one member that unpacks to `size` zero bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a/images/a.png", "w") as member:
+        for _ in range(size >> 20):
+            member.write(bytes(1 << 20))
+    return buffer.getvalue()
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(folder, monkeypatch):
+    monkeypatch.setattr(files, "UNPACKED", 1 << 24)
+    store(folder, PATHS["nuclei"][0], bomb(1 << 25))
+    with pytest.raises(data.DataError, match=r"stage1_train\.zip is damaged: it would unpack to 33,554,432 bytes"):
+        here("nuclei", folder)
+    huge = bytearray(png(np.zeros((1, 1), np.uint8)))
+    huge[16:24] = np.array([50_000, 50_000], ">u4").tobytes()  # a picture that claims 2.5 GB
+    huge[29:33] = zlib.crc32(huge[12:29]).to_bytes(4, "big")
+    store(folder, PATHS["nuclei"][0], zipped({"a/images/a.png": bytes(huge)}))
+    monkeypatch.setattr(medical, "NUCLEI_IDS", ("a",))
+    with pytest.raises(data.DataError, match=r"stage1_train\.zip is damaged: .*decompression bomb"):
+        here("nuclei", folder)
+
+
+def test_a_zip_writes_nothing_wherever_its_members_point(folder, monkeypatch):
+    picture = png(np.zeros((256, 256), np.uint8))
+    members = {f"{id_}/images/a.png": picture for id_ in "abcde"}
+    members |= {"../../evil/images/a.png": picture, "/evil/images/b.png": picture}
+    store(folder, PATHS["nuclei"][0], zipped(members))
+    before = sorted(folder.parent.rglob("*"))
+    monkeypatch.setattr(medical, "NUCLEI_IDS", tuple("abcde"))
+    here("nuclei", folder)
+    assert sorted(folder.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"a/masks/0.png": (256, 256)}, "it lacks one picture beside the masks"),
+        ({"a/images/a.png": (256, 256), "a/images/b.png": (256, 256)}, "it lacks one picture beside the masks"),
+        ({"a/images/a.png": (256, 256), "a/masks/0.png": (256, 200)}, "0.png has another size than its picture"),
+    ],
+)
+def test_nuclei_that_do_not_fit_their_picture(folder, members, message, monkeypatch):
+    monkeypatch.setattr(medical, "NUCLEI_IDS", ("a",))
+    store(folder, PATHS["nuclei"][0], zipped({path: png(np.ones(s, np.uint8)) for path, s in members.items()}))
+    with pytest.raises(data.DataError, match=f"is damaged: .*{message}"):
+        here("nuclei", folder)
+
+
+def test_every_file_but_two_has_a_checksum_and_every_address_is_fixed():
+    assert {path for paths in PATHS.values() for path in paths} - SUMS.keys() == {
+        f"COVID-CT/CT_{c}.zip" for c in COVID_CLASSES
+    }
+    assert all(len(sum_) == (64 if path.endswith(".zip") else 32) for path in SUMS for sum_ in SUMS[path])
+    assert all("official" in known.values() for known in SUMS.values())
+    assert [url for urls in URLS.values() for url in urls[:1] if "/master/" in url or "/main/" in url] == []
 
 
 # ---- the real sets
@@ -422,12 +547,19 @@ def test_real_mnist(name, sha256, real):
 
 
 @pytest.mark.realdata
-def test_real_mnist_with_a_flipped_byte(real, tmp_path):
-    real("mnist")
-    shutil.copytree(files.folder() / "MNIST", tmp_path / "MNIST")
-    flip(tmp_path / PATHS["mnist"][0], 4)  # a date, that no gzip checks
-    with pytest.raises(data.DataError, match=r"train-images-idx3-ubyte\.gz is damaged: its md5 is"):
-        data.load("mnist", root=tmp_path)
+def test_a_flipped_bit_or_half_of_any_real_file_is_seen():
+    rng, root = np.random.RandomState(8), settings.data_folder()
+    known = [path for paths in PATHS.values() for path in paths if (root / path).is_file()]
+    if not known:
+        pytest.skip("no data set is downloaded")
+    for path in known:
+        payload = bytearray((root / path).read_bytes())
+        files.check(path, payload)
+        where = zipfile.ZipFile(root / path).infolist()[0].file_size if path.endswith(".zip") else len(payload)
+        payload[rng.randint(100, where) if where > 100 else 0] ^= 1 << rng.randint(8)
+        for bad in (payload, payload[: len(payload) // 2]):
+            with pytest.raises((ValueError, zipfile.BadZipFile)):
+                files.check(path, bad)
 
 
 @pytest.mark.realdata
@@ -438,6 +570,15 @@ def test_real_cifar10(real):
     assert ds.variant in ("official", "20 approximate test images")
     if ds.variant != "official":
         assert ds.sha256 == "745589dd3a8e6ae1bb7d835563b4bc6bdd825cf38bb4e8e55e4674dd353c1042"
+
+
+@pytest.mark.realdata
+def test_real_cifar100(real):
+    ds = real("cifar100")
+    assert [len(p.x) for p in parts(ds)] == [45000, 5000, 10000]
+    assert torch.bincount(ds.test.y).tolist() == [100] * 100
+    assert (ds.classes[0], ds.classes[-1], len(set(ds.classes))) == ("apple", "worm", 100)
+    assert ds.variant in ("official", "training pixels within 2 of 255")
 
 
 @pytest.mark.realdata

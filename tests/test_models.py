@@ -7,6 +7,7 @@ import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from lib import models
 
@@ -127,7 +128,10 @@ def test_truncated_normal_is_that_of_the_demo():
     [
         ({"name": "vgg"}, "unknown network 'vgg'; known: mlp, lenet5, vgg16"),
         ({"name": "lenet5", "widths": [1, 2]}, "lenet5 takes 3 widths, got 2"),
-        ({"name": "mlp", "widths": [3, 0]}, "at least 1, got 0"),
+        ({"name": "mlp", "widths": [3, 0]}, r"widths of mlp must be a whole number in \[1, inf\), got 0"),
+        ({"name": "mlp", "widths": [32.9]}, r"widths of mlp must be a whole number in \[1, inf\), got 32.9"),
+        ({"name": "mlp", "widths": [True]}, "widths of mlp must be a whole number .* got True"),
+        ({"name": "mlp", "widths": 32}, "mlp takes a list of widths, got 32"),
         ({"name": "unet", "widths": [4] * 7}, "4·levels \\+ 2 widths"),
         ({"name": "mlp", "size": 28}, "mlp has no option size; known: inputs"),
         ({"name": "mlp", "activation": "gelu"}, "unknown activation 'gelu'; known: relu"),
@@ -153,3 +157,68 @@ def test_a_network_of_others_has_no_groups_and_is_regularised_all_the_same():
     assert [view(w).shape for view, w in zip(models.unit_views(net), models.weights(net).values(), strict=True)] == [
         w.shape for w in models.weights(net).values()
     ]
+
+
+@pytest.mark.parametrize("name", models.BUILDERS)
+def test_all_matrices_of_the_builders_networks_are_prunable(name):
+    net = small(name)
+    assert list(models.weights(net)) == [key for key, p in net.named_parameters() if p.dim() >= 2]
+    assert all(p is dict(net.named_parameters())[key] for key, p in models.weights(net).items())
+
+
+class Parts(nn.Module):
+    """What looks like a weight, and what is one."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer_scale, self.token = nn.Parameter(torch.ones(4, 1, 1)), nn.Parameter(torch.ones(1, 1, 4))
+        self.words, self.norm = nn.Embedding(9, 4), nn.LayerNorm([3, 4])
+        self.conv, self.up = nn.Conv1d(4, 4, 3), nn.ConvTranspose2d(4, 6, 2)
+        self.attention, self.recurrent, self.cell = nn.MultiheadAttention(4, 2), nn.LSTM(4, 3), nn.GRUCell(4, 3)
+        self.other = nn.MultiheadAttention(4, 2, kdim=3, vdim=5)
+        self.head = nn.Linear(4, 9)
+
+
+def test_weights_are_those_of_layers_that_multiply_their_inputs():
+    net = Parts()
+    halves = ["recurrent.weight_ih_l0", "recurrent.weight_hh_l0", "cell.weight_ih", "cell.weight_hh"]
+    expected = ["conv.weight", "up.weight", "attention.in_proj_weight", "attention.out_proj.weight", *halves]
+    expected += [f"other.{key}_proj_weight" for key in "qkv"] + ["other.out_proj.weight", "head.weight"]
+    assert list(models.weights(net)) == expected
+    net.head.weight = net.words.weight
+    assert models.weights(net)["head.weight"] is net.words.weight, "a shared one is a weight where a layer multiplies"
+    net.prunable = ["layer_scale", "head.weight"]
+    assert list(models.weights(net)) == ["layer_scale", "head.weight"], "the caller's choice"
+    net.prunable = ["head.wait"]
+    with pytest.raises(ValueError, match="prunable names 'head.wait', which is no parameter of two axes"):
+        models.weights(net)
+
+
+LAYERS = {
+    "linear": (nn.Linear(6, 4), (5, 6)),
+    "conv": (nn.Conv2d(6, 4, 3), (2, 6, 5, 5)),
+    "depthwise": (nn.Conv2d(6, 6, 3, groups=6), (2, 6, 5, 5)),
+    "depthwise, doubled": (nn.Conv2d(6, 12, 3, groups=6), (2, 6, 5, 5)),
+    "grouped": (nn.Conv2d(6, 4, 3, groups=2), (2, 6, 5, 5)),
+    "grouped, one each": (nn.Conv1d(6, 3, 3, groups=3), (2, 6, 5)),
+    "transposed": (nn.ConvTranspose2d(6, 4, 3), (2, 6, 5, 5)),
+    "transposed, grouped": (nn.ConvTranspose2d(6, 4, 3, groups=2), (2, 6, 5, 5)),
+    "recurrent": (nn.RNN(6, 4, batch_first=True), (2, 5, 6)),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_unit_of_a_view_is_what_an_input_channel_is_multiplied_by(kind):
+    """By the gradient of the outputs' sum of squares: with one input channel only its own unit has one."""
+    layer, shape = LAYERS[kind]
+    channel = len(shape) - 1 if kind in ("linear", "recurrent") else 1
+    for unit in range(6):
+        layer.zero_grad()
+        x = torch.zeros(shape)
+        x.select(channel, unit).normal_()
+        out = layer(x)
+        (out[0] if isinstance(out, tuple) else out).square().sum().backward()
+        weight = next(iter(models.weights(layer).values()))
+        units = models.unit_views(layer)[0](weight.grad).transpose(0, 1).flatten(1)
+        assert len(units) == 6
+        assert units.any(1).nonzero().flatten().tolist() == [unit] and units[unit].all()

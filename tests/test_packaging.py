@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from companion.workflow import normalise
+from companion.workflow import launch, normalise
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -140,8 +141,69 @@ def test_a_wrong_setting_is_one_clear_line(given, told):
     assert len(said.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("cores", ["0", "-1", "two", ""])
+def test_a_number_of_cores_that_is_none_is_refused(cores):
+    with pytest.raises(SystemExit, match=f"CORES={cores} is no number of cores; give a whole number from 1 on, or all"):
+        launch.launch(cores, [], [])
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(13, "Permission denied", "logs"), "logs cannot be written .Permission denied."),
+        (KeyboardInterrupt(), "interrupted; what has been trained is kept"),
+        (RuntimeError("Cannot close a running event loop"), "interrupted; what has been trained is kept"),
+    ],
+)
+def test_what_ends_a_launch_is_one_line(tmp_path, monkeypatch, error, told):
+    def ends(*_):
+        raise error
+
+    monkeypatch.setattr(launch, "RUNNING", tmp_path / "running")
+    monkeypatch.setattr(launch, "prepare", lambda: None)
+    monkeypatch.setattr(launch, "run", ends)
+    with pytest.raises(SystemExit, match=told):
+        launch.launch("1", [], [])
+
+
+def test_sources_of_tomorrow_are_of_today(tmp_path, monkeypatch):
+    (tmp_path / "lib").mkdir()
+    source, tomorrow = tmp_path / "lib" / "a.py", time.time() + 86_400
+    source.write_text("")
+    os.utime(source, (tomorrow, tomorrow))
+    monkeypatch.chdir(tmp_path)
+    for name in ("PATH", "HOME", "COMPANION_LAUNCHER"):
+        monkeypatch.setenv(name, os.environ.get(name, str(tmp_path)))  # put back afterwards
+    launch.prepare()
+    assert source.stat().st_mtime <= time.time()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"3.11 0123\n"])
+def test_a_strange_mark_of_an_environment_is_none(tmp_path, monkeypatch, content):
+    setup = script("setup")
+    monkeypatch.setattr(setup, "READY", tmp_path / ".ready")
+    assert not setup.ready()
+    setup.READY.write_bytes(content)
+    assert not setup.ready()
+
+
+def test_a_checkout_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    setup = script("setup")
+    monkeypatch.setattr(setup, "ROOT", tmp_path / "nowhere")
+    with pytest.raises(SystemExit, match="nowhere cannot be written"):
+        setup.alone()
+
+
+def test_actions_and_uv_are_pinned():
+    used = re.findall(r"uses: (\S+)", (ROOT / ".github/workflows/ci.yml").read_text())
+    assert used and all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action) for action in used)
+    pinned = (ROOT / ".ci" / "uv.txt").read_text()
+    assert re.match(r"uv==[\d.]+ ", pinned) and pinned.count("--hash=sha256:") > 10
+
+
 def test_snakefile_plans_a_shard_for_every_seed(tmp_path):
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("seeds = 3\nfirst_seed = 2\n")])
+    cell = nbformat.v4.new_code_cell('profile = "laptop"\npart = "all"\nseeds = 3\nfirst_seed = 2\n')
+    book = nbformat.v4.new_notebook(cells=[cell])
     book.cells[0].metadata["tags"] = ["parameters"]
     (tmp_path / "notebooks").mkdir()
     nbformat.write(book, tmp_path / "notebooks" / "01_a.ipynb")

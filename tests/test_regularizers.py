@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -180,18 +181,34 @@ def test_prox_reaches_exact_zeros():
     [
         ({"name": "lasso", "lam": 1.0}, "unknown penalty 'lasso'; known: gl, l0, l1, l2, sgl"),
         ({"name": "gl", "lam": 1.0, "beta": 8}, "no parameter 'beta'; known: name, lam, partial"),
-        ({"name": "gl", "lam": -1.0}, "lam must be a number >= 0, got -1.0"),
-        ({"name": "gl", "lam": math.nan}, "lam must be a number >= 0, got nan"),
+        ({"name": "gl", "lam": -1.0}, "penalty 'gl': lam must be in [0, inf), got -1.0"),
+        ({"name": "gl", "lam": math.nan}, "lam must be in [0, inf), got nan"),
         ({"name": "l0", "lam": 1.0, "surrogate": "tanh"}, "unknown surrogate 'tanh'; known: exp, linear, rational"),
         ({"name": "gl", "lam": 1.0, "layer_rule": "half"}, "unknown layer_rule 'half'; known: none, sqrt, inverse"),
-        ({"name": "gl", "lam": 1.0, "partial": 1}, "beta must be > 1"),
+        ({"name": "gl", "lam": 1.0, "partial": 1}, "penalty 'gl': partial must be in (1, inf), got 1"),
+        ({"name": "gl", "lam": True}, "lam must be in [0, inf), got True"),
+        ({"name": "gl"}, "lam must be in [0, inf), got None"),
+        ({"name": "gl", "lam": "1e-4"}, "lam must be in [0, inf), got '1e-4'"),
+        ({"name": "gl", "lam": 1.0, "partial": True}, "partial must be in (1, inf), got True"),
+        ({"name": "gl", "lam": 1.0, "rescale": 1}, "rescale must be True or False, got 1"),
+        ({"name": "gl", "lam": 1.0, "prox": "yes"}, "prox must be True or False, got 'yes'"),
+        ({"name": "sgl", "lam": 1.0, "alpha": 2.0}, "penalty 'sgl': alpha must be in [0, 1], got 2.0"),
+        ({"name": "sgl", "lam": 1.0, "alpha": math.nan}, "alpha must be in [0, 1], got nan"),
+        ({"name": "sgl", "lam": 1.0, "alpha": None}, "alpha must be in [0, 1], got None"),
+        ({"name": "l0", "lam": 1.0, "beta": -20.0}, "penalty 'l0': beta must be in (0, inf), got -20.0"),
+        ({"name": "l0", "lam": 1.0, "beta": math.inf}, "beta must be in (0, inf), got inf"),
+        ({"name": "gl", "lam": 1.0, "layer_weights": [1.0, 2.0]}, "layer_weights has 2 entries for 1 weight tensors"),
+        ({"name": "gl", "lam": 1.0, "layer_weights": [-1.0]}, "each of layer_weights must be in [0, inf), got -1.0"),
+        ({"name": "gl", "lam": 1.0, "layer_weights": 2.0}, "layer_weights must be a list, a factor a layer, got 2.0"),
+        ("gl", "a penalty is a dict, {'name': 'gl', 'lam': 1e-4}, a list of them or None, got 'gl'"),
+        ([["gl", 1.0]], "a list of them or None, got"),
         ({"name": "gl", "lam": 1.0, "norms": True}, "penalty 'gl' does not know batch norms; known: l1, l2"),
     ],
 )
 def test_wrong_input_names_the_thing_and_the_remedy(penalty, message):
     w = torch.ones(2, 2, requires_grad=True)
     w.grad = torch.zeros_like(w)
-    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=re.escape(message)):
         reg.bind(penalty, [w])[1]()
 
 
@@ -220,3 +237,69 @@ def test_norms_are_penalised_where_a_term_says_so(name):
 def test_l2_has_no_prox():
     with pytest.raises(ValueError, match="'l2' has no proximal operator"):
         reg.bind({"name": "l2", "lam": 1.0, "prox": True}, [torch.ones(2, 2)])
+
+
+def frozen_and_unused(penalty, **options):
+    """Three tensors of which one is frozen and one has no gradient, after a gradient and a proximal step of 0.1."""
+    torch.manual_seed(0)
+    ws = [torch.nn.Parameter(torch.randn(4, 5)) for _ in range(3)]
+    ws[0].requires_grad_(False)
+    ws[1].grad = torch.zeros_like(ws[1])
+    _, add_gradient_, prox_ = reg.bind(penalty, ws, **options)
+    before = [w.detach().clone() for w in ws]
+    add_gradient_()
+    prox_(0.1)
+    return ws, before
+
+
+@pytest.mark.parametrize("autograd", [False, True])
+@pytest.mark.parametrize("penalty", PENALTIES[:4] + PENALTIES[5:], ids=str)
+def test_frozen_and_unused_layers_stay_and_have_no_gradient(penalty, autograd):
+    ws, _ = frozen_and_unused(penalty, autograd=autograd)
+    assert ws[0].grad is None and ws[2].grad is None and ws[1].grad.any()
+
+
+@pytest.mark.parametrize("name", ["l1", "gl", "sgl"])
+def test_proximal_steps_leave_frozen_and_unused_layers_alone(name):
+    ws, before = frozen_and_unused({"name": name, "lam": 1.0, "prox": True})
+    assert torch.equal(ws[0], before[0]) and torch.equal(ws[2], before[2]) and not torch.equal(ws[1], before[1])
+
+
+def test_layer_options_count_the_frozen_layers_too():
+    """`layer_weights` has an entry for every weight tensor, whatever of it is trained."""
+    w, _ = frozen_and_unused({"name": "l1", "lam": 1.0, "layer_weights": [5.0, 2.0, 7.0]})
+    assert w[1].grad.abs().unique().tolist() == [2.0]
+
+
+@pytest.mark.parametrize("name", ["gl", "sgl", "l1"])
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("kind", [torch.nn.Conv2d, torch.nn.ConvTranspose2d])
+def test_groups_of_grouped_and_transposed_convolutions(name, groups, kind):
+    """Closed form, autograd and proximal step, in the layer's own layout, against each channel's group by hand."""
+    layer = kind(6, 12, 3, groups=groups).to(memory_format=torch.channels_last)
+    w, kept = layer.weight, 12 // groups
+
+    def unit(c, t):
+        part = c // (6 // groups)
+        return t[c] if kind is torch.nn.ConvTranspose2d else t[part * kept : (part + 1) * kept, c % (6 // groups)]
+
+    expected, shrunk = torch.zeros_like(w), w.detach().clone()
+    alpha = {"gl": 0.0, "sgl": 0.1, "l1": 1.0}[name]
+    for c in range(6):
+        group = unit(c, w.detach())
+        root = math.sqrt(group.numel())
+        unit(c, expected).copy_((1 - alpha) * root * group / group.norm() + alpha * group.sign())
+        soft = group.sign() * (group.abs() - 0.02 * alpha).clamp(min=0)
+        unit(c, shrunk).copy_(soft * (1 - 0.02 * (1 - alpha) * root / soft.norm()).clamp(min=0))
+    for autograd in (False, True):
+        w.grad = torch.zeros_like(w)
+        reg.bind({"name": name, "lam": 1.0}, [w], views=models.unit_views(layer), autograd=autograd)[1]()
+        torch.testing.assert_close(w.grad, expected)
+    reg.bind({"name": name, "lam": 1.0, "prox": True}, [w], views=models.unit_views(layer))[2](0.02)
+    torch.testing.assert_close(w.detach(), shrunk)
+
+
+def test_a_penalty_without_weights_is_refused():
+    with pytest.raises(ValueError, match="needs weights and was given none; see lib.models.weights"):
+        reg.bind({"name": "gl", "lam": 1.0}, [])
+    assert reg.bind(None, [])[0]() == 0

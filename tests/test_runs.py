@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from filelock import FileLock
 
 from companion import runs
 from companion.runs import configuration, datasets
+from companion.runs import store as store_module
 from lib import data, measures, training
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -170,6 +172,14 @@ def test_a_stage_starts_from_the_shrunk_network(store):
     assert tuned["train_accuracy"] == pytest.approx(masked["train_accuracy"], abs=0.03) and tuned["alive"] == [9]
 
 
+def test_a_stage_is_scored_on_the_parts_asked_for(store):
+    stages = [{"name": "train", "steps": 20}, {"name": "cut", "prune": {"sparsity": 0.5}, "scores": ["test"]}]
+    train, cut = runs.run(config() | {"stages": stages})["rows"]
+    scored = [{key for key in row if key.endswith("_accuracy")} for row in (train, cut)]
+    assert scored == [{"train_accuracy", "validation_accuracy", "test_accuracy"}, {"test_accuracy"}]
+    assert cut["sparsity"] == pytest.approx(0.5, abs=0.01)
+
+
 def test_restarted_weights_are_fresh_ones(store, monkeypatch):
     from companion.runs import execution
 
@@ -316,6 +326,102 @@ def test_collect_moves_whole_sorted_records(store, capsys):
     assert same_numbers(runs.run(config(cut)), {r["seed"]: r for r in records}[cut]), (
         "made again, with the same numbers"
     )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line[: len(line) // 2],
+        lambda line: line.replace(b'"seed": 1', b'"seed": 2'),  # one digit
+        lambda line: line.replace(b"digits", b"dig\xffts"),  # no UTF-8
+        lambda line: b"null",
+        lambda line: b"[1, 2]",
+        lambda line: b'{"id": 3}',
+        lambda line: b"[" * 100_000,
+        lambda line: b"",
+    ],
+)
+def test_a_damaged_line_is_named_and_the_others_are_read(store, damage, capsys):
+    made = [runs.run(config(seed)) for seed in (0, 1, 2)]
+    runs.collect([config(seed) for seed in (0, 1, 2)])
+    path = store / "tiny.jsonl"
+    lines = path.read_bytes().split(b"\n")
+    (place,) = [k for k, line in enumerate(lines) if b'"seed": 1' in line]
+    lines[place] = damage(lines[place])
+    path.write_bytes(b"\n".join(lines))
+    kept = runs.committed("tiny")
+    assert kept.keys() == {record["id"] for record in made if record["seed"] != 1}
+    said = capsys.readouterr().out
+    assert not lines[place] or (f"tiny.jsonl, line {place + 1}: " in said and "counts as missing" in said)
+
+
+def test_a_text_with_an_unusual_line_separator_is_one_record(store):
+    runs.run(config() | {"case": {"penalty": "GL\u2028or\x85so"}})
+    runs.collect([config()])
+    assert len(runs.committed("tiny")) == 1
+
+
+def test_a_folder_where_a_record_should_be_counts_as_missing(store, capsys):
+    runs.Run.of(config()).record.mkdir(parents=True)
+    assert runs.find(config()) is None and "cannot be read" in capsys.readouterr().out
+
+
+def test_what_a_kill_leaves_behind_is_swept(store):
+    run = runs.Run.of(config())
+    run.folder.mkdir(parents=True)
+    leavings = [run.folder / "0.pt", run.folder.parent / f".{run.id}.json.123.part"]
+    for path in leavings:
+        path.write_bytes(b"half")
+    runs.run(config())
+    assert not any(path.exists() for path in leavings) and not run.folder.exists()
+
+
+def test_who_holds_a_lock_is_said(store, monkeypatch, capsys):
+    monkeypatch.setattr(store_module, "PATIENCE", 0.1)
+    run = runs.Run.of(config())
+    with store_module.holding(run.folder, run):
+        waiting = threading.Thread(target=runs.run, args=(config(),))
+        waiting.start()
+        time.sleep(1)
+    waiting.join()
+    said = capsys.readouterr().out
+    assert f"waiting for process {os.getpid()} on " in said and "since" in said and "tiny" in said
+
+
+def test_a_store_that_cannot_be_written_names_its_variable(store, monkeypatch):
+    (store / "file").write_text("")
+    monkeypatch.setenv("COMPANION_RUNS", str(store / "file"))
+    with pytest.raises(runs.RunError, match="COMPANION_RUNS"):
+        runs.run(config())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stages": [{"name": "a", "steps": 1}, {"name": "a", "steps": 2}]}, "two stages are called 'a'"),
+        ({"stages": [{"name": "a", "from": "b"}]}, "stage 'a' starts from 'b'; before it come: none"),
+        ({"stages": []}, "lacks stages"),
+        ({"stages": [{"name": "a", "steps": -5}]}, "steps must be a whole number from 0 .*, got -5"),
+        ({"stages": [{"name": "a", "batch": 2.5}]}, "batch must be a whole number from 1 .*, got 2.5"),
+        ({"stages": [{"name": "a", "hold": 1}]}, "hold must be True or False, got 1"),
+        ({"stages": [{"name": "a", "schedule": "fast"}]}, "schedule must be a string, one of constant, .*, got 'fast'"),
+        (
+            {"stages": [{"name": "a", "optimizer": {"name": "sgd", "lr": float("inf")}}]},
+            "lr must be a number .*, got inf",
+        ),
+        ({"stages": [{"name": "a", "optimizer": {"name": "sgd", "nestrov": True}}]}, "SGD has no 'nestrov'; known: lr"),
+        ({"seed": "0"}, "seed must be a whole number"),
+        ({"seed": True}, "seed must be a whole number"),
+        ({"data": {"name": "digits", "subset": 0}}, "subset must be a whole number from 1"),
+        ({"experiment": "../elsewhere"}, "experiment must be a name"),
+        ({"experiment": "a/b"}, "experiment must be a name"),
+        ({"experiment": ""}, "experiment must be a name"),
+    ],
+)
+def test_wrong_values_name_the_option_and_its_range(store, change, message):
+    with pytest.raises(ValueError, match=message):
+        runs.run(config() | change)
+    assert not any(store.rglob("*.json"))
 
 
 def test_a_record_cut_in_half_is_made_again(store):
@@ -574,8 +680,9 @@ def test_records_are_proved_by_training_their_beginning_again(record, real):
 
 def test_committed_records_are_whole_and_named_by_their_configuration():
     for path in sorted((ROOT / "data" / "runs").glob("*.jsonl")):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
+        lines = path.read_bytes().strip().split(b"\n")
+        records = [store_module.parse(line, path.name) for line in lines]
+        assert all(records) and all(store_module.SUMMED.match(line.decode()) for line in lines)
         assert [r["id"] for r in records] == sorted({r["id"] for r in records})
         for record in records:
             assert runs.identity(record["config"]) == record["id"]

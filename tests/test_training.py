@@ -166,12 +166,50 @@ def test_resumed_equals_uninterrupted_to_the_bit(digits, tmp_path, optimizer, cu
         assert torch.equal(a, b)
 
 
-def test_a_damaged_checkpoint_starts_over(digits, tmp_path):
+def test_a_damaged_checkpoint_is_said_and_kept_aside(digits, tmp_path, capsys):
     file = tmp_path / "checkpoint.pt"
     training.fit(mlp(), digits, steps=20, checkpoint=file, checkpoint_seconds=0)
-    file.write_bytes(file.read_bytes()[:1000])
+    half = file.read_bytes()[:1000]
+    file.write_bytes(half)
     history = training.fit(mlp(), digits, steps=20, checkpoint=file)
     assert history.status == "done" and history.step == 20
+    assert (tmp_path / "checkpoint.aside").read_bytes() == half and "cannot be read" in capsys.readouterr().out
+
+
+OTHERS = {
+    "seed": {"seed": 5},
+    "penalty": {"penalty": {"name": "l1", "lam": 0.1}},
+    "widths": {"widths": [16]},
+    "steps": {"steps": 30},
+    "hook": {"after_step": [lambda model, step: None]},
+    "data": {"data": (torch.randn(64, 64), torch.randint(10, (64,)))},
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_checkpoint_of_another_training_is_said_and_kept_aside(digits, tmp_path, capsys, what):
+    """What comes out is what comes out without a checkpoint."""
+    file, other = tmp_path / "checkpoint.pt", {"steps": 20} | OTHERS[what]
+    training.fit(mlp(), digits, steps=20, checkpoint=file, checkpoint_seconds=0)
+    nets = [mlp(other.get("widths", [32])) for _ in range(2)]
+    options = {key: value for key, value in other.items() if key not in ("widths", "data")}
+    for net, checkpoint in zip(nets, (file, None), strict=True):
+        training.fit(net, other.get("data", digits), checkpoint=checkpoint, **options)
+    assert "is of another training" in capsys.readouterr().out and (tmp_path / "checkpoint.aside").exists()
+    for a, b in zip(*(net.parameters() for net in nets), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_whatever_is_watched_can_be_kept(digits, tmp_path):
+    file, seen = (
+        tmp_path / "checkpoint.pt",
+        {"a": np.float64(1.5), "b": torch.tensor([1.0, 2.0]), "c": {"d": (1, None)}},
+    )
+    for until in (10, None):
+        options = {"checkpoint": file, "checkpoint_seconds": 0, "log_points": 4, "until": until}
+        history = training.fit(mlp(), digits, steps=20, watch=lambda model: seen, **options)
+    assert history.curves["a"] == [1.5] * 4 and history.curves["b"] == [[1.0, 2.0]] * 4
+    assert history.curves["c"] == [{"d": [1, None]}] * 4 and not list(tmp_path.glob("*.aside"))
 
 
 def test_a_full_disk_does_not_end_a_training(digits, tmp_path, capsys):
@@ -185,6 +223,100 @@ def test_divergence_names_the_epoch(digits):
     history = training.fit(mlp(), digits, steps=200, batch=100, optimizer={"name": "sgd", "lr": 1e30})
     assert history.status == "diverged"
     assert history.message == "loss not finite in epoch 1"
+
+
+def test_a_divergence_in_the_last_update_is_one(digits):
+    lost = lambda model, step: model.fc2.weight.data.fill_(float("inf")) if step == 9 else None  # noqa: E731
+    history = training.fit(mlp(), digits, steps=10, after_step=[lost])
+    assert history.status == "diverged" and history.message == "weights not finite in epoch 2"
+
+
+class Tokens(torch.nn.Module):
+    """Keeps what it is given; an embedding or a norm comes first."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.first, self.last, self.seen = first, torch.nn.Linear(8, 3), []
+
+    def forward(self, x):
+        self.seen.append(x.clone())
+        x = self.first(x)
+        return self.last(x.mean(1) if x.ndim == 3 else x)
+
+
+@pytest.mark.parametrize("first", ["embedding", "norm"])
+def test_inputs_of_embeddings_and_norms_arrive_as_they_are(first):
+    """In bf16 autocast torch leaves them alone: ids of up to 20,000, and columns that are not normalised."""
+    layers = {"embedding": torch.nn.Embedding(20_000, 8), "norm": torch.nn.LayerNorm(8)}
+    x = torch.randint(20_000, (64, 5)) if first == "embedding" else 1e4 + torch.randn(64, 8)
+    net = Tokens(layers[first])
+    training.fit(net, (x, torch.randint(3, (64,))), steps=1, batch=64, order="sequence", precision="bf16")
+    assert torch.equal(net.seen[0], x) and net.seen[0].dtype == x.dtype
+
+
+def test_numbers_are_fitted_as_numbers():
+    """Without a loss the targets decide; cross-entropy of numbers is refused rather than trained in silence."""
+    x = torch.randn(256, 8)
+    y = x[:, :1] * 2 - 1
+    net = torch.nn.Sequential(torch.nn.Linear(8, 1))
+    history = training.fit(net, (x, y), steps=400, optimizer={"name": "adam", "lr": 0.05}, precision="fp32")
+    assert history.curves["loss"][0] > 0.5 and (net(x) - y).abs().max() < 0.05
+    with pytest.raises(ValueError, match="loss 'cross_entropy' takes classes, but the targets are numbers"):
+        training.fit(net, (x, y), steps=1, loss="cross_entropy")
+
+
+def test_data_come_as_readers_have_them(digits):
+    x, y = digits.train
+    as_set = torch.utils.data.TensorDataset(x, y)
+    given = [digits, digits.train, (x, y), (x.numpy(), y.numpy()), (x.double().numpy(), y.int().numpy()), as_set]
+    given += [torch.utils.data.DataLoader(as_set, batch_size=7), torch.utils.data.Subset(as_set, range(len(x)))]
+    losses = [training.fit(mlp(), data, steps=20, precision="fp32").curves["loss"] for data in given]
+    assert all(loss == pytest.approx(losses[0], rel=1e-5) for loss in losses)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((torch.zeros(5, 64), torch.zeros(4).long()), "of one length, at least 1, got 5 and 4"),
+        ((torch.zeros(0, 64), torch.zeros(0).long()), "of one length, at least 1, got 0 and 0"),
+        (torch.zeros(5, 64), "data must be x and y"),
+        (3, "data must be x and y"),
+    ],
+)
+def test_data_that_are_no_pair_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        training.fit(mlp(), given, steps=1)
+
+
+def test_a_network_may_return_more_than_its_outputs(digits):
+    class Pair(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp()
+
+        def forward(self, x):
+            return {"logits": self.net(x), "features": x}
+
+    net = Pair()
+    training.fit(net, digits, steps=200, outputs=lambda found: found["logits"])
+    found = training.predict(net, digits.test.x, outputs=lambda found: found["logits"])
+    assert (found.argmax(1) == digits.test.y).float().mean() > 0.8
+
+
+def test_penalty_and_optimizer_by_their_names(digits):
+    nets = [mlp(), mlp()]
+    training.fit(nets[0], digits, steps=20, penalty="l2", optimizer="sgd")
+    full = {"penalty": {"name": "l2", "lam": 1e-4}, "optimizer": {"name": "sgd", "lr": 1e-3}}
+    training.fit(nets[1], digits, steps=20, **full)
+    for a, b in zip(*(net.parameters() for net in nets), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
+def test_only_a_processor_is_asked_for_its_instructions(kind, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    assert training.bf16_pays(kind) is (kind == "cpu")
 
 
 def test_hooks_run_in_order_after_the_update(digits):

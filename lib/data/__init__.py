@@ -1,8 +1,11 @@
 """Named data sets as in-memory tensors, split train / validation / test; what is missing is downloaded."""
 
+import os
+from functools import partial
+
 from lib.data import generated, images, medical, tables
 from lib.data.dataset import Dataset, Part
-from lib.data.download import DataError
+from lib.data.files import DataError, read
 from lib.data.sources import UCI_SPLITS
 
 __all__ = ["KNOWN", "DataError", "Dataset", "Part", "load"]
@@ -10,25 +13,28 @@ __all__ = ["KNOWN", "DataError", "Dataset", "Part", "load"]
 EMBEDDED = dict.fromkeys(("breast_cancer", "diabetes", "digits", "wine"), tables.bundled)
 GENERATED = {"cells": generated.cells, "ct_slices": generated.ct_slices}
 FITS = {f"function/{f}": generated.function for f in generated.FUNCTIONS}
-ON_DISK = dict.fromkeys(("mnist", "fashion_mnist"), images.mnist)
-ON_DISK |= {"cifar10": images.cifar10, "cifar100": images.cifar100}
+ON_DISK = {"mnist": images.mnist, "fashion_mnist": images.mnist, "cifar10": images.cifar, "cifar100": images.cifar}
 ON_DISK |= {"nuclei": medical.nuclei, "covid_ct": medical.covid_ct}
 UCI = {f"uci/{table}": tables.uci for table in UCI_SPLITS}
 KNOWN = dict(sorted((EMBEDDED | GENERATED | FITS | ON_DISK | UCI).items()))
 
 
-def load(name, *, split=0, size=None, root=None):
-    """The data set `name` as a `Dataset`; files that are missing are fetched first.
+def load(name, *, root="data", download=True, split=0, size=None):
+    """Load the data set `name` as a `Dataset`; files that the folder `root` lacks are downloaded first.
 
-    split: which standard split of a UCI table, or the seed of a function's points. size: how many images to generate
-    (cells, ct_slices). root: the data folder; default COMPANION_DATA, else `data/`. DataError: what is wrong and what
-    to do.
+    root: the folder of the data files; by default the folder `data` of the current directory. download: False forbids
+    downloads. split: which standard split of a UCI table, or the seed of a function's points. size: how many images to
+    generate (cells, ct_slices). DataError: what is wrong and what to do.
     """
     if name not in KNOWN:
         raise DataError(f"unknown data set {name!r}; known: {', '.join(KNOWN)}")
+    if not isinstance(root, str | os.PathLike) or type(download) is not bool:
+        raise DataError(f"{name}: root={root!r}, download={download!r}; root is a folder, download True or False")
     if split != 0 and name not in UCI and name not in FITS:
         raise DataError(f"{name}: split={split!r}, but only uci tables and functions have several; leave it at 0")
     if size is not None and name not in GENERATED:
         raise DataError(f"{name}: size={size!r}, but only {' and '.join(GENERATED)} are generated; leave it out")
-    options = {"size": size} if name in GENERATED else {} if name in EMBEDDED or name in FITS else {"root": root}
-    return KNOWN[name](name, **options, **({"split": split} if name in UCI or name in FITS else {}))
+    options = {"size": size} if name in GENERATED else {"split": split} if name in UCI or name in FITS else {}
+    if name in UCI or name in ON_DISK:
+        options["files"] = partial(read, name, root=root, download=download)
+    return KNOWN[name](name, **options)

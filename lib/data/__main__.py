@@ -1,20 +1,25 @@
-"""`python -m lib.data [NAME ...]`: fetch data sets and load each once; without a name, list them."""
+"""`python -m lib.data [NAME ...] [--root FOLDER]`: fetch data sets and load each once; without a name, list them."""
 
+import argparse
 import sys
 
 from lib import data
-from lib.data.files import folder, missing, obtain
+from lib.data.files import missing, read
 from lib.data.sources import PATHS
 
-if len(sys.argv) == 1:
-    print(f"data folder: {folder()}")
+parser = argparse.ArgumentParser(prog="python -m lib.data", description=__doc__)
+parser.add_argument("names", nargs="*", metavar="NAME")
+parser.add_argument("--root", default="data", metavar="FOLDER", help="the folder of the data files; default: data")
+asked = parser.parse_args()
+if not asked.names:
+    print(f"data folder: {asked.root}")
     for name in data.KNOWN:
-        lacking, files = len(missing(PATHS.get(name, ()))), len(PATHS.get(name, ()))
+        lacking, files = len(missing(PATHS.get(name, ()), asked.root)), len(PATHS.get(name, ()))
         state = f"{lacking} of {files} files missing" if lacking else "here" if files else "embedded"
         print(f"{name:32}{state}")
 try:
-    for name in sys.argv[1:]:
-        obtain(name, missing(PATHS.get(name, ())), folder())  # every split of a uci table
-        print(data.load(name))
+    for name in asked.names:
+        read(name, PATHS.get(name, ()), root=asked.root)  # every split of a uci table
+        print(data.load(name, root=asked.root))
 except data.DataError as error:
     sys.exit(str(error))

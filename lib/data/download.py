@@ -1,131 +1,112 @@
-"""Missing files, fetched from their official sources: whole or not at all."""
+"""Missing files, fetched by pooch from their official sources: whole or not at all."""
 
-import hashlib
 import os
-import secrets
+import shutil
 import sys
 import tarfile
-import time
-import zlib
-from contextlib import contextmanager, suppress
-from http.client import HTTPException
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from contextlib import contextmanager
 
-from tqdm import tqdm
+import pooch
+from filelock import FileLock, Timeout
 
-from lib.data.sources import ARCHIVES, MD5, PATHS, URLS
+from lib.data.files import DataError, check, lacking, missing
+from lib.data.sources import ARCHIVES, SUMS, URLS
 
-TRIES, PAUSE, TIMEOUT = 4, 1.0, 30  # seconds; the pause doubles from try to try
-TRANSIENT = (TimeoutError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError, HTTPException)
-
-
-class DataError(ValueError):
-    """A data set that cannot be had as asked; the message says what to do."""
+RETRIES = 2  # pooch pauses 1, then 2 seconds
+PATIENCE = 3  # seconds of waiting for another process before a word is said
 
 
 def obtain(name, paths, root):
-    """Fetch `paths`, files of data set `name`, into the folder `root`. DataError: how else they come."""
-    remedy = f"With a network, `python -m lib.data {name}` fetches it; or point COMPANION_DATA to it."
-    for path in paths:
-        prefix = max((p for p in URLS if path.startswith(p)), key=len)
-        try:
-            if os.environ.get("COMPANION_DOWNLOAD") == "0":
-                raise ConnectionError("COMPANION_DOWNLOAD=0 forbids fetching it")
-            if prefix in ARCHIVES:
-                return _obtain_archive(ARCHIVES[prefix], URLS[prefix], PATHS[name], root)
-            download([base + path.removeprefix(prefix) for base in URLS[prefix]], root / path, md5=MD5.get(path))
-        except (ConnectionError, tarfile.TarError, EOFError, KeyError, zlib.error) as error:
-            raise DataError(f"{name}: {path} is not in {root}, and {error}. {remedy}") from None
+    """Fetch those of `paths`, files of the data set `name`, that the folder `root` lacks. DataError: why it cannot.
 
-
-def _obtain_archive(archive, bases, paths, root):
-    """Fetch a tar archive and write exactly `paths` out of it, their md5 noted beside them in MD5SUMS."""
-    file = _part(root / archive)  # a name of our own: another process may unpack and remove the same archive
-    try:
-        download([base + archive for base in bases], file, md5=MD5.get(archive))
-        with tarfile.open(file, "r:gz") as tar:
-            payloads = {path: tar.extractfile(path).read() for path in paths}
-    finally:
-        file.unlink(missing_ok=True)
-    notes = [f"{_md5(payload).hexdigest()}  {path.rpartition('/')[2]}\n" for path, payload in payloads.items()]
-    payloads[paths[0].rpartition("/")[0] + "/MD5SUMS"] = "".join(notes).encode()
-    for path, payload in payloads.items():
-        _write(root / path, [payload])
-
-
-def _md5(payload=b""):
-    return hashlib.md5(payload, usedforsecurity=False)
-
-
-def download(urls, target, *, md5=None):
-    """Fetch the first of `urls` that gives the whole file into `target`; `md5` holds the accepted checksums.
-
-    Transient failures are tried again after growing pauses; a refused connection or an unknown host is not.
-    ConnectionError: no url gave it. DataError: it cannot be written.
+    They are downloaded, unpacked and checked in the folder .download, which one process at a time has: what a killed
+    one left there goes first, and a file moves to its place when it is whole.
     """
-    problems = []
-    for url in urls:
-        for attempt in range(TRIES):
-            time.sleep(PAUSE * 2 ** (attempt - 1) if attempt else 0)
-            try:
-                return _write(target, _stream(url, target.name, md5))
-            except (OSError, HTTPException) as error:
-                problem = error if isinstance(error, HTTPError) else getattr(error, "reason", error)
-            if not isinstance(problem, TRANSIENT) and getattr(problem, "code", 0) not in (408, 429, *range(500, 600)):
-                break
-        problems.append(f"{url} gives: {getattr(problem, 'strerror', None) or problem}")
-    raise ConnectionError("; ".join(problems))
-
-
-def _stream(url, title, md5):
-    """Yield the bytes at `url` in chunks; an error at the end where they are too few or the wrong ones."""
-    request, digest, got = Request(url, headers={"User-Agent": "compression-companion"}), _md5(), 0
-    silent = not sys.stderr.isatty() or os.environ.get("COMPANION_PROGRESS") == "0"
-    with urlopen(request, timeout=TIMEOUT) as answer:
-        size = int(answer.headers.get("Content-Length") or 0)
-        with tqdm(total=size or None, desc=title, unit="B", unit_scale=True, disable=silent, leave=False) as bar:
-            while chunk := answer.read(1 << 20):
-                digest.update(chunk)
-                got += bar.update(len(chunk)) or len(chunk)
-                yield chunk
-    if size and got != size:  # read(n) is silent about a connection that ends early
-        raise ConnectionResetError(f"only {got} of {size} bytes")
-    if md5 and digest.hexdigest() not in md5:
-        raise ConnectionError(f"a file with md5 {digest.hexdigest()}, expected {' or '.join(md5)}")
-
-
-def _write(target, chunks):
-    """Write `chunks` to `target` in one step: until all are there, they are in a .part file of our own."""
-    part = _part(target)
-    with _writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for old in target.parent.glob(".*.part"):  # of a killed download; a live one has written within the hour
-            with suppress(FileNotFoundError):
-                if time.time() - old.stat().st_mtime > 3600:
-                    old.unlink()
-        part.touch(exist_ok=False)
     try:
-        with open(part, "wb", buffering=0) as out:  # unbuffered: a full disk shows in write, not in close
-            for chunk in chunks:
-                rest = memoryview(chunk)
-                with _writing(target):
-                    while rest:
-                        rest = rest[out.write(rest) :]
-        with _writing(target):
-            os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _part(target):
-    return target.with_name(f".{target.name.strip('.')}.{os.getpid()}-{secrets.token_hex(4)}.part")
+        root.mkdir(parents=True, exist_ok=True)
+        with _staging(root) as staging:
+            while absent := missing(paths, root):
+                for path in _fetched(name, absent, root, staging):
+                    (root / path).parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(staging / path, root / path)
+    except OSError as error:
+        why = f"{error.strerror or error}. Make room there, or pass another folder as root=."
+        raise DataError(f"{name}: cannot write {root / paths[0]}: {why}") from None
 
 
 @contextmanager
-def _writing(target):
+def _staging(root):
+    """Hold the folder .download of `root`, empty before and gone after; say so where another process has it."""
+    lock, staging = FileLock(root / ".download.lock"), root / ".download"
     try:
-        yield
-    except OSError as error:
-        remedy = "Make room there, or set COMPANION_DATA to another folder."
-        raise DataError(f"cannot write {target}: {error.strerror}. {remedy}") from None
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        print(f"waiting for another process that downloads into {root}", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        lock.release()
+
+
+def _fetched(name, paths, root, staging):
+    """Fetch the first of `paths` to below `staging`, and all that come in the same archive; list what came."""
+    prefix, problems = max((p for p in URLS if paths[0].startswith(p)), key=len), []
+    wanted = [p for p in paths if p.startswith(prefix)] if prefix in ARCHIVES else paths[:1]
+    target = ARCHIVES.get(prefix, paths[0])
+    for url in (base + target.removeprefix(prefix) for base in URLS[prefix]):
+        try:
+            _download(url, target, staging)
+            if prefix in ARCHIVES:
+                _unpack(staging / target, wanted, staging)
+            for path in wanted:
+                check(path, (staging / path).read_bytes())
+            return wanted
+        except Exception as error:  # requests, pooch, tarfile and zipfile have a dozen kinds
+            if isinstance(error, OSError) and error.errno:  # the disk's; those of requests have none
+                raise
+            shutil.rmtree(staging, ignore_errors=True)
+            problems.append(f"{url} gives: {_reason(error)}")
+    raise lacking(name, paths[0], root, "; ".join(problems))
+
+
+def _unpack(archive, paths, folder):
+    """Write exactly `paths` out of a tar archive: nothing else, and nowhere else."""
+    with tarfile.open(archive) as tar:
+        for path in paths:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(tar.extractfile(path).read())
+
+
+def _download(url, target, staging):
+    """Download `url` to `target` below `staging`, and compare it with its official checksum where there is one."""
+    known = [checksum for checksum, variant in SUMS.get(target, {}).items() if variant == "official"]
+    kind = "sha256" if target.endswith(".zip") else "md5"
+    registry = {target: f"{kind}:{known[0]}" if known else None}
+    pooch.get_logger().setLevel("WARNING")  # else it reports each of the 43 files of a table
+    store = pooch.create(staging, base_url="", registry=registry, urls={target: url}, retry_if_failed=RETRIES)
+    store.fetch(target, downloader=_get)
+
+
+def _get(url, file, _):
+    os.unlink(file)  # pooch made it for its owner alone; made anew it is as readable as any other
+    asked = {"headers": {"Accept-Encoding": "identity"}, "hooks": {"response": _as_sent}}
+    pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 20, **asked)(url, file, None)
+
+
+def _as_sent(response, **_):
+    """Keep a .gz file packed where the server calls that an encoding; what is not there needs no second try."""
+    response.raw.headers.pop("Content-Encoding", None)
+    if 400 <= response.status_code < 500 and response.status_code not in (408, 425, 429):
+        raise ConnectionError(f"{response.status_code} {response.reason}")
+
+
+def _reason(error):
+    """Say what went wrong at the bottom: requests and urllib3 wrap a refused connection three times."""
+    while type(error).__module__.startswith(("requests", "urllib3")) and getattr(error, "response", None) is None:
+        if not error.__context__:
+            break
+        error = error.__context__
+    return getattr(error, "strerror", None) or error

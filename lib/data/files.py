@@ -1,66 +1,98 @@
 """Where the files of a data set are, and whether they are whole."""
 
 import hashlib
+import io
 import os
+import shlex
 import zipfile
-import zlib
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from lib.data.download import DataError, obtain
-from lib.data.sources import MD5
+from lib.data.sources import SUMS
 
-
-def folder(root=None):
-    """The data folder: `root`, else the environment's COMPANION_DATA, else `data/` beside `lib`."""
-    return Path(root or os.environ.get("COMPANION_DATA") or Path(__file__).parents[2] / "data").expanduser()
+UNPACKED = 2**30  # bytes; no set here unpacks to a third of it
 
 
-def missing(paths, root=None):
-    """Those of `paths` (below the data folder) that are not there."""
-    return [path for path in paths if not (folder(root) / path).is_file()]
+class DataError(ValueError):
+    """A data set that cannot be had as asked; the message says what to do."""
 
 
-def read(name, paths, root=None):
-    """Files of the data set `name` as (Path, bytes) pairs, and the variant that their checksums vouch for.
+class File(NamedTuple):
+    """A file of the data set `name`, at `path` below the folder `root`."""
 
-    What is missing is downloaded. The variant is empty where a file has no known checksum.
+    name: str
+    root: Path
+    path: str
+    payload: bytes = b""
+
+
+def missing(paths, root):
+    """List those of `paths` that the folder `root` lacks."""
+    return [path for path in paths if not os.path.exists(Path(root).expanduser() / path)]
+
+
+def command(name, root):
+    """Spell the command that fetches the data set `name` into the folder `root`."""
+    return f"`python -m lib.data {name} --root {shlex.quote(str(root))}`"
+
+
+def lacking(name, path, root, why):
+    """Make the error that says that, and why, the folder `root` lacks a file, and how it comes there."""
+    remedy = f"With a network, {command(name, root)} fetches it; or pass the folder that has it as root=."
+    return DataError(f"{name}: {path} is not in {root}, and {why}. {remedy}")
+
+
+def read(name, paths, *, root, download=True):
+    """Read files of the data set `name`: a list of `File`, and the variant that their checksums vouch for.
+
+    What the folder `root` lacks is downloaded. The variant is empty where a file has no known checksum.
     DataError: a file cannot be had, cannot be read, or is damaged.
     """
+    root = Path(root).expanduser()
     if absent := missing(paths, root):
-        obtain(name, absent, folder(root))
+        if not download:
+            raise lacking(name, absent[0], root, "download=False forbids fetching it")
+        from lib.data.download import obtain  # here, for most sessions need neither pooch nor a network
+
+        obtain(name, absent, root)
     found, variants = [], set()
     for path in paths:
-        file = folder(root) / path
-        with whole(name, file):
-            payload = file.read_bytes()
-            variants.add(_variant(file, payload, MD5.get(path) or _recorded(file)))
-        found.append((file, payload))
-    return found, "" if "" in variants else min(variants)  # a named variant sorts before "official"
+        with whole(File(name, root, path)):
+            found.append(File(name, root, path, (root / path).read_bytes()))
+            variants.add(check(path, found[-1].payload))
+    return found, "" if "" in variants else ", ".join(sorted(variants - {"official"})) or "official"
 
 
-def _variant(file, payload, known):
-    digest = hashlib.md5(payload, usedforsecurity=False).hexdigest()
-    if known and digest not in known:
+def check(path, payload):
+    """Name the variant that the checksum of a file vouches for, or nothing where it is none that is known.
+
+    A file with known checksums must have one of them. Only a zip file may differ: it carries a checksum of each of its
+    members, and copies of one set are packed differently. ValueError, BadZipFile: the file is damaged.
+    """
+    known, zipped = SUMS.get(path, {}), path.endswith(".zip")
+    digest = hashlib.new("sha256" if zipped else "md5", payload, usedforsecurity=False).hexdigest()
+    if known and digest not in known and not zipped:
         raise ValueError(f"its md5 is {digest}, expected {' or '.join(known)}")
+    if zipped and digest not in known:
+        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
+            if (size := sum(member.file_size for member in archive.infolist())) > UNPACKED:
+                raise ValueError(f"it would unpack to {size:,} bytes")
+            if bad := archive.testzip():
+                raise ValueError(f"its member {bad} has another checksum")
     return known.get(digest, "")
 
 
-def _recorded(file):
-    """The checksum that was noted when `file` came out of a verified archive: {md5: "official"} or {}."""
-    notes = file.with_name("MD5SUMS")
-    lines = (line.split() for line in notes.read_text("utf-8").splitlines()) if notes.is_file() else ()
-    return {digest: "official" for digest, entry in lines if entry == file.name}
-
-
 @contextmanager
-def whole(name, file):
+def whole(file):
     """Turn whatever goes wrong inside, while `file` is read and decoded, into a DataError that names it."""
     try:
         yield
-    except DataError:
+    except (DataError, MemoryError):
         raise
-    except (ValueError, OSError, EOFError, LookupError, SyntaxError, zlib.error, zipfile.BadZipFile) as error:
-        why = f"it lacks {error}" if isinstance(error, KeyError) else error
-        remedy = f"Delete it, then `python -m lib.data {name}` fetches it anew."
-        raise DataError(f"{name}: {file} is damaged: {why}. {remedy}") from None
+    except Exception as error:  # zipfile, zlib, Pillow and NumPy have a dozen kinds for damaged bytes
+        unread = isinstance(error, OSError) and error.strerror
+        why = f"is damaged: it lacks {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
+        why = f"cannot be read: {unread}" if unread else why
+        remedy = f"Delete it, then {command(file.name, file.root)} fetches it anew."
+        raise DataError(f"{file.name}: {file.root / file.path} {why}. {remedy}") from None

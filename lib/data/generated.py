@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from lib.data.dataset import SEED, pack
-from lib.data.download import DataError
+from lib.data.files import DataError
 
 SIDE = 64
 ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE].astype(np.float64)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from lib.data.dataset import carve, pack
-from lib.data.files import read, whole
+from lib.data.files import whole
 from lib.data.sources import COVID_CLASSES, COVID_PARTS, PATHS
 
 TILE = 256  # side of a crop of nuclei
@@ -17,14 +17,14 @@ CT_SIDE = 128  # a quarter of the operations that 256 takes: what a laptop's CPU
 NUCLEI_IDS = tuple(Path(__file__).with_name("nuclei_ids.txt").read_text("ascii").split())
 
 
-def nuclei(name, *, root=None):
+def nuclei(name, *, files):
     """Fluorescence nuclei of BBBC038: (1, 256, 256) tiles with instance ids.
 
     The images are divided 60 / 20 / 20 % first (their sorted ids shuffled), cut into tiles after: no image is
     in two parts.
     """
-    ((file, payload),), variant = read(name, PATHS[name], root)
-    with whole(name, file), zipfile.ZipFile(io.BytesIO(payload)) as archive:
+    (file,), variant = files(PATHS[name])
+    with whole(file), zipfile.ZipFile(io.BytesIO(file.payload)) as archive:
         members = {}  # image id → its picture and masks, out of <id>/images/*.png and <id>/masks/*.png
         for path in sorted(p for p in archive.namelist() if p.endswith(".png") and p.count("/") > 1):
             members.setdefault(path.split("/")[-3], []).append(path)
@@ -42,9 +42,13 @@ def nuclei(name, *, root=None):
 def _nuclei_image(archive, picture, *masks):
     """Grey levels uint8 (H, W) and instance ids int16 (H, W), numbered in the order of the masks' names."""
     grey = np.asarray(_grey(archive.read(picture)))
+    if "/images/" not in picture or "/images/" in "".join(masks):
+        raise ValueError(f"it lacks one picture beside the masks, at {picture}")
     ids = np.zeros(grey.shape, np.int16)
     for k, path in enumerate(masks, 1):
         mask = _grey(archive.read(path))
+        if mask.size != grey.shape[::-1]:
+            raise ValueError(f"{path} has another size than its picture")
         if box := mask.getbbox():  # most of a mask is empty
             left, top, right, bottom = box
             ids[top:bottom, left:right][np.asarray(mask.crop(box)) > 0] = k
@@ -70,27 +74,27 @@ def tiles(grey, ids):
         yield grey[window], np.cumsum(present, dtype=np.int16)[ids[window]] * (ids[window] > 0)
 
 
-def covid_ct(name, *, root=None):
+def covid_ct(name, *, files):
     """COVID-CT with its published split: 425 / 118 / 203 of (1, 128, 128), classes NonCOVID and COVID.
 
     Grey levels, averaged over areas down to a square; the aspect ratio is not kept.
     """
-    files, variant = read(name, PATHS[name], root)
+    found, variant = files(PATHS[name])
     parts = [([], []) for _ in COVID_PARTS]
-    for label, archive in enumerate(files[: len(COVID_CLASSES)]):
-        slices = _slices(name, *archive)
-        lists = files[len(COVID_CLASSES) + label * len(COVID_PARTS) :]
-        for (x, y), (_, lines) in zip(parts, lists, strict=False):
-            with whole(name, archive[0]):
-                x += [slices[file.strip()] for file in lines.decode().split("\n") if file.strip()]
+    for label, archive in enumerate(found[: len(COVID_CLASSES)]):
+        slices = _slices(archive)
+        lists = found[len(COVID_CLASSES) + label * len(COVID_PARTS) :]
+        for (x, y), names in zip(parts, lists, strict=False):
+            with whole(archive):
+                x += [slices[line.strip()] for line in names.payload.decode().split("\n") if line.strip()]
             y += [label] * (len(x) - len(y))
     parts = [(np.stack(x)[:, None], np.array(y, np.int64)) for x, y in parts]
     return pack(name, "classification", parts, classes=COVID_CLASSES, vouched=variant)
 
 
-def _slices(name, file, payload):
+def _slices(file):
     """File name → grey uint8 (128, 128), of every picture in a zip."""
-    with whole(name, file), zipfile.ZipFile(io.BytesIO(payload)) as archive:
+    with whole(file), zipfile.ZipFile(io.BytesIO(file.payload)) as archive:
         pictures = [p for p in archive.namelist() if p.lower().endswith((".png", ".jpg", ".jpeg")) and p[0] != "_"]
         return {path.rpartition("/")[2]: _squared(archive.read(path)) for path in pictures}
 

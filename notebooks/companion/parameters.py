@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from companion import settings
-from lib import names
+from lib import checks
 
 PROFILES = ("laptop", "quick", "paper")
 INJECTED = "# Parameters\n"  # the first line of the cell that papermill adds
@@ -128,7 +128,7 @@ def _check_one(name, value, default, allowed):
     default, allowed = (given[0] if isinstance(given, list) else given for given in (default, allowed))
     kind = type(allowed[0] if default is None else default)
     for entry in value if many else [value]:
-        names.check(f"{'every entry of ' if many else ''}{name}", entry, kind, allowed, error=ParameterError)
+        checks.check(f"{'every entry of ' if many else ''}{name}", entry, kind, allowed, error=ParameterError)
 
 
 class Skipping:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ("missing", "never", "fresh")
+DATA = "COMPANION_DATA names the folder of the data sets, and COMPANION_DOWNLOAD=0 forbids downloads"
 
 
 def folder(variable, *default):

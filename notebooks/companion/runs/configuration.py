@@ -10,9 +10,9 @@ from typing import Annotated
 
 from companion.settings import runs_folder
 from lib import regularizers, training
-from lib.names import Checked, check, named
+from lib.checks import Checked, check, named
 from lib.training.speed import PRECISIONS
-from lib.training.step import ORDERS
+from lib.training.step import ORDERS, optimizer_options
 
 WHOLE = 10**12  # a bound for whole numbers that have no other
 KINDS = {
@@ -60,6 +60,7 @@ class Training(Checked):
     def __post_init__(self):
         super().__post_init__()
         named(training.LOSSES, self.loss, "loss")
+        optimizer_options(self.optimizer)
         object.__setattr__(self, "penalty", regularizers.resolve(self.penalty) or None)
 
     def options(self, **more):
@@ -77,7 +78,8 @@ class Stage(Training):
     and so do the stages after it. hold: weights that are zero at the start stay zero. gradual: options of
     `lib.pruning.GradualMagnitude`. baseline: options of `lib.baselines.noisy`: its layers in training. histogram:
     options of `lib.measures.histogram`, kept in the row. dynamics: options of `lib.dynamics.Dynamics`: curves of how
-    units die. pictures: test images of a segmentation whose instance maps are kept beside the record.
+    units die. pictures: test images of a segmentation whose instance maps are kept beside the record. scores: the parts
+    of the data that its end is scored on; default all.
     """
 
     name: str = ""
@@ -93,6 +95,7 @@ class Stage(Training):
     log_points: Annotated[int, (1, WHOLE)] = 50
     dynamics: dict | None = None
     pictures: list | None = None
+    scores: list | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import torch
 
 from companion import settings
 from lib import data
+from lib.data.sources import PATHS
 
 
 def load(options):
@@ -19,7 +20,7 @@ def load(options):
 def _load(text):
     options = json.loads(text)
     scaling, relabel, subset = (options.pop(key) for key in ("scaling", "relabel", "subset"))
-    split = data.load(options.pop("name"), root=settings.data_folder(), **options)
+    split = _found(options)
     if scaling == "unit":
         split = _changed(split, lambda x: x * split.std + split.mean)
     if relabel is not None:
@@ -30,6 +31,16 @@ def _load(text):
             raise ValueError(f"subset {subset:,} is more than the {len(split.train.x):,} training examples there are")
         split = dataclasses.replace(split, train=type(split.train)(*(t[:subset] for t in split.train)))
     return split
+
+
+def _found(options):
+    """A data set from the companion's folder; whoever lacks it learns how the companion is told where it is."""
+    try:
+        return data.load(root=settings.data_folder(), download=settings.download(), **options)
+    except data.DataError as error:
+        if options["name"] not in PATHS:
+            raise
+        raise data.DataError(f"{error} Here {settings.DATA}.") from None
 
 
 def _changed(split, change):

@@ -9,12 +9,12 @@ from companion.runs.configuration import Stage, resolve, typed
 from companion.runs.datasets import load
 from companion.runs.own import FUNCTIONS
 from companion.runs.provenance import provenance
-from companion.runs.scores import measure, pictures, score
+from companion.runs.scores import PARTS, measure, pictures, score
 from companion.runs.store import write_arrays
 from companion.runs.timing import timed
 from lib import baselines, measures, models, pruning, shrinking, training
+from lib.checks import named
 from lib.dynamics import Dynamics
-from lib.names import named
 
 
 def execute(run):
@@ -163,7 +163,7 @@ def _measured(model, split, stage, noted):
         row["dynamics"] = noted.point(model)
     if stage.histogram:
         row["histogram"] = measures.histogram(model, **stage.histogram)
-    return row | measure(model, split)
+    return row | measure(model, split, stage.scores or PARTS)
 
 
 def replay(record, steps):

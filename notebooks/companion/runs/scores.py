@@ -19,12 +19,13 @@ def score(model, split, part, precision="auto"):
     return measures.accuracy(outputs, part.y)
 
 
-def measure(model, split):
+def measure(model, split, parts=PARTS):
     """The row of a finished stage: scores on the three parts (the only place that reads the test part), and sizes.
 
-    In fp32 whatever the stage was trained in: that is what is saved, shrunk and taken home.
+    In fp32 whatever the stage was trained in: that is what is saved, shrunk and taken home. Of a large network this
+    takes as long as an epoch: `parts` can leave the training part out.
     """
-    return _scores(model, split) | {
+    return _scores(model, split, parts) | {
         "parameters": measures.parameters(model),
         "nonzero": measures.nonzero(model),
         "nonzero_layers": [int(w.count_nonzero()) for w in models.weights(model).values()],
@@ -39,10 +40,12 @@ def _parts(split):
     return [(part, getattr(split, part)) for part in PARTS]
 
 
-def _scores(model, split):
+def _scores(model, split, parts):
     """By part: accuracy, with f1 and auc for two classes; rmse and r2; of segmentations not the training part."""
     found = {}
     for part, (x, y) in _parts(split)[split.task == "segmentation" :]:
+        if part not in parts:
+            continue
         if split.task == "segmentation":
             scores = measures.instance_scores(_instances(model, x), y.cpu())
         else:

@@ -5,10 +5,13 @@ python -m companion.workflow.launch CORES [profile=laptop] [fresh=1] ["only=01*"
 
 import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -47,16 +50,43 @@ def warn_of_changes(config):
         print("the sources have changes that are not committed: records made now say so, and `make test` takes none")
 
 
-if __name__ == "__main__":
-    os.chdir(ROOT)
-    RUNNING.parent.mkdir(exist_ok=True)
+def prepare():
+    """What Snakemake and Jupyter take for granted: this environment's programs, a home, sources not of tomorrow."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     os.environ["COMPANION_LAUNCHER"] = f"{socket.gethostname()}:{os.getpid()}"
-    cut = sys.argv.index("--")
-    warn_of_changes(sys.argv[2:cut])
+    if not os.access(Path.home(), os.W_OK):
+        os.environ["HOME"] = tempfile.mkdtemp(prefix="companion-home-")
+    now = time.time()
+    for path in [*Path("lib").rglob("*.py"), *Path("notebooks").rglob("*.*")]:
+        if path.stat().st_mtime > now:  # Snakemake would find what is made now older than its sources
+            os.utime(path, (now, now))
+
+
+def launch(cores, config, options):
+    """Run the Snakefile, with every failure that is not a notebook's own in one line."""
+    if cores != "all" and not re.fullmatch("[1-9][0-9]*", cores):
+        sys.exit(f"CORES={cores} is no number of cores; give a whole number from 1 on, or all")
     try:
+        prepare()
+        RUNNING.parent.mkdir(exist_ok=True)
         with FileLock(f"{RUNNING}.lock", timeout=0):
             RUNNING.write_text(str(os.getpid()))
-            run(sys.argv[1], sys.argv[2:cut], sys.argv[cut + 1 :])
+            warn_of_changes(config)
+            run(cores, config, options)
     except Timeout:
         sys.exit(f"another `make figures` (process {RUNNING.read_text()}) is at work here: wait for it, or end it")
+    except OSError as error:
+        where = error.filename or ROOT
+        sys.exit(f"{where} cannot be written ({error.strerror}): `make figures` keeps logs and figures here")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; what has been trained is kept, and the same command goes on")
+    except RuntimeError as error:
+        if "event loop" not in str(error):  # what Snakemake says of an interrupt that comes while it ends
+            raise
+        sys.exit("interrupted; what has been trained is kept, and the same command goes on")
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    cut = sys.argv.index("--")
+    launch(sys.argv[1], sys.argv[2:cut], sys.argv[cut + 1 :])

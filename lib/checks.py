@@ -1,6 +1,7 @@
-"""Options and the names that they take: what is wrong is refused with its name, its value and what would do."""
+"""Options are checked where they enter: a message names the option, its value and what would do."""
 
 import math
+import numbers
 from dataclasses import fields
 from typing import Annotated, get_args, get_origin, get_type_hints
 
@@ -55,3 +56,27 @@ class Checked:
         if extra := [name for name in given if name not in known]:
             raise ValueError(f"{what} has no {extra[0]!r}; known: {', '.join(sorted(known))}")
         return cls(**given)
+
+
+def number(what, value, allowed, *, whole=False):
+    """The value, if it is a number (True is none) in an interval such as "[0, 1)"; ValueError otherwise."""
+    low, high = (float(end) for end in allowed[1:-1].split(","))
+    right = isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
+    ends = (allowed[0] == "[" and value == low) or (allowed[-1] == "]" and value == high)
+    if not (right and (low < value < high or ends)):
+        raise ValueError(f"{what} must be {'a whole number ' if whole else ''}in {allowed}, got {value!r}")
+    return value
+
+
+def flag(what, value):
+    """The value, if it is True or False; ValueError otherwise."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{what} must be True or False, got {value!r}")
+    return value
+
+
+def one_of(what, value, known):
+    """The value, if it is one of the known names; ValueError otherwise."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"unknown {what} {value!r}; known: {', '.join(known)}")
+    return value

@@ -1,0 +1,124 @@
+"""What a penalty, given as plain data, does to given weights: its value, its gradient, its proximal step."""
+
+import torch
+
+from lib import models
+from lib.regularizers import penalties
+from lib.regularizers.terms import PENALTIES, layer_factors, resolve
+
+
+def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
+    """The functions ``value() -> scalar``, ``add_gradient_()`` and ``prox_(step)`` of a penalty on given tensors.
+
+    ``add_gradient_`` adds the terms without ``prox`` to every ``w.grad``; ``prox_(step)`` applies the proximal
+    operator of step·term for those with it, step being the learning rate. Both leave alone what training leaves alone
+    (`lib.models.trained`: frozen parameters, layers without a gradient). ``views`` has a function for each tensor
+    that shows an input unit per index of axis 1 (`lib.models.unit_views`); ``norms`` are the vectors that the terms
+    with ``norms`` act on too (`lib.models.norms`); ``transform`` may replace the function (weights, gradients) that
+    does the adding by a compiled one; ``autograd`` has autograd find the gradient, as in the papers' code.
+    """
+    ws, resolved = list(ws), resolve(penalty)
+    if resolved and not ws:
+        raise ValueError("a penalty needs weights and was given none; see lib.models.weights for which are prunable")
+    terms = [_Term(term, ws, len(norms)) for term in resolved]
+    tensors = [*ws, *norms] if any(term.get("norms") for term in resolved) else ws
+    seen = _Seen(tensors, views or ())
+    start = torch.zeros((), device=ws[0].device if ws else None)
+
+    def value():
+        return penalties.cap(sum((term.value(seen.views_of(tensors)) for term in terms), start))
+
+    def add(weights, grads):
+        for term in terms:
+            term.add_(weights, grads)
+
+    add = transform(add) if transform else add
+
+    def add_gradient_():
+        grads = [w.grad if moves else None for w, moves in zip(tensors, models.trained(tensors), strict=True)]
+        shown = seen.views_of(grads)
+        add(seen.weights(grads), shown)
+        seen.write_back(shown, grads)
+
+    def add_by_autograd_():
+        moved = [w if moves else None for w, moves in zip(tensors, models.trained(tensors), strict=True)]
+        total = sum(term.value(seen.views_of(moved)) for term in terms if not term.proximal)
+        if torch.is_tensor(total) and total.requires_grad:
+            total.backward()
+
+    def prox_(step):
+        chosen = [term for term in terms if term.proximal]
+        if chosen:
+            moved = [w if moves else None for w, moves in zip(seen.plain, models.trained(tensors), strict=True)]
+            shown = seen.weights(moved)
+            for term in chosen:
+                term.prox_(shown, step)
+            seen.write_back(shown, moved)
+
+    return value, add_by_autograd_ if autograd else add_gradient_, prox_
+
+
+class _Term:
+    """One term on lists of tensors, the weights and then the norms, with None for those that it leaves alone."""
+
+    def __init__(self, term, ws, norms):
+        value, self.grad_, self.shrink_, own = PENALTIES[term["name"]]
+        self.of = value.__wrapped__  # not capped: the sum is
+        self.options = {key: term[key] for key in own}
+        self.free, self.proximal, self.layers = term["partial"], term["prox"], len(ws)
+        factors = layer_factors(ws, term["layer_rule"], term["layer_weights"])
+        rescaled = self.free / (self.free - 1) if self.free and term["rescale"] else 1.0
+        lam = term["lam"] * rescaled
+        self.scales = [lam * factor for factor in factors] + [term["lam"]] * (norms if term.get("norms") else 0)
+
+    def chosen(self, tensors):
+        """What the term acts on: of the weights only a part where it is partial."""
+        weights = [t for t in tensors[: self.layers] if t is not None]
+        weights = weights if self.free is None else penalties.partial(weights, self.free)
+        return weights + [t for t in tensors[self.layers : len(self.scales)] if t is not None]
+
+    def scales_of(self, tensors):
+        return [scale for scale, t in zip(self.scales, tensors, strict=False) if t is not None]
+
+    def value(self, tensors):
+        pairs = zip(self.scales_of(tensors), self.chosen(tensors), strict=True)
+        return sum(scale * self.of([penalties.wide(t)], **self.options) for scale, t in pairs if scale)
+
+    def add_(self, tensors, grads):
+        if not self.proximal:
+            self.grad_(self.chosen(tensors), self.chosen(grads), self.scales_of(tensors), **self.options)
+
+    def prox_(self, tensors, step):
+        self.shrink_(self.chosen(tensors), [step * scale for scale in self.scales_of(tensors)], **self.options)
+
+
+class _Seen:
+    """Tensors with an input unit per index of axis 1. Where that takes a copy, what is done to it is written back."""
+
+    def __init__(self, tensors, views):
+        self.views = [*views, *[lambda t: t] * (len(tensors) - len(views))]
+        self.plain = [t.detach() for t in tensors]
+        self.shown = self.views_of(self.plain)
+        storage = [[t.untyped_storage().data_ptr() for t in ts] for ts in (self.plain, self.shown)]
+        copies = [k for k, (a, b) in enumerate(zip(*storage, strict=True)) if a != b]
+        self.orders = {k: self._order(self.views[k], tensors[k]) for k in copies}
+
+    @staticmethod
+    def _order(view, t):
+        """Where each entry of a tensor went in the copy that its view is."""
+        return view(torch.arange(t.numel(), device=t.device).view(t.shape)).flatten().argsort()
+
+    def views_of(self, tensors):
+        return [None if t is None else view(t) for view, t in zip(self.views, tensors, strict=True)]
+
+    def weights(self, there):
+        """The weights now, None where there is None."""
+        shown = [*self.shown]
+        for k in self.orders:
+            shown[k] = self.views[k](self.plain[k])
+        return [None if t is None else w for w, t in zip(shown, there, strict=True)]
+
+    def write_back(self, shown, tensors):
+        for k, order in self.orders.items():
+            if shown[k] is not None:
+                tensors[k].copy_(shown[k].flatten()[order].view(tensors[k].shape))

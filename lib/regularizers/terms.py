@@ -1,0 +1,88 @@
+"""Penalties as plain data: their defaults, their ranges, and the factors of the layers."""
+
+import math
+
+from lib import checks
+from lib.regularizers import penalties as p
+
+#: name -> (value, gradient added in place, proximal operator or None, the parameters it takes)
+PENALTIES = {
+    "l1": (p.l1, p.l1_grad_, p.prox_l1_, ()),
+    "l2": (p.l2, p.l2_grad_, None, ()),
+    "gl": (p.group_lasso, p.group_lasso_grad_, p.prox_group_lasso_, ()),
+    "sgl": (p.sparse_group_lasso, p.sparse_group_lasso_grad_, p.prox_sparse_group_lasso_, ("alpha",)),
+    "l0": (p.l0, p.l0_grad_, None, ("beta", "surrogate")),
+}
+LAYER_RULES = ("none", "sqrt", "inverse")
+COMMON = ("name", "lam", "partial", "rescale", "layer_rule", "layer_weights", "prox", "norms")
+ELEMENTWISE = ("l1", "l2")  # what can be asked of batch norms
+DEFAULTS = {"partial": None, "rescale": False, "layer_rule": "none", "layer_weights": None, "prox": False}
+OWN_DEFAULTS = {"alpha": 0.1, "beta": 20.0, "surrogate": "exp"}
+RANGES = {"lam": "[0, inf)", "alpha": "[0, 1]", "beta": "(0, inf)", "partial": "(1, inf)"}
+
+
+def layer_factors(ws, rule="none", layer_weights=None):
+    """One factor per tensor: ``layer_weights`` as given, times 1, √(N_l/N_ref) or (N/L)/N_l.
+
+    N_l is the number of weights of layer l, N_ref that of the largest layer of its kind (dense or convolutional;
+    arXiv 2109.05075, authors' code), N their total and L the number of layers (a reimplementation's rule).
+    """
+    checks.one_of("layer_rule", rule, LAYER_RULES)
+    sizes = [max(1, w.numel()) for w in ws]
+    factors = [1.0] * len(ws)
+    if rule == "sqrt":
+        kinds = [w.ndim for w in ws]
+        largest = {kind: max(n for n, k in zip(sizes, kinds, strict=True) if k == kind) for kind in kinds}
+        factors = [math.sqrt(n / largest[kind]) for n, kind in zip(sizes, kinds, strict=True)]
+    elif rule == "inverse":
+        factors = [sum(sizes) / len(sizes) / n for n in sizes]
+    if layer_weights is None:
+        return factors
+    if len(layer_weights) != len(ws):
+        raise ValueError(f"layer_weights has {len(layer_weights)} entries for {len(ws)} weight tensors")
+    return [f * weight for f, weight in zip(factors, layer_weights, strict=True)]
+
+
+def resolve(penalty):
+    """A penalty given as plain data (a dict, a list of dicts that are summed, or None) with its defaults filled in.
+
+    ``{"name": "sgl", "lam": 1e-4, "alpha": 0.1, "partial": 8}``: ``lam`` is λ, ``partial`` is P1's β (None: full),
+    ``rescale`` multiplies a partial penalty by β/(β−1), ``prox`` replaces the (sub)gradient by the proximal step
+    after the parameter update, ``beta`` and ``surrogate`` belong to l0. ``norms`` (l1 and l2) penalises the scales and
+    shifts of batch norms too, as torch's weight decay does. ValueError for what is unknown or out of its range.
+    """
+    terms = [] if penalty is None else [penalty] if isinstance(penalty, dict) else penalty
+    if not isinstance(terms, list | tuple) or not all(isinstance(term, dict) for term in terms):
+        raise ValueError(f"a penalty is a dict, {{'name': 'gl', 'lam': 1e-4}}, a list of them or None, got {penalty!r}")
+    return [_resolve_term(dict(term)) for term in terms]
+
+
+def _resolve_term(term):
+    name = checks.one_of("penalty", term.get("name"), sorted(PENALTIES))
+    known = (*COMMON, *PENALTIES[name][3])
+    if extra := set(term) - set(known):
+        raise ValueError(f"penalty {name!r} has no parameter {sorted(extra)[0]!r}; known: {', '.join(known)}")
+    term = DEFAULTS | {key: OWN_DEFAULTS[key] for key in PENALTIES[name][3]} | term
+    _check(name, {"lam": None, "norms": False} | term)
+    if not term.get("norms"):  # younger than the first records, whose hashes have to stay
+        term.pop("norms", None)
+    return term
+
+
+def _check(name, term):
+    """ValueError for an option outside its meaning."""
+    what = f"penalty {name!r}:"
+    for key in RANGES.keys() & term.keys() - ({"partial"} if term["partial"] is None else set()):
+        checks.number(f"{what} {key}", term[key], RANGES[key])
+    for key in ("rescale", "prox", "norms"):
+        checks.flag(f"{what} {key}", term[key])
+    checks.one_of("layer_rule", term["layer_rule"], LAYER_RULES)
+    checks.one_of("surrogate", term.get("surrogate", "exp"), p.SURROGATES)
+    if not isinstance(term["layer_weights"], list | tuple | None):
+        raise ValueError(f"{what} layer_weights must be a list, a factor a layer, got {term['layer_weights']!r}")
+    for factor in term["layer_weights"] or ():
+        checks.number(f"{what} each of layer_weights", factor, "[0, inf)")
+    if term["norms"] and name not in ELEMENTWISE:
+        raise ValueError(f"{what[:-1]} does not know batch norms; known: {', '.join(ELEMENTWISE)}")
+    if term["prox"] and PENALTIES[name][2] is None:
+        raise ValueError(f"{what[:-1]} has no proximal operator here; known: gl, l1, sgl")

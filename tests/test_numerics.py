@@ -1,0 +1,119 @@
+"""Finite weights of every size give finite results: penalties, gradients, proximal steps, masks, pruning by steps."""
+
+import math
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib import regularizers as reg
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+SHAPES = ((3, 4), (5, 1), (1, 4), (2, 3, 3, 3), (4, 1, 3, 3), (0, 4), (4, 0), (60, 40))
+PENALTIES = [
+    {"name": "l1"},
+    {"name": "l2"},
+    {"name": "gl"},
+    {"name": "gl", "partial": 2, "rescale": True},
+    {"name": "sgl"},
+    {"name": "sgl", "alpha": 1e-40},
+    {"name": "sgl", "alpha": 1.0},
+    *({"name": "l0", "surrogate": s, "layer_rule": rule} for s in reg.SURROGATES for rule in ("sqrt", "inverse")),
+    {"name": "l0", "beta": 1e4},
+]
+
+
+@st.composite
+def weights(draw, dtype):
+    """Tensors in which every size that the type holds may meet every other, with units of zeros among them."""
+    found, shape = torch.finfo(dtype), draw(st.sampled_from(SHAPES))
+    least = math.log2(found.tiny * found.eps)
+    low, high = sorted(draw(st.tuples(*[st.floats(least, math.log2(found.max))] * 2)))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))
+    size = torch.exp2(low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64))
+    sign = torch.randint(0, 2, shape, generator=generator) * 2 - 1
+    w = (size.clamp(max=found.max) * sign).to(dtype)
+    if shape[1] > 1:
+        w[:, 0] = draw(st.sampled_from((0.0, found.tiny, 1.0)))
+    return w
+
+
+def tensors():
+    return st.sampled_from(DTYPES).flatmap(weights)
+
+
+def bound(term, w):
+    """The largest subgradient of an entry, times λ; (out, in, …) -> the same shape."""
+    root = math.sqrt(w[:, 0].numel()) if w.shape[1] else 0.0
+    scale = 2.0 if term.get("rescale") else 1.0
+    alpha = term.get("alpha", 0.1)
+    largest = {"l1": 1.0, "gl": scale * root, "sgl": (1 - alpha) * root + alpha, "l0": term.get("beta", 20.0)}
+    return (
+        2 * w.double().abs()
+        if term["name"] == "l2"
+        else torch.full(w.shape, largest[term["name"]], dtype=torch.float64)
+    )
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(tensors(), st.sampled_from(PENALTIES), st.sampled_from((1e-6, 0.3)))
+def test_values_and_gradients_are_finite_and_bounded(w, term, lam):
+    w = w.requires_grad_()
+    w.grad = torch.zeros_like(w)
+    value, add_gradient_, _ = reg.bind(term | {"lam": lam}, [w])
+    assert value().isfinite()
+    add_gradient_()
+    closed, w.grad = w.grad.double(), None
+    value().backward()
+    slack = 1 + 8 * torch.finfo(w.dtype).eps
+    limit = lam * bound(term, w.detach()) * slack + torch.finfo(w.dtype).tiny
+    assert (closed.abs() <= limit).all() and (w.grad.double().abs() <= limit).all()
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(tensors(), st.sampled_from([t for t in PENALTIES if t["name"] in ("gl", "sgl")]))
+def test_a_units_gradient_is_no_longer_than_its_subgradient(w, term):
+    """√(group size)·‖direction‖ ≤ √(group size), whatever is lost where squares are small or large."""
+    w = w.requires_grad_()
+    w.grad = torch.zeros_like(w)
+    term = term | {"lam": 1.0, "rescale": False}
+    reg.bind(term, [w])[1]()
+    alpha, group = term.get("alpha", 0.1) if term["name"] == "sgl" else 0.0, w[:, :1].numel()
+    limit = ((1 - alpha) + alpha) * math.sqrt(group) * (1 + 8 * torch.finfo(w.dtype).eps)
+    assert (w.grad.double().transpose(0, 1).flatten(1).norm(dim=1) <= limit).all()
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(
+    tensors(),
+    st.sampled_from([t for t in PENALTIES if t["name"] in ("l1", "gl", "sgl")]),
+    st.sampled_from((0.0, 1e-30, 1e-3, 1e5, 1e30)),
+)
+def test_proximal_steps_are_finite_and_only_shrink(w, term, step):
+    x = w.clone()
+    reg.bind(term | {"lam": 1.0, "prox": True}, [x])[2](step)
+    assert x.isfinite().all() and (x.abs() <= w.abs()).all() and (x * w.sign() >= 0).all()
+    if step >= 1e5 and w.double().abs().sum() < 1e4 and not term.get("partial"):
+        assert not x.any(), "all is less than the step"
+
+
+def test_functions_called_by_themselves_are_finite():
+    for value in (reg.l1, reg.l2, reg.group_lasso, reg.sparse_group_lasso, reg.l0):
+        for size in (1e-45, 1e-30, 1e30, 3e38):
+            assert value([torch.full((3, 4), size)] * 3).isfinite()
+    half = torch.full((100, 100), 30.0, dtype=torch.float16)  # whose sum and squares are beyond half floats
+    assert reg.l1([half]).item() == 3e5 and reg.l2([half]).item() == 9e6
+    assert reg.group_lasso([half]).item() == 10 * 100 * 300
+
+
+def test_directions_of_half_floats_are_those_of_float32():
+    torch.manual_seed(0)
+    for size in (1e-3, 1.0, 100.0):
+        w = size * torch.randn(50, 20)
+        for dtype in (torch.float16, torch.bfloat16):
+            half, gradients = w.to(dtype), []
+            for t in (half, half.float()):
+                t.grad = torch.zeros_like(t)
+                reg.bind({"name": "sgl", "lam": 0.1}, [t])[1]()
+                gradients.append(t.grad.float())
+            torch.testing.assert_close(*gradients, rtol=2 * torch.finfo(dtype).eps, atol=1e-6)
