@@ -7,6 +7,7 @@ ONLY ?=
 SNAKEMAKE ?=
 LAB ?=
 UPGRADE ?=
+MINUTES ?=
 
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 ifeq ($(OS),Windows_NT)
@@ -39,6 +40,7 @@ endif
 help:
 	@echo "make figures                  every figure from the committed records, then every notebook at quick"
 	@echo "make figures PROFILE=laptop   train what has no record, at laptop or paper; FRESH=1: train everything"
+	@echo "make figures PROFILE=paper MINUTES=25   train what fits that time, the most wanted first"
 	@echo "make bench                    measure speed anew (notebook 91), with nothing else at work on the machine"
 	@echo "make test                     lint, tests, and the notebooks against their committed outputs"
 	@echo "make attack                   what users may get wrong, tried at random; up to an hour"
@@ -56,8 +58,12 @@ environment:
 	@$(PYTHON) .ci/setup.py
 
 figures: environment
+ifneq ($(MINUTES),)
+	@$(BIN)python -m companion.workflow.within "$(MINUTES)" profile=$(or $(PROFILE),paper) $(if $(ONLY),"only=$(ONLY)*")
+else
 	@$(BIN)python -m companion.workflow.launch "$(CORES)" $(if $(PROFILE),profile=$(PROFILE)) $(if $(FRESH),fresh=$(FRESH)) \
 		$(if $(ONLY),"only=$(ONLY)*") -- $(SNAKEMAKE)
+endif
 
 # The runner takes one call at a time in a checkout, and a notebook's timing part takes all of its cores.
 bench: environment

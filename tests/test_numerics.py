@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lib import pruning
 from lib import regularizers as reg
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -117,3 +118,61 @@ def test_directions_of_half_floats_are_those_of_float32():
                 reg.bind({"name": "sgl", "lam": 0.1}, [t])[1]()
                 gradients.append(t.grad.float())
             torch.testing.assert_close(*gradients, rtol=2 * torch.finfo(dtype).eps, atol=1e-6)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(tensors(), tensors(), st.floats(0, 0.99))
+def test_masks_take_the_smallest_of_all_sizes(a, b, sparsity):
+    net = torch.nn.ModuleList(torch.nn.Linear(1, 1, bias=False) for _ in range(2))
+    for layer, w in zip(net, (a, b), strict=True):
+        layer.weight = torch.nn.Parameter(w)
+    for scope in ("global", "layer"):
+        masks = pruning.magnitude(net, sparsity, scope=scope)
+        pairs = list(zip((a, b), masks.values(), strict=True))
+        for one in [pairs] if scope == "global" else [[pair] for pair in pairs]:
+            gone = torch.cat([w[~mask].abs().double() for w, mask in one])
+            kept = torch.cat([w[mask].abs().double() for w, mask in one])
+            assert len(gone) == int(sparsity * (len(gone) + len(kept)))
+            assert not len(gone) or not len(kept) or gone.max() <= kept.min()
+        assert [m.sum() for m in pruning.random(net, sparsity, scope=scope).values()] == [m.sum() for _, m in pairs]
+    pruning.apply(net, masks)
+    hook = pruning.GradualMagnitude(net, steps=2, final=sparsity, every=1)
+    for step in range(2):
+        hook(net, step)
+        assert all(layer.weight.isfinite().all() for layer in net)
+
+
+ZEROING = [
+    {"scale": 1e-30},
+    {"scale": 1e300},
+    {"target": 0.6},
+    {"target": 0.6, "q": 1, "every": 3},
+    {"target": 0.6, "scope": "global"},
+    {"target": 0.6, "by": "chance"},
+]
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(tensors(), st.sampled_from(ZEROING))
+def test_zeroing_takes_or_leaves_whatever_the_size(w, options):
+    net = torch.nn.Linear(1, 1, bias=False)
+    net.weight = torch.nn.Parameter(w.clone())
+    hook = pruning.StochasticZeroing(net, steps=8, ramp=0.25, **options)
+    for step in range(8):
+        hook(net, step)
+        assert ((net.weight == w) | (net.weight == 0)).all() and math.isfinite(hook.s["weight"])
+    if options.get("scale") == 1e300 and w.dtype != torch.float64:
+        assert not net.weight.any(), "all are small"
+
+
+def test_a_target_is_met_at_every_size():
+    for dtype, sizes in {torch.float16: (1e-4, 1.0, 1e3), torch.float32: (1e-35, 1e-20, 1.0, 1e25, 1e37)}.items():
+        for size in sizes:
+            for q in (1, 2):
+                torch.manual_seed(0)
+                net = torch.nn.Linear(1, 1, bias=False)
+                net.weight = torch.nn.Parameter((size * torch.randn(200, 100).clamp(-6, 6)).to(dtype))
+                hook = pruning.StochasticZeroing(net, steps=4, ramp=0.25, freeze=1.0, target=0.7, q=q)
+                hook(net, 1)
+                share = (net.weight == 0).double().mean().item()
+                assert abs(share - 0.7) < 0.03, (dtype, size, q)

@@ -41,7 +41,8 @@ def check(injected="", **changes):
 
 def test_a_shard_keeps_more_of_the_seed_of_which_the_render_shows_more(notebook):
     assert check().shown_seed == 0 and check("first_seed = 4", first_seed=4).shown_seed == 4
-    assert check('part = "train"', part="train", seeds=1, first_seed=1).shown_seed == 0
+    shard = 'profile = "paper"\npart = "train"\nseeds = 1\nfirst_seed = 1'
+    assert check(shard, profile="paper", part="train", seeds=1, first_seed=1).shown_seed == 0
 
 
 def test_defaults_give_the_committed_figures(notebook):

@@ -162,17 +162,27 @@ def test_resumed_draws_are_the_uninterrupted_ones(tmp_path, by):
     [
         ({}, "either scale .s. or target"),
         ({"scale": 1.0, "target": 0.5}, "either scale .s. or target"),
-        ({"scale": 1.0, "q": 3}, "takes q = 1 or 2 and every >= 1, got q = 3"),
-        ({"scale": 1.0, "by": "luck"}, "by size or by chance, got 'luck'"),
+        ({"scale": 1.0, "q": 3}, r"q must be a whole number in \[1, 2\], got 3"),
+        ({"scale": 1.0, "q": True}, "q must be a whole number .* got True"),
+        ({"scale": 1.0, "by": "luck"}, "unknown way of zeroing .by. 'luck'; known: size, chance"),
+        ({"scale": 0.0}, r"scale must be in \(0, inf\), got 0.0"),
+        ({"scale": [1.0, -1.0]}, r"scale must be in \(0, inf\), got -1.0"),
+        ({"target": 1.0}, r"target must be in \(0, 1\), got 1.0"),
+        ({"target": [0.5, 90]}, r"target must be in \(0, 1\), got 90"),
         ({"target": [0.5]}, "target has 1 entries for 2 weight tensors"),
         ({"target": 0.5, "scope": "model"}, "unknown scope 'model'; known: global, layer"),
         ({"target": [0.5, 0.5], "scope": "global"}, "'global' takes one number as target"),
-        ({"scale": 1.0, "ramp": 0.9, "freeze": 0.5}, "0 < ramp <= freeze <= 1, got 0.9 and 0.5"),
+        ({"scale": 1.0, "scope": "global"}, "'global' takes one number as target, got None"),
+        ({"scale": 1.0, "ramp": 0.9, "freeze": 0.5}, r"ramp .before freeze. must be in \(0, 0.5\], got 0.9"),
+        ({"scale": 1.0, "freeze": 1.5}, r"freeze must be in \(0, 1\], got 1.5"),
+        ({"scale": 1.0, "every": 2.5}, r"every must be a whole number in \[1, inf\), got 2.5"),
+        ({"scale": 1.0, "steps": 0}, r"stochastic zeroing: steps must be a whole number in \[1, inf\), got 0"),
+        ({"scale": 1.0, "rate": 1}, "no option 'rate'; known: scale, target, scope"),
     ],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        pruning.StochasticZeroing(mlp(8), steps=10, **options)
+        pruning.StochasticZeroing(mlp(8), **({"steps": 10} | options))
 
 
 # --- random masks and gradual pruning ------------------------------------------------------------------------------
@@ -240,11 +250,159 @@ def test_resumed_gradual_pruning_is_the_uninterrupted_one(tmp_path, cut):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"final": 1.0}, "takes 0 <= initial <= final < 1, got 0.0 and 1.0"),
-        ({"final": 0.5, "initial": 0.6}, "takes 0 <= initial <= final < 1, got 0.6 and 0.5"),
-        ({"final": 0.5, "begin": 0.9}, "0 <= begin < end <= 1 and every >= 1, got 0.9, 0.75 and 100"),
+        ({"final": 1.0}, r"gradual pruning: final must be in \[0, 1\), got 1.0"),
+        ({"final": 0.5, "initial": True}, r"initial must be in \[0, 1\), got True"),
+        ({"final": 0.5, "initial": 0.6}, "initial <= final and begin < end, got 0.6, 0.5 and 0.0, 0.75"),
+        ({"final": 0.5, "begin": 0.9}, "initial <= final and begin < end, got 0.0, 0.5 and 0.9, 0.75"),
+        ({"final": 0.5, "every": 0}, r"every must be a whole number in \[1, inf\), got 0"),
+        ({"final": 0.5, "steps": -5}, r"steps must be a whole number in \[1, inf\), got -5"),
+        ({"final": 0.5, "scope": "all"}, "unknown scope 'all'; known: global, layer"),
     ],
 )
 def test_wrong_gradual_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        pruning.GradualMagnitude(mlp(8), steps=10, **options)
+        pruning.GradualMagnitude(mlp(8), **({"steps": 10} | options))
+
+
+# --- masks that do not fit, layers that are left alone ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "mask", "message"),
+    [
+        (
+            "fc1.weight",
+            torch.zeros(1, 64, dtype=torch.bool),
+            r"must be a tensor of torch.bool and shape \(8, 64\), got",
+        ),
+        ("fc1.weight", torch.ones(8, 64), r"got torch.float32 \(8, 64\)"),
+        ("fc1.weight", 1, "of torch.bool and shape .* got 1"),
+        (
+            "fc1.bias",
+            torch.zeros(8, dtype=torch.bool),
+            "a mask for 'fc1.bias', which is no prunable weight; known: fc1",
+        ),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(name, mask, message):
+    net = mlp(8)
+    for use in (pruning.apply, lambda net, masks: pruning.hold(masks)(net, 0)):
+        with pytest.raises(ValueError, match=message):
+            use(net, {name: mask})
+
+
+@pytest.mark.parametrize("sparsity", [True, False, float("nan"), -0.1, 1.0, "0.5"])
+def test_a_sparsity_is_a_share(sparsity):
+    with pytest.raises(ValueError, match=r"sparsity must be in \[0, 1\), got"):
+        pruning.magnitude(mlp(8), sparsity)
+
+
+@pytest.mark.parametrize(
+    ("widths", "message"),
+    [
+        ([32.9], r"the width of 'fc1' must be a whole number in \[1, 40\], got 32.9"),
+        ([0], "got 0"),
+        ([41], "got 41"),
+        ([True], "got True"),
+        ([3, 4], r"a width for each of the 1 groups of the network, got \[3, 4\]"),
+    ],
+)
+def test_widths_of_units_are_in_their_range(widths, message):
+    with pytest.raises(ValueError, match=message):
+        pruning.units(mlp(40), widths)
+
+
+def test_a_network_without_weights_or_groups_is_named():
+    with pytest.raises(ValueError, match="ReLU has no prunable weights; see lib.models.weights"):
+        pruning.magnitude(torch.nn.ReLU(), 0.5)
+    with pytest.raises(ValueError, match="a width for each of the 0 groups"):
+        pruning.units(torch.nn.Linear(3, 3), [2])
+
+
+class PartlyTrained(torch.nn.Module):
+    """One layer frozen, one that no output comes from, one that is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.frozen, self.unused, self.head = (torch.nn.Linear(64, n) for n in (64, 64, 10))
+        self.frozen.requires_grad_(False)
+
+    def forward(self, x):
+        return self.head(self.frozen(x.flatten(1)).relu())
+
+
+HOOKS = {
+    "hold": lambda net: pruning.hold(pruning.magnitude(net, 0.5)),
+    "gradual": lambda net: pruning.GradualMagnitude(net, steps=20, final=0.5, every=1),
+    "gradual, layers": lambda net: pruning.GradualMagnitude(net, steps=20, final=0.5, every=7, scope="layer"),
+    "zeroing": lambda net: pruning.StochasticZeroing(net, steps=20, scale=0.1),
+    "zeroing to a target": lambda net: pruning.StochasticZeroing(net, steps=20, target=0.5, scope="global"),
+    "zeroing by chance": lambda net: pruning.StochasticZeroing(net, steps=20, target=[0.9, 0.9, 0.5], by="chance"),
+}
+PENALTIES = {
+    "l1": {"name": "l1", "lam": 0.01},
+    "gl": {"name": "gl", "lam": 0.01},
+    "gl prox": {"name": "gl", "lam": 0.01, "prox": True},
+    "ℓ0 + ℓ2": [{"name": "l0", "lam": 0.01}, {"name": "l2", "lam": 0.01}],
+}
+
+
+@pytest.mark.parametrize("autograd", [False, True])
+@pytest.mark.parametrize("what", [*HOOKS, *PENALTIES])
+def test_frozen_and_unused_layers_stay_as_they_are(what, autograd):
+    torch.manual_seed(0)
+    net = PartlyTrained()
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    hooks = [HOOKS[what](net)] if what in HOOKS else []
+    options = {"penalty": PENALTIES.get(what), "autograd_penalty": autograd, "optimizer": {"name": "sgd", "lr": 0.1}}
+    training.fit(net, data.load("digits"), steps=20, after_step=hooks, **options)
+    for name, p in net.named_parameters():
+        assert torch.equal(p, before[name]) == (not name.startswith("head")), name
+    if hooks:
+        share = (net.head.weight == 0).double().mean().item()
+        assert share > 0.2 if what == "hold" else share == pytest.approx(0.5, abs=0.05) or what == "zeroing"
+
+
+def test_a_frozen_norm_stays_as_it_is():
+    torch.manual_seed(0)
+    net = models.build("vgg16", widths=models.widths("vgg16", scale=1 / 16))
+    hook = pruning.StochasticZeroing(net, steps=10, scale=1e-9)
+    (layer, norm), *_ = hook.norms
+    with torch.no_grad():
+        layer.weight[1] = 0
+    norm.requires_grad_(False)
+    hook(net, 1)
+    assert norm.weight[1] == 1
+
+
+# --- the equation and its fast form -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("q", [1, 2])
+def test_the_hook_zeroes_as_the_equation_does(q):
+    """Shares of zeros by size of the weight, of the reference and of the hook, against the stated probability."""
+    torch.manual_seed(0)
+    net, s, draws = mlp(400), 0.7, 40
+    hook = pruning.StochasticZeroing(net, steps=10**6, scale=s, q=q, ramp=1e-6, freeze=1.0)
+    w, generator = net.fc1.weight, torch.Generator().manual_seed(1)
+    sizes = torch.linspace(0.01, 2.0, 64)
+    counts = torch.zeros(2, 64)
+    for step in range(1, draws + 1):
+        with torch.no_grad():
+            w.copy_(sizes * torch.randn(w.shape).sign())
+        counts[0] += (pruning.zeroed(w.detach(), s, q, generator=generator) == 0).sum(0)
+        hook(net, step)
+        counts[1] += (w == 0).sum(0)
+    p, n = pruning.zeroing_probability(sizes, s, q), draws * len(w)
+    assert p[0] > 0.97 and p[-1] < 0.06
+    assert ((counts / n - p).abs() <= 5 * (p * (1 - p) / n).sqrt() + 1e-4).all()
+
+
+def test_a_weight_of_zero_stays_zero_and_large_ones_stay():
+    w = torch.tensor([0.0, -0.0, 1e3, -1e3])
+    assert torch.equal(pruning.zeroed(w, 1.0), w)
+    assert pruning.zeroing_probability(torch.tensor([0.0, 1.0, 3e38]), 1.0).tolist() == [
+        1.0,
+        pytest.approx(0.3678794),
+        0,
+    ]

@@ -1,23 +1,25 @@
-"""Penalties: their equations (`penalties`), their plain data (`terms`), what they do to weights (`binding`)."""
+"""Penalties: equations (`penalties`), `closed` forms, plain data (`terms`), what that does to weights (`binding`)."""
 
 from lib.regularizers.binding import bind
+from lib.regularizers.closed import (
+    group_lasso_grad_,
+    l0_grad_,
+    l1_grad_,
+    l2_grad_,
+    prox_group_lasso_,
+    prox_l1_,
+    prox_sparse_group_lasso_,
+    sparse_group_lasso_grad_,
+)
 from lib.regularizers.penalties import (
     SURROGATES,
     _all_but_last,
     group_lasso,
-    group_lasso_grad_,
     l0,
-    l0_grad_,
     l1,
-    l1_grad_,
     l2,
-    l2_grad_,
     partial,
-    prox_group_lasso_,
-    prox_l1_,
-    prox_sparse_group_lasso_,
     sparse_group_lasso,
-    sparse_group_lasso_grad_,
     unit_norms,
 )
 from lib.regularizers.terms import COMMON, ELEMENTWISE, LAYER_RULES, PENALTIES, layer_factors, resolve

@@ -3,15 +3,16 @@
 import math
 
 from lib import checks
-from lib.regularizers import penalties as p
+from lib.regularizers import closed
+from lib.regularizers import penalties as of
 
 #: name -> (value, gradient added in place, proximal operator or None, the parameters it takes)
 PENALTIES = {
-    "l1": (p.l1, p.l1_grad_, p.prox_l1_, ()),
-    "l2": (p.l2, p.l2_grad_, None, ()),
-    "gl": (p.group_lasso, p.group_lasso_grad_, p.prox_group_lasso_, ()),
-    "sgl": (p.sparse_group_lasso, p.sparse_group_lasso_grad_, p.prox_sparse_group_lasso_, ("alpha",)),
-    "l0": (p.l0, p.l0_grad_, None, ("beta", "surrogate")),
+    "l1": (of.l1, closed.l1_grad_, closed.prox_l1_, ()),
+    "l2": (of.l2, closed.l2_grad_, None, ()),
+    "gl": (of.group_lasso, closed.group_lasso_grad_, closed.prox_group_lasso_, ()),
+    "sgl": (of.sparse_group_lasso, closed.sparse_group_lasso_grad_, closed.prox_sparse_group_lasso_, ("alpha",)),
+    "l0": (of.l0, closed.l0_grad_, None, ("beta", "surrogate")),
 }
 LAYER_RULES = ("none", "sqrt", "inverse")
 COMMON = ("name", "lam", "partial", "rescale", "layer_rule", "layer_weights", "prox", "norms")
@@ -77,7 +78,7 @@ def _check(name, term):
     for key in ("rescale", "prox", "norms"):
         checks.flag(f"{what} {key}", term[key])
     checks.one_of("layer_rule", term["layer_rule"], LAYER_RULES)
-    checks.one_of("surrogate", term.get("surrogate", "exp"), p.SURROGATES)
+    checks.one_of("surrogate", term.get("surrogate", "exp"), of.SURROGATES)
     if not isinstance(term["layer_weights"], list | tuple | None):
         raise ValueError(f"{what} layer_weights must be a list, a factor a layer, got {term['layer_weights']!r}")
     for factor in term["layer_weights"] or ():

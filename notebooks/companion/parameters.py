@@ -92,7 +92,8 @@ def banner(changed):
 
 def declared(history):
     """Names and literals of the parameters cell among the cells that were run, the latest where it was run again."""
-    cells = [dict(_assignments(cell)) for cell in history if re.search(r"^profile = ", cell, re.MULTILINE)]
+    written = [cell for cell in history if not cell.startswith(INJECTED)]
+    cells = [dict(_assignments(cell)) for cell in written if re.search(r"^profile = ", cell, re.MULTILINE)]
     found = [cell for cell in cells if {"profile", "part"} <= set(cell)]
     if not found:
         raise ParameterError("the cell of parameters has not been run: run all cells from the first one on")

@@ -1,0 +1,24 @@
+"""Which weights go: masks by magnitude or by chance, pruning during training, and zeroing by chance.
+
+A mask is a dict of boolean tensors, True where the weight stays.
+"""
+
+from lib.pruning.gradual import GradualMagnitude
+from lib.pruning.masks import RULES, apply, hold, magnitude, nonzero_masks, random, units
+from lib.pruning.options import ZeroingOptions
+from lib.pruning.zeroing import StochasticZeroing, zeroed, zeroing_probability
+
+__all__ = [
+    "RULES",
+    "GradualMagnitude",
+    "StochasticZeroing",
+    "ZeroingOptions",
+    "apply",
+    "hold",
+    "magnitude",
+    "nonzero_masks",
+    "random",
+    "units",
+    "zeroed",
+    "zeroing_probability",
+]

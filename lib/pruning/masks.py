@@ -1,0 +1,125 @@
+"""Masks: dicts of boolean tensors, True where the weight stays, by the names that `lib.models.weights` gives."""
+
+import torch
+
+from lib import checks, models
+
+SCOPES = ("global", "layer")
+
+
+@torch.no_grad()
+def magnitude(model, sparsity, *, scope="global"):
+    """The mask that zeroes the given share of the smallest |w|, over all prunable weights or layer by layer."""
+    return smallest(prunable(model), sparsity, scope)
+
+
+def smallest(ws, sparsity, scope):
+    """The mask that zeroes the given share of the smallest |w| of named tensors."""
+    checks.number("sparsity", sparsity, "[0, 1)")
+    if checks.one_of("scope", scope, SCOPES) == "layer":
+        return {name: _largest(w.abs().flatten(), sparsity).view(w.shape) for name, w in ws.items()}
+    keep = _largest(torch.cat([w.abs().flatten() for w in ws.values()]), sparsity)
+    parts = keep.split([w.numel() for w in ws.values()])
+    return {name: part.view(w.shape) for (name, w), part in zip(ws.items(), parts, strict=True)}
+
+
+def _largest(sizes, sparsity):
+    """True for all but exactly ⌊sparsity·n⌋ of the entries, the smallest; ties go by position."""
+    count = int(sparsity * len(sizes))
+    if count == 0:
+        return torch.ones_like(sizes, dtype=torch.bool)
+    threshold = sizes.kthvalue(count).values  # several times faster than sorting
+    gone = sizes < threshold
+    gone[(sizes == threshold).nonzero().flatten()[: count - int(gone.sum())]] = True
+    return ~gone
+
+
+def random(model, sparsity, *, scope="global"):
+    """The mask that zeroes as many weights of each layer as `magnitude` does, drawn by chance: a control."""
+    masks = magnitude(model, sparsity, scope=scope)
+    return {name: m.flatten()[torch.randperm(m.numel()).to(m.device)].view(m.shape) for name, m in masks.items()}
+
+
+@torch.no_grad()
+def units(model, widths):
+    """The mask that keeps `widths` units of each group, those with the largest Σ|w| coming in (arXiv 1608.08710)."""
+    ws, groups = prunable(model), models.groups(model)
+    if len(groups) != len(widths) or not groups:
+        raise ValueError(f"units takes a width for each of the {len(groups)} groups of the network, got {widths!r}")
+    masks = {name: torch.ones_like(w, dtype=torch.bool) for name, w in ws.items()}
+    for group, width in zip(groups, widths, strict=True):
+        checks.number(f"units: the width of {group.name!r}", width, f"[1, {group.width}]", whole=True)
+        sizes = sum(_row_sums(ws[f"{s.layer}.weight"]) for s in group.producers)
+        gone = torch.ones_like(sizes, dtype=torch.bool)
+        gone[sizes.topk(width).indices] = False
+        for step in group.producers + group.depthwise:
+            masks[f"{step.layer}.weight"][gone] = False
+        for step in group.consumers:
+            start = step.offset * step.block
+            masks[f"{step.layer}.weight"][:, start : start + group.width * step.block][
+                :, gone.repeat_interleave(step.block)
+            ] = False
+    return masks
+
+
+def _row_sums(w):
+    """Σ|w| of each output unit, in float32 at least."""
+    return w.abs().flatten(1).sum(1, dtype=torch.promote_types(w.dtype, torch.float32))
+
+
+RULES = {"magnitude": magnitude, "random": random, "units": units}
+
+
+@torch.no_grad()
+def apply(model, masks):
+    """Zero the weights that the masks leave out, in place, in frozen layers too."""
+    ws = _masked(model, masks)
+    for name, mask in masks.items():
+        ws[name].mul_(mask)
+
+
+def nonzero_masks(model):
+    """The masks that are already in the weights: True where a weight is not zero."""
+    return {name: w.detach() != 0 for name, w in models.weights(model).items()}
+
+
+def hold(masks):
+    """An `after_step` hook that keeps the masked weights at zero, in the layers that training moves.
+
+    One product over all layers, with masks of the weights' own type and memory format: far cheaper than `apply`.
+    """
+    bound = {}
+
+    @torch.no_grad()
+    def hook(model, step):
+        if bound.get("model") is not model:
+            ws = _masked(model, masks)
+            bound.update(model=model, ws=[ws[name] for name in masks])
+            bound["masks"] = [torch.empty_like(ws[name]).copy_(mask) for name, mask in masks.items()]
+        ws, kept, moved = bound["ws"], bound["masks"], models.trained(bound["ws"])
+        if not all(moved):
+            ws, kept = ([t for t, moves in zip(ts, moved, strict=True) if moves] for ts in (ws, kept))
+        if ws:
+            torch._foreach_mul_(ws, kept)
+
+    return hook
+
+
+def prunable(model):
+    """The prunable weights by name; ValueError where there are none."""
+    if not (ws := models.weights(model)):
+        raise ValueError(f"{type(model).__name__} has no prunable weights; see lib.models.weights for which are")
+    return ws
+
+
+def _masked(model, masks):
+    """The prunable weights, which the masks have to fit."""
+    ws = models.weights(model)
+    for name, mask in masks.items():
+        if name not in ws:
+            raise ValueError(f"a mask for {name!r}, which is no prunable weight; known: {', '.join(ws)}")
+        if not (torch.is_tensor(mask) and mask.dtype == torch.bool and mask.shape == ws[name].shape):
+            what = f"{mask.dtype} {tuple(mask.shape)}" if torch.is_tensor(mask) else repr(mask)
+            shape = tuple(ws[name].shape)
+            raise ValueError(f"the mask of {name!r} must be a tensor of torch.bool and shape {shape}, got {what}")
+    return ws

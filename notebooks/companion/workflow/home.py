@@ -1,0 +1,36 @@
+"""Take the finished runs of another machine into this store: `make figures PROFILE=…` then finds and collects them.
+
+python -m companion.workflow.home FOLDER        FOLDER: the other machine's data/runs, copied here
+"""
+
+import sys
+from pathlib import Path
+
+from companion.runs.configuration import identity
+from companion.runs.store import parse
+from companion.settings import runs_folder
+from lib.atomic import write_whole
+
+
+def take_home(folder):
+    """Copy whole records, and the arrays beside them, into the live store; returns how many were new."""
+    new = 0
+    for path in sorted(Path(folder).glob("live/*/*.json")):
+        record = parse(path.read_bytes(), path.name)
+        target = runs_folder() / "live" / path.parent.name / path.name
+        if record is None or target.exists():
+            continue
+        if not identity(record["config"]) == record["id"] == path.stem or record["experiment"] != path.parent.name:
+            print(f"{path}: not the record of its name; it stays where it is")
+            continue
+        for name in (path.with_suffix(".npz"), path):  # the record last: what has one is complete
+            if name.exists():
+                write_whole(target.with_name(name.name), name.read_bytes())
+        new += 1
+    return new
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or not Path(sys.argv[1], "live").is_dir():
+        sys.exit("give the folder data/runs of the other machine, with its `live` in it")
+    print(f"{take_home(sys.argv[1])} new records in {runs_folder() / 'live'}")
