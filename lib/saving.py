@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import nn
@@ -40,24 +41,56 @@ def load_into(model, path):
     """Give a network of any class the tensors of a safetensors file and its layers the widths that they have there.
 
     So a network shrunk by `lib.depgraph` is saved as `to_bytes` of it and loaded into a freshly made one of its class.
-    ValueError names a tensor that is missing, unknown or of a shape that the layer cannot take.
+    Tensors that the network shares between layers stay shared. ValueError names a tensor that is missing, unknown or
+    of a shape that the layer cannot take.
     """
-    state = safetensors.torch.load_file(path)
-    _refuse(state, model, f"{path} does not fit {type(model).__name__}", resized=RESIZABLE)
+    with safetensors.safe_open(path, "pt") as file:
+        about, state = file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    shared = _shared(model.state_dict(keep_vars=True))
+    state = {key: state[shared[key]] if shared.get(key) in state else tensor for key, tensor in state.items()}
+    state |= {key: state[first] for key, first in shared.items() if first in state}
+    _refuse(state, model, f"{path} does not fit {type(model).__name__}", resized=True)
+    held = {}
     for key, tensor in state.items():
-        layer, _, name = key.rpartition(".")
-        layer = model.get_submodule(layer)
+        path, _, name = key.rpartition(".")
+        layer = model.get_submodule(path)
         if name in layer._parameters:
-            tensor = nn.Parameter(tensor, requires_grad=layer._parameters[name].requires_grad)
+            fresh = nn.Parameter(tensor, requires_grad=layer._parameters[name].requires_grad)
+            tensor = held.setdefault(shared.get(key, key), fresh)
         setattr(layer, name, tensor)
+    for name, groups in json.loads(about.get("groups", "{}")).items():
+        model.get_submodule(name).groups = groups
     for layer in model.modules():
-        _tell_widths(layer)
+        tell_widths(layer)
     return model.eval()
 
 
 def to_bytes(model):
-    """The contents of a safetensors file with the network's parameters and buffers."""
-    return safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()})
+    """The contents of a safetensors file with the network's parameters and buffers, each shared one once."""
+    state = model.state_dict(keep_vars=True)
+    shared = _shared(state)
+    state = {name: t.detach().cpu().contiguous() for name, t in state.items() if name not in shared}
+    seen = set()
+    for name, t in state.items():  # a view of another tensor becomes one of its own
+        state[name] = t.clone() if t.untyped_storage().data_ptr() in seen else t
+        seen.add(t.untyped_storage().data_ptr())
+    groups = {name: layer.groups for name, layer in model.named_modules() if _grouped(layer)}
+    return safetensors.torch.save(state, {"groups": json.dumps(groups)} if groups else None)
+
+
+def _shared(state):
+    """Names of tensors that are another one under a second name: {name: the first}."""
+    first, shared = {}, {}
+    for name, tensor in state.items():
+        if first.setdefault(id(tensor), name) != name:
+            shared[name] = first[id(tensor)]
+    return shared
+
+
+def _grouped(layer):
+    """Whether a convolution has groups of several channels, whose number its weight does not tell."""
+    several = isinstance(layer, CONVOLUTIONS + TRANSPOSED) and layer.groups > 1
+    return several and layer.groups < max(layer.in_channels, layer.out_channels)
 
 
 def to_onnx(model, path, example):
@@ -80,32 +113,58 @@ def to_onnx(model, path, example):
         model.train(mode)
 
 
-RESIZABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 
-def _tell_widths(layer):
-    """Set what a layer says of its widths to what its tensors are."""
+def tell_widths(layer):
+    """Set what a layer of torch says of its widths to what its tensors are."""
+    weight = layer._parameters.get("weight")
     if isinstance(layer, nn.Linear):
-        layer.out_features, layer.in_features = layer.weight.shape
-    elif isinstance(layer, RESIZABLE[1:4]):
+        layer.out_features, layer.in_features = weight.shape
+    elif isinstance(layer, CONVOLUTIONS):
         if 1 < layer.groups == layer.out_channels:  # depthwise
-            layer.groups = len(layer.weight)
-        layer.out_channels, layer.in_channels = len(layer.weight), layer.weight.shape[1] * layer.groups
-    elif isinstance(layer, RESIZABLE) and layer.running_mean is not None:
-        layer.num_features = len(layer.running_mean)
+            layer.groups = len(weight)
+        layer.out_channels, layer.in_channels = len(weight), weight.shape[1] * layer.groups
+    elif isinstance(layer, TRANSPOSED):
+        layer.in_channels, layer.out_channels = len(weight), weight.shape[1] * layer.groups
+    elif isinstance(layer, NORMS):
+        known = [t for t in (layer.running_mean, layer.weight) if t is not None]
+        layer.num_features = len(known[0]) if known else layer.num_features
+    elif isinstance(layer, nn.GroupNorm) and weight is not None:
+        layer.num_groups = len(weight) if layer.num_groups == layer.num_channels else layer.num_groups
+        layer.num_channels = len(weight)
+    elif isinstance(layer, nn.PReLU):
+        layer.num_parameters = len(weight)
+    elif isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+        layer.num_embeddings, layer.embedding_dim = weight.shape
+    elif isinstance(layer, nn.RNNBase):
+        layer.hidden_size, layer.input_size = layer.weight_hh_l0.shape[1], layer.weight_ih_l0.shape[1]
+    elif isinstance(layer, nn.RNNCellBase):
+        layer.hidden_size, layer.input_size = layer.weight_hh.shape[1], layer.weight_ih.shape[1]
 
 
-def _refuse(state, model, what, *, resized=()):
-    """ValueError where the tensors are not the model's; those of `resized` types of layers may differ in width."""
+def _refuse(state, model, what, *, resized=False):
+    """ValueError where the tensors are not the model's; with resized they may be narrower or wider where layers can."""
     expected = model.state_dict()
     for name in sorted(state.keys() | expected.keys()):
         if name not in state:
             raise ValueError(f"{what}: tensor {name!r} is missing; save the network again")
         if name not in expected:
             raise ValueError(f"{what}: tensor {name!r} is unknown to it; does the network belong to this file?")
-        found, wanted = state[name].shape, expected[name].shape
-        if isinstance(model.get_submodule(name.rpartition(".")[0]), resized):
-            wanted = (*found[:2], *wanted[2:]) if len(found) == len(wanted) else wanted
-        if found != wanted:
-            shapes = f"{tuple(found)} instead of {tuple(expected[name].shape)}"
-            raise ValueError(f"{what}: tensor {name!r} has shape {shapes}; does the network belong to this file?")
+        found, wanted = tuple(state[name].shape), tuple(expected[name].shape)
+        fits = found == wanted
+        if resized and not fits and len(found) == len(wanted):
+            fits = _resizable(model.get_submodule(name.rpartition(".")[0]), found, wanted)
+        if not fits:
+            raise ValueError(
+                f"{what}: tensor {name!r} has shape {found} instead of {wanted}; does the network belong to this file?"
+            )
+
+
+def _resizable(layer, found, wanted):
+    """Whether a layer takes a tensor of another width: a kernel keeps its size, a layer norm all of it."""
+    if isinstance(layer, nn.LayerNorm | nn.RMSNorm):
+        return False
+    return found[2:] == wanted[2:] or not isinstance(layer, CONVOLUTIONS + TRANSPOSED)

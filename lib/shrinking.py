@@ -115,6 +115,11 @@ def _settle(model, *, rule):
     All groups are judged on the same weights, then all dead units are cut, until nothing changes. rule:
     "exact" folds what can be folded, "zero" takes no constant but zero, "weights" does not look at constants.
     """
+    if not hasattr(model, "groups") or not hasattr(model, "config"):
+        raise ShrinkError(
+            f"{type(model).__name__} was not made by models.build and has no table of groups; use "
+            "lib.depgraph.shrink(net, example), which takes any network and an example of its input"
+        )
     state = {key: tensor.detach().cpu().clone() for key, tensor in model.state_dict().items()}
     causes = {g.name: torch.zeros(g.width, dtype=torch.uint8) for g in model.groups}
     while True:

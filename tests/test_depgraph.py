@@ -1,4 +1,7 @@
-"""The contract mask → shrink → same outputs for networks that are not built here, and where it is refused."""
+"""The contract mask → shrink → same outputs for networks that are not built here, and where it is refused.
+
+What single kinds of layers and inputs do is in test_depgraph_kinds.py.
+"""
 
 import copy
 
@@ -208,22 +211,24 @@ def test_a_layer_that_dies_wholly_is_named():
     assert_same(depgraph.shrink(net, x, keep_one=True), net, x, 1e-10)
 
 
-class Sorted(nn.Module):
-    """Reads its channels in the order of their values, which the graph takes for elementwise."""
+class Elsewhere(nn.Module):
+    """Takes the mean off outside of torch, where no operation is seen."""
 
     def forward(self, x):
-        return x.sort(1).values
+        return x - torch.from_numpy(x.numpy().mean(1, keepdims=True))
 
 
 @torch.no_grad()
-def test_what_the_graph_does_not_see_is_refused_until_it_is_left_alone():
-    net, x = nn.Sequential(nn.Linear(3, 4), Sorted(), nn.Linear(4, 2)), torch.randn(2, 3)
-    net[0].weight[0] = net[0].bias[0] = net[2].weight[:, 0] = 0
-    with pytest.raises(shrinking.ShrinkError, match=r"units of '0' were removed an output differs .* keep="):
+def test_what_the_trace_does_not_see_is_refused_until_it_is_left_alone():
+    net, x = nn.Sequential(nn.Linear(3, 4), Elsewhere(), nn.Linear(4, 2)), torch.randn(2, 3)
+    net[2].weight[:, 0] = 0
+    with pytest.raises(shrinking.ShrinkError, match=r"after units of '0' were removed an output differs .* keep="):
         depgraph.shrink(net, x)
     assert depgraph.shrink(net, x, keep=["0"])[0].out_features == 4
     with pytest.raises(ValueError, match="keep names 'fc', which is no layer of Sequential"):
         depgraph.shrink(net, x, keep=["fc"])
+    with pytest.raises(ValueError, match=r"keep must be a list of layers' names, not 'fc'; pass keep=\['fc'\]"):
+        depgraph.shrink(net, x, keep="fc")
 
 
 @torch.no_grad()

@@ -338,3 +338,9 @@ def test_count_after_a_flatten_is_by_channel():
     net, _ = trained("mobilenetv2")
     counts = dict(zip(models.weights(net), shrinking.alive_1e3(net), strict=True))
     assert counts["stage1_1.conv2.weight"] == net.config["widths"][0]  # depthwise
+
+
+@pytest.mark.parametrize("call", [shrinking.shrink, shrinking.silence, shrinking.alive, shrinking.dead_units])
+def test_a_network_from_outside_is_sent_to_depgraph(call):
+    with pytest.raises(shrinking.ShrinkError, match=r"Sequential was not made by models.build .* lib.depgraph.shrink"):
+        call(torch.nn.Sequential(torch.nn.Linear(3, 2)))

@@ -1,0 +1,35 @@
+"""Dead units out of any network: one forward pass shows which channels of which tensors go together.
+
+The pass is followed operation by operation (`trace`): views share their storage and need no rule, `rules`, `layouts`,
+`mixing` and `contractions` say what the others do, and an operation without a rule leaves what it reads alone.
+`judge` finds what may go, `search` slices it, runs the same pass again and leaves what does not come out the same.
+`lib.shrinking` needs neither a pass nor an example, for the builders' networks.
+"""
+
+from lib.depgraph.passes import Example
+from lib.depgraph.report import Report, warn
+from lib.depgraph.search import Search
+from lib.shrinking import ShrinkError
+
+__all__ = ["Report", "ShrinkError", "report", "shrink"]
+
+
+def shrink(model, example, *, keep=(), keep_one=False, seconds=60):
+    """A copy of any network without its dead units, with the same outputs in eval mode.
+
+    example: what the network is called with, with a batch axis and of the size that it is used with: an input, a tuple
+    or list of them, or a mapping by name. keep: names of layers whose units are left alone. keep_one: leave one silent
+    unit where a layer died wholly, instead of ShrinkError. seconds: after which ShrinkError ends the search. A warning
+    counts the dead units that stay, `report` lists them with reasons.
+    """
+    search = Search(model, Example(model, example), keep=keep, keep_one=keep_one, seconds=seconds)
+    small = search.run()
+    warn(search.report())
+    return small
+
+
+def report(model, example, *, keep=(), seconds=60):
+    """What `shrink` would leave of each layer, and why dead units stay; to print."""
+    search = Search(model, Example(model, example), keep=keep, keep_one=True, seconds=seconds)
+    search.run()
+    return search.report()

@@ -1,0 +1,227 @@
+"""Sums over channels: linear layers, convolutions, products of matrices. Here channels are read, and others made."""
+
+import math
+
+import torch
+
+from lib.depgraph import rules
+from lib.depgraph.trace import Reader, State
+
+aten = torch.ops.aten
+
+
+def product(call):
+    """A product of two matrices, or of batches of them, with what is added to it."""
+    named = call.named
+    a, b, added = (named.get(key) for key in ARGUMENTS[call.func.overloadpacket])
+    if call.func.overloadpacket is aten.linear:
+        b = b.t()
+    out = call.outs[0]
+    a, b = (a[None] if a.dim() == 1 else a.flatten(0, -2) if a.dim() > 3 else a), (b[:, None] if b.dim() == 1 else b)
+    a, b = (t if t.dim() == 3 else t[None] for t in (a, b))
+    shape = (max(len(a), len(b)), a.shape[1], b.shape[2])
+    known = [call.trace.elements(t) for t in (a, b)]
+    if known[0] is not None and known[1] is not None:
+        return rules.unknown(call)
+    if known[1] is not None:
+        reader, ids, taint = _weighted(call, a, b, known[1])
+    elif known[0] is not None:
+        reader, ids, taint = _weighted(call, b.mT, a.mT, call.trace.elements(a.mT))
+        ids, taint = ids.mT, taint.mT
+    else:
+        reader, ids, taint = _of_activations(call, a, b)
+    ids, taint = ids.expand(shape).reshape(out.shape), taint.expand(shape).reshape(out.shape)
+    _finish(call, reader, ids, taint, added)
+
+
+def _finish(call, reader, ids, taint, added):
+    """Note the result, to which something was added, and where a constant behind it may go."""
+    trace, out = call.trace, call.outs[0]
+    if added is not None:
+        state, owned = trace.state(added), trace.elements(added)
+        taint = taint | state.taint
+        if owned is not None and ids.any():
+            rules.bind(trace, owned, ids)
+        elif state.ids.any():
+            ids, _ = rules._meet(trace, (ids, set()), (state.ids.expand(ids.shape), set()))
+        plain = call.named.get("alpha", 1) == 1 == call.named.get("beta", 1)
+        if owned is not None and plain and reader is not None and added.shape == reader.outputs.shape:
+            reader.bias = owned.param
+    trace.put(out, ids, taint)
+    if reader is not None:
+        trace.readers.append(reader)
+        trace.made[out.untyped_storage()._cdata] = reader
+        trace.widths += [reader.inputs, reader.outputs]
+
+
+def _weighted(call, x, weight, owned):
+    """Rows x (batch, rows, in) times a parameter (batch, in, out)."""
+    trace, state = call.trace, call.trace.state(x)
+    sides = _sides(owned, weight)
+    if sides is None:
+        for t in (x, weight):
+            call.pin(t, "its weight is laid out in a way of its own")
+        return None, torch.tensor(0), torch.tensor(call.tainted())
+    inputs, outputs = _read(trace, state, sides[0]), sides[1]
+    nonzero = (weight != 0).any(0).mT.cpu()
+    value = constants(x.reshape(-1, x.shape[-1]).T, state.taint.reshape(-1, x.shape[-1]).T)
+    reader = Reader(inputs, outputs, nonzero[None], value, owned.param)
+    reader.matrix = weight.mT if len(weight) == 1 else None
+    return reader, outputs, (nonzero & state.taint.flatten(0, -2).any(0)).any(1)
+
+
+def _sides(owned, weight):
+    """Slots of the inputs and outputs of a weight (batch, in, out), or None where they lie along no axis."""
+    axes = [axis for axis, _ in owned.dims]
+    known = [axis for axis in axes if axis is not None]
+    if min(known, default=0) < 0 or len(set(known)) < len(known):
+        return None
+    single = [a for a, slots in enumerate(owned.param.slots) if len(slots) == 1 and a not in known]
+    sides = []
+    for dim in (1, 2):  # an axis of length one is known by what is left, as nn.Linear has its axes
+        axis, indices = owned.dims[dim]
+        if axis is None and weight.shape[dim] == 1 and single:
+            axis, indices = single.pop(), torch.zeros(1, dtype=torch.int64)
+        if axis is None:
+            return None
+        sides.append(owned.param.slots[axis][indices])
+    return sides
+
+
+def _read(trace, state, slots):
+    """Join the channels that a layer reads, the same in all rows, with its slots; the numbers of its inputs.
+
+    A constant made by the network may be no channel; whether it becomes smaller with the layer is seen later.
+    """
+    rows, taint = (t.reshape(-1, t.shape[-1]) for t in state)
+    trace.classes.join(rows, slots)
+    if (free := ((rows == 0) & taint).any(0)).any():
+        trace.classes.pin(slots[free], "it reads what is no channel")
+    return slots
+
+
+def constants(x, taint):
+    """The values of the rows of x that are constant whatever the network's inputs, nan for the others."""
+    value = torch.full((len(x),), math.nan, dtype=torch.float64)
+    fixed = (~taint.any(1)).nonzero().flatten()
+    if len(fixed) and x.shape[1]:
+        low, high = x[fixed.to(x.device)].double().aminmax(dim=1)
+        same = high - low <= 8 * torch.finfo(x.dtype if x.is_floating_point() else torch.float32).eps * high.abs()
+        value[fixed] = torch.where(same, low, math.nan).cpu()
+    return value
+
+
+def _of_activations(call, a, b):
+    """Two things that depend on the inputs, (batch, i, k) and (batch, k, j), as in attention."""
+    classes, (one, two) = call.trace.classes, (call.trace.state(t) for t in (a, b))
+    along = rules.varies(one.ids, 2), rules.varies(two.ids, 1)
+    zero = [~s.taint.any(d) & (t == 0).all(d).cpu() for s, t, d in ((one, a, 2), (two, b, 1))]
+    taint = one.taint.any(2)[:, :, None] | two.taint.any(1)[:, None]
+    taint = taint & ~zero[0][:, :, None] & ~zero[1][:, None]
+    if all(along):
+        return _contracted(call, a, b), torch.zeros((), dtype=torch.int64), taint
+    for state, inner in zip((one, two), along, strict=True):
+        if inner:
+            classes.pin(state.ids, "summed over with what is no channel")
+    rows, columns = one.ids[:, :, :1], two.ids[:, :1]
+    free = [rules.varies(rows, 1) and not along[0], rules.varies(columns, 2) and not along[1]]
+    if all(free) or not any(free):
+        for ids in (rows, columns):
+            classes.pin(ids, "multiplied with other channels")
+        return None, torch.zeros((), dtype=torch.int64), taint
+    classes.pin(columns if free[0] else rows, "multiplied with other channels")
+    return None, rows if free[0] else columns, taint
+
+
+def _contracted(call, a, b):
+    """Channels of two operands are multiplied and summed over: they go where one of both is zero."""
+    classes, (one, two) = call.trace.classes, (call.trace.state(t) for t in (a, b))
+    left, right = one.ids[:, 0], two.ids[:, :, 0]
+    if rules.varies(one.ids, 1) or rules.varies(two.ids, 2):
+        for ids in (one.ids, two.ids):
+            classes.pin(ids, "multiplied with other channels")
+    classes.join(left, right)
+    for ids in (left[right == 0], right[left == 0]):
+        classes.pin(ids, "it reads what is no channel")
+    dead = (~one.taint & (a == 0).cpu()).all(1) | (~two.taint & (b == 0).cpu()).all(2)
+    n = left.numel()
+    value = torch.where(dead.reshape(-1).expand(n), 0.0, math.nan).double()
+    return Reader(left.reshape(-1), torch.zeros(1, dtype=torch.int64), torch.ones(1, 1, n, dtype=torch.bool), value)
+
+
+def convolution(call):
+    """A convolution, transposed or not, of one or several groups."""
+    trace, named = call.trace, call.named
+    x, weight, groups = named["input"], named["weight"], named["groups"]
+    owned, state = trace.elements(weight), trace.state(x)
+    if owned is None or not _plain(owned, groups):
+        return rules.unknown(call)
+    flat, shape = State(*(t.transpose(0, 1).flatten(1).T for t in state)), [1, -1] + [1] * (x.dim() - 2)
+    inputs, outputs = _slots(trace, owned, weight, groups, named["transposed"])
+    inputs = _read(trace, flat, inputs)
+    nonzero, rows = _blocks(weight, groups, named["transposed"])
+    nonzero = (nonzero != 0).flatten(3).any(3).cpu()
+    value = constants(x.transpose(0, 1).flatten(1), flat.taint.T)
+    uneven = named["transposed"] or any(named["padding"])  # a constant gives another sum at the border
+    moving = flat.taint.any(0) | (value.isnan() | (value != 0)) & bool(uneven)
+    taint = (nonzero & moving.view(groups, 1, -1)).any(2).view(-1)
+    if owned.param.grouped and inputs.numel() == outputs.numel() == groups:  # each channel alone
+        trace.classes.join(inputs, outputs)
+        reader = None
+    else:
+        reader = Reader(inputs, outputs, nonzero, value, owned.param)
+        reader.matrix = None if uneven else rows
+    _finish(call, reader, outputs.view(shape).expand(call.outs[0].shape), taint.view(shape), None)
+    _biased(call, reader, outputs, shape)
+
+
+def _plain(owned, groups):
+    """Whether a weight is a whole parameter, or at least no group's part of it."""
+    axes = [axis for axis, _ in owned.dims]
+    whole = all(n == len(i) for n, (a, i) in zip(owned.param.tensor.shape, owned.dims, strict=False) if i is not None)
+    return all(axis is None or axis == d for d, axis in enumerate(axes)) and (groups == 1 or whole)
+
+
+def _slots(trace, owned, weight, groups, transposed):
+    """Numbers of a convolution's inputs and outputs."""
+    param = owned.param
+    if groups == 1 and param.grouped is None:  # one group may be what is left of several
+        along = [
+            param.slots[d] if indices is None else param.slots[d][indices]
+            for d, (_, indices) in enumerate(owned.dims[:2])
+        ]
+        return along if transposed else along[::-1]
+    if param.grouped is None:
+        other = trace.classes.new(groups * weight.shape[1]).view(groups, -1)
+        sides = (param.slots[0].view(groups, -1), other)
+        param.grouped, param.transposed = sides if transposed else sides[::-1], transposed
+    return tuple(side.reshape(-1) for side in param.grouped)
+
+
+def _blocks(weight, groups, transposed):
+    """A convolution's weight as (groups, out, in, …)."""
+    blocks = weight.unflatten(0, (groups, -1))
+    return (blocks.transpose(1, 2), blocks.transpose(1, 2)) if transposed else (blocks, blocks)
+
+
+def _biased(call, reader, outputs, shape):
+    bias = call.named.get("bias")
+    owned = call.trace.elements(bias) if bias is not None else None
+    if owned is not None:
+        if owned.dims[0][0] is not None and outputs.all():
+            call.trace.classes.join(owned.param.slots[0][owned.dims[0][1]], outputs)
+        if reader is not None:
+            reader.bias = owned.param
+
+
+ARGUMENTS = {
+    aten.mm: ("self", "mat2", ""),
+    aten.bmm: ("self", "mat2", ""),
+    aten.addmm: ("mat1", "mat2", "self"),
+    aten.baddbmm: ("batch1", "batch2", "self"),
+    aten.mv: ("self", "vec", ""),
+    aten.addmv: ("mat", "vec", "self"),
+    aten.dot: ("self", "tensor", ""),
+    aten.linear: ("input", "weight", "bias"),
+}
+RULES = dict.fromkeys(ARGUMENTS, product) | {aten.convolution: convolution}

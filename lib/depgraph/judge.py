@@ -1,0 +1,96 @@
+"""Which channels may go: at every reader unread, zero, or constant where a constant can be folded."""
+
+import numpy as np
+import torch
+
+
+def settle(trace, banned, rows=()):
+    """Which numbers are removed, bool; again until nothing changes and what must be even is.
+
+    banned: {class: why it is left}, which grows. rows: lists of channels that must lose equally many.
+    """
+    while True:
+        removed = _settled(trace, banned)
+        ragged = [*_uneven_groups(trace, removed), *_uneven_rows(rows, removed)]
+        if not ragged:
+            return removed
+        for root in trace.classes.roots(torch.cat(ragged)).tolist():
+            banned.setdefault(root, "other groups keep more")
+
+
+def _settled(trace, banned):
+    roots = trace.classes.roots(torch.arange(trace.classes.count))
+    candidates, removed = np.zeros(len(roots), dtype=bool), np.zeros(len(roots), dtype=bool)
+    for reader in trace.readers:
+        candidates[roots[reader.inputs.numpy()]] = True
+    candidates[[0, *trace.classes.pins, *banned]] = False
+    last = [None] * len(trace.readers)
+    while True:
+        fine = candidates & ~removed
+        for k, reader in enumerate(trace.readers):
+            live = ~removed[roots[reader.outputs.numpy()]]
+            if last[k] is None or (last[k][0] != live).any():
+                last[k] = live, _needed(reader, live)
+            fine[roots[reader.inputs.numpy()[last[k][1]]]] = False
+        if not fine.any():
+            return torch.from_numpy(removed[roots])
+        removed |= fine
+
+
+def _needed(reader, live):
+    """Which inputs a reader reads for outputs that are left, and cannot do without."""
+    groups = len(reader.nonzero)
+    reads = (reader.nonzero & torch.from_numpy(live).view(groups, -1, 1)).any(1).view(-1)
+    spare = reader.value == 0 if reader.shift is None else ~reader.value.isnan()
+    return (reads & ~spare).numpy()
+
+
+def _uneven_groups(trace, removed):
+    """Channels to be left, so that all groups of a convolution that are left have equally many."""
+    for param in trace.params:
+        if param.grouped is not None:
+            sides = [removed[side] for side in param.grouped]
+            left = ~(sides[0].all(1) & sides[1].all(1))
+            for side, gone in zip(param.grouped, sides, strict=True):
+                yield from _uneven_rows([side[left]], removed) if left.any() and gone.any() else ()
+
+
+def _uneven_rows(tables, removed):
+    """Channels to be left, so that equally many of each row of a table go."""
+    for table in tables:
+        gone = removed[table]
+        surplus = gone.sum(1) - max(0, min(int(gone.sum(1).min()), table.shape[1] - 1))
+        ranks = gone.flip(1).cumsum(1).flip(1)
+        if (back := gone & (ranks <= surplus[:, None])).any():
+            yield table[back]
+
+
+def fold(trace, removed, tensors):
+    """Add what the removed constants come to behind each reader to its bias, or take it off the norm's mean."""
+    for reader in trace.readers:
+        if reader.shift is None:
+            continue
+        value = torch.where(removed[reader.inputs] & ~reader.value.isnan(), reader.value, 0)
+        if value.any():
+            groups, (param, sign) = len(reader.nonzero), reader.shift
+            used = value.view(groups, -1).any(0)
+            matrix = reader.matrix[:, :, used.to(reader.matrix.device)].double()
+            matrix = matrix.flatten(3).sum(3) if matrix.dim() > 3 else matrix
+            shift = (matrix @ value.view(groups, -1, 1)[:, used].to(matrix)).flatten()
+            tensors[param.name].data.add_(sign * shift)
+
+
+def simple(trace, chosen, rows):
+    """Whether some channels can stay behind alone: only layers with a weight of their own, of one group, read them."""
+    plain = all(r.weight is not None and len(r.nonzero) == 1 for r in trace.readers if chosen[r.inputs].any())
+    return plain and not any(chosen[table].any() for table in rows)
+
+
+def silence(trace, chosen, tensors):
+    """Zero what reads some channels that are dead and stay: what they are has become another."""
+    for reader in trace.readers:
+        for axis, slots in enumerate(reader.weight.slots if reader.weight and chosen[reader.inputs].any() else ()):
+            columns = slots[chosen[slots] & torch.isin(slots, reader.inputs)]
+            if len(columns):
+                weight = tensors[reader.weight.name].data
+                weight.index_fill_(axis, (columns - slots[0]).to(weight.device), 0)

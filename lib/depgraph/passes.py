@@ -1,0 +1,184 @@
+"""How a network is called: its example, what must hold around a forward pass, whether two networks agree."""
+
+import contextlib
+import copy
+import inspect
+import warnings
+from collections.abc import Mapping
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves, tree_map
+
+from lib.shrinking import ShrinkError
+
+OUTPUT = "the network's output"
+CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+
+class Example:
+    """Arguments of a network: a mapping by name, a tuple or a list in order, anything else the only one."""
+
+    def __init__(self, model, example):
+        self.args, self.kwargs = (example,), {}
+        if isinstance(example, Mapping):
+            self.args, self.kwargs = (), dict(example)
+        elif isinstance(example, tuple) or (isinstance(example, list) and _takes(model, example)):
+            self.args = tuple(example)
+
+    def tensors(self):
+        return [t for t in tree_leaves((self.args, self.kwargs)) if isinstance(t, torch.Tensor)]
+
+    def map(self, change):
+        """The same with all tensors changed."""
+        other = copy.copy(self)
+        other.args, other.kwargs = tree_map(
+            lambda t: change(t) if isinstance(t, torch.Tensor) else t, (self.args, self.kwargs)
+        )
+        return other
+
+    def run(self, model):
+        """What the network returns; an operation in place changes a copy."""
+        own = self.map(lambda t: t.detach().clone())
+        return model(*own.args, **own.kwargs)
+
+
+def _takes(model, example):
+    """Whether the elements of a list are a network's arguments, and it does not take the list itself."""
+    try:
+        inspect.signature(model.forward).bind(*example)
+    except TypeError:
+        return False
+    try:
+        with quiet(), torch.no_grad():
+            copy.deepcopy(model).eval()(*(t.clone() if isinstance(t, torch.Tensor) else t for t in example))
+    except Exception:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def quiet():
+    """No gradients, no fused forms of layers that hide their parts, the random numbers as they were afterwards."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.random.fork_rng())
+        stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        torch.backends.mha.set_fastpath_enabled(False)
+        torch.manual_seed(0)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def tensors_in(output):
+    """All tensors in what a network returned."""
+    if isinstance(output, torch.Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    elif not isinstance(output, list | tuple | set) and hasattr(output, "__dict__"):
+        output = list(vars(output).values())
+    return [t for part in output for t in tensors_in(part)] if isinstance(output, list | tuple | set) else []
+
+
+def difference(model, small, example):
+    """What is wrong with the outputs of two networks, which it may change, on the example and on noise, or nothing.
+
+    They are compared in float64 where they can.
+    """
+    draw, nets = torch.Generator().manual_seed(1), [model.eval(), small.eval()]
+    kinds = {t.dtype for net in nets for t in net.state_dict().values() if t.is_floating_point()}
+    bound = max((CLOSE.get(kind, 1e-1) for kind in kinds), default=1e-5)
+
+    def noise(t):
+        return torch.randn(t.shape, generator=draw).to(t) if t.is_floating_point() else t
+
+    with quiet():
+        if kinds == {torch.float32}:
+            nets, example = _double(nets, example)
+        for given in (example, example.map(noise)):
+            expected = _output(nets[0], given)
+            try:
+                found = _output(nets[1], given)
+            except Exception as failure:
+                return f"it fails ({first_line(failure)})"
+            for a, b in zip(expected, found, strict=True):
+                if wrong := _apart(a, b, bound):
+                    return wrong
+    return None
+
+
+def _double(nets, example):
+    """Both in float64, or as they were where they make numbers of their own type."""
+    double = example.map(lambda t: t.double() if t.is_floating_point() else t)
+    try:
+        _output(nets[0].double(), double)
+        return [net.double() for net in nets], double
+    except Exception:
+        return [net.float() for net in nets], example
+
+
+def _output(net, example):
+    torch.manual_seed(0)
+    return tensors_in(example.run(net))
+
+
+def _apart(a, b, bound):
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return f"an output is {b.dtype} {tuple(b.shape)} instead of {a.dtype} {tuple(a.shape)}"
+    if not a.is_floating_point():
+        return None if torch.equal(a, b) else "an output differs"
+    size = a.where(a.isfinite(), 0).abs().max().item() if a.numel() else 0.0
+    bound = max(bound, CLOSE.get(a.dtype, 1e-1))
+    close = torch.isclose(a, b, rtol=0, atol=bound * size, equal_nan=True)
+    if not close.all():
+        return f"an output differs by {(a - b)[~close].abs().max():.2g}"
+    return None
+
+
+def first_line(failure):
+    """A failure in a line."""
+    return f"{type(failure).__name__}: {next(iter(str(failure).splitlines()), '')}"
+
+
+def refuse(model, example, keep):
+    """Errors for what cannot be shrunk as it is, each with what to do."""
+    for name, layer in model.named_modules():
+        if computed := _computed(name, layer):
+            raise ShrinkError(computed)
+    if isinstance(keep, str):
+        raise ValueError(f"keep must be a list of layers' names, not {keep!r}; pass keep=[{keep!r}]")
+    if unknown := set(keep) - set(dict(model.named_modules())):
+        raise ValueError(f"keep names {sorted(unknown)[0]!r}, which is no layer of {type(model).__name__}")
+    given = example.tensors()
+    if not given:
+        raise ShrinkError("the example has no tensor; pass the inputs that the network is called with")
+    direct = [t for t in (*example.args, *example.kwargs.values()) if isinstance(t, torch.Tensor)]
+    direct = [t for t in direct if t.is_floating_point()]
+    flat = [t for t in direct if t.dim() < 2]
+    if flat and len(flat) == len(direct):
+        raise ShrinkError(f"the example of shape {tuple(flat[0].shape)} has no batch axis; pass example[None]")
+
+
+def _computed(name, layer):
+    """What to do about a weight that is computed from others before each call."""
+    if torch.nn.utils.parametrize.is_parametrized(layer):
+        key = next(iter(layer.parametrizations))
+        end = f"torch.nn.utils.parametrize.remove_parametrizations(layer, {key!r})"
+        return f"the {key} of {name!r} is computed from others (a parametrization); end that first by {end}"
+    for hook in layer._forward_pre_hooks.values():
+        kind = type(hook)
+        if isinstance(hook, torch.nn.utils.prune.BasePruningMethod):
+            key = hook._tensor_name
+            end = f"torch.nn.utils.prune.remove(layer, {key!r})"
+            return f"the {key} of {name!r} is computed from others (torch.nn.utils.prune); end that first by {end}"
+        if kind.__name__ in ("WeightNorm", "SpectralNorm"):
+            end = f"torch.nn.utils.remove_{'weight' if kind.__name__ == 'WeightNorm' else 'spectral'}_norm(layer)"
+            return f"the {hook.name} of {name!r} is computed from others ({kind.__name__}); end that first by {end}"
+    return None

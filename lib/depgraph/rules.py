@@ -1,0 +1,238 @@
+"""What each kind of operation does with channels. One without a rule leaves those that it reads where they are."""
+
+import operator
+from dataclasses import dataclass
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from lib.depgraph.trace import Record, Trace
+
+aten = torch.ops.aten
+
+
+@dataclass(eq=False)
+class Call:
+    """An operation of a trace: its arguments by name, the tensors among them and among its results."""
+
+    trace: Trace
+    func: object
+    named: dict
+    tensors: list
+    outs: list
+    zeros: list = ()
+
+    name = property(lambda self: self.func.overloadpacket.__name__)
+
+    @property
+    def inputs(self):
+        """States of the tensors that it reads."""
+        return [self.trace.state(t) for t in self.tensors]
+
+    def tainted(self):
+        """Whether anything that it reads depends on the network's inputs."""
+        return any(bool(s.taint.any()) for s in self.inputs)
+
+    def pin(self, tensor, reason):
+        """Keep all channels of a tensor, those of its parameter, too."""
+        self.trace.classes.pin(self.trace.state(tensor).ids, reason)
+        if owned := self.trace.elements(tensor):
+            for slots in owned.param.slots:
+                self.trace.classes.pin(slots, reason)
+
+
+def apply(trace, func, args, kwargs):
+    """Run an operation and follow what it did."""
+    named = {a.name: value for a, value in zip(func._schema.arguments, args, strict=False)} | kwargs
+    tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+    call = Call(trace, func, named, tensors, [])
+    if func.overloadpacket in PRODUCTS:
+        call.zeros = [_zeros(trace, t) for t in tensors]
+    result = func(*args, **kwargs)
+    call.outs = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+    if not _is_view(trace, call):
+        for t in tensors:
+            _count(trace, t)
+        _rule(func)(call)
+    if trace.gone is not None:
+        trace.records.append(_record(call))
+    return result
+
+
+def _zeros(trace, tensor):
+    """Where a tensor is zero whatever the network's inputs."""
+    taint = trace.state(tensor).taint
+    return ~taint & (tensor == 0).cpu() if not taint.all() else torch.zeros_like(taint)
+
+
+def _is_view(trace, call):
+    shared = {t.untyped_storage()._cdata for t in call.tensors}
+    mutable = call.func._schema.is_mutable and call.func.overloadpacket is not aten.as_strided_
+    return bool(call.outs) and not mutable and all(t.untyped_storage()._cdata in shared for t in call.outs)
+
+
+def _count(trace, tensor):
+    if owned := trace.elements(tensor):
+        owned.param.uses += 1
+    if reader := trace.made.get(tensor.untyped_storage()._cdata):
+        reader.read += 1
+
+
+def _rule(func):
+    from lib.depgraph import contractions, layouts, mixing
+
+    for rules in (contractions.RULES, layouts.RULES, mixing.RULES):
+        if func.overloadpacket in rules:
+            return rules[func.overloadpacket]
+    if torch.Tag.pointwise in func.tags or func.overloadpacket in POINTWISE:
+        return pointwise
+    return unknown
+
+
+def unknown(call):
+    """Nothing is known: what is read stays, what is written is no channel."""
+    trace = call.trace
+    taint = torch.tensor(call.tainted() or torch.Tag.nondeterministic_seeded in call.func.tags)
+    for t in call.tensors:
+        call.pin(t, f"read by {call.name}, for which there is no rule")
+    if not call.outs and taint:
+        number = call.func.overloadpacket is aten._local_scalar_dense and call.tensors[0].is_floating_point()
+        trace.loose = trace.loose or number  # it may come back in anything
+    for t in call.outs:
+        trace.put(t, None if call.func._schema.is_mutable else torch.tensor(0), taint)
+
+
+# --- number by number ----------------------------------------------------------------------------------------------
+
+
+def pointwise(call):
+    """Each number of the result is made of those in its place; the channels that meet are one class."""
+    trace, shape = call.trace, call.outs[0].shape
+    ids, free, params = torch.zeros((), dtype=torch.int64).expand(shape), set(range(len(shape))), []
+    taint = torch.tensor(torch.Tag.nondeterministic_seeded in call.func.tags).expand(shape)
+    for t, state in zip(call.tensors, call.inputs, strict=True):
+        taint = taint | state.taint
+        if state.ids.any():
+            ids, free = _meet(trace, (ids, free), (state.ids.expand(shape), _broadcast(t, shape)))
+        elif (owned := trace.elements(t)) is not None:
+            params.append((t, owned))
+    if call.zeros:
+        taint = taint & ~(call.zeros[0] | call.zeros[-1]).expand(shape)
+    if ids.any():
+        for _, owned in params:
+            bind(trace, owned, ids)
+    for t in call.outs:
+        trace.put(t, ids, taint)
+    if params and not ids.any():
+        _derive(call, params)
+
+
+def _broadcast(tensor, shape):
+    """Dimensions along which a tensor has one value for many places."""
+    lead = len(shape) - tensor.dim()
+    sizes = zip(tensor.shape, tensor.stride(), shape[lead:], strict=True)
+    return {*range(lead), *(lead + d for d, (n, stride, m) in enumerate(sizes) if m > 1 and (n == 1 or stride == 0))}
+
+
+def _meet(trace, one, other):
+    """Channels of two operands in the same places; one that stands for many channels of the other stays."""
+    (a, a_free), (b, b_free) = one, other
+    if not a.any():
+        return b, b_free
+    lost_a = any(varies(b, d) for d in a_free - b_free)
+    lost_b = any(varies(a, d) for d in b_free - a_free)
+    for ids, lost in ((a, lost_a), (b, lost_b)):
+        if lost:
+            trace.classes.pin(ids, "one channel is spread over many")
+    if not (lost_a or lost_b):
+        trace.classes.join(a, b)
+    ids = b if lost_a and not lost_b else torch.where(a != 0, a, b)
+    return ids, a_free & b_free
+
+
+def varies(ids, dim):
+    """Whether there are different channels along a dimension."""
+    return ids.shape[dim] > 1 and bool((ids != ids.narrow(dim, 0, 1)).any())
+
+
+def bind(trace, owned, ids):
+    """A parameter's elements meet channels: its slots along one axis are theirs."""
+    lead = ids.dim() - len(owned.dims)
+    dims = [lead + d for d, (axis, _) in enumerate(owned.dims) if axis is not None and varies(ids, lead + d)]
+    if not dims:
+        return
+    axis, indices = owned.dims[dims[0] - lead]
+    if len(dims) > 1 or axis < 0 or any(varies(ids, d) for d in range(ids.dim()) if d != dims[0]):
+        for slots in [ids, *owned.param.slots]:
+            trace.classes.pin(slots, f"{owned.param.name} has a value for several channels at once")
+        return
+    along = ids[tuple(slice(None) if d == dims[0] else 0 for d in range(ids.dim()))]
+    slots = owned.param.slots[axis][indices]
+    trace.classes.join(slots, along)
+    if not along.all():
+        trace.classes.pin(slots[along == 0], "beside what is no channel")
+
+
+def _derive(call, params):
+    """What is made of parameters alone, number by number, stands for the largest of them."""
+    trace, out = call.trace, call.outs[0]
+    main = max(params, key=lambda p: p[0].numel())
+    for other in params:
+        if other[1].param is not main[1].param:
+            _align(trace, main, other)
+    if main[0].shape == out.shape and not call.func._schema.is_mutable:
+        trace.own(out, main[1])
+    elif not call.func._schema.is_mutable:
+        call.pin(main[0], "its parameter is spread")
+
+
+def _align(trace, main, other):
+    """Slots of two parameters that meet number by number are the same along each axis, or stay."""
+    (a, one), (b, two) = main, other
+    lead = a.dim() - b.dim()
+    for d, (axis, indices) in enumerate(two.dims):
+        if axis is None:
+            continue
+        fits = lead + d >= 0 and axis >= 0 and (one.dims[lead + d][0] or 0) >= 0
+        if fits and one.dims[lead + d][0] is not None:
+            theirs, places = one.dims[lead + d]
+            trace.classes.join(one.param.slots[theirs][places], two.param.slots[axis][indices])
+        else:
+            for slots in (*one.param.slots, *two.param.slots):
+                trace.classes.pin(slots, f"{one.param.name} and {two.param.name} do not meet axis by axis")
+
+
+# --- comparing two passes ------------------------------------------------------------------------------------------
+
+
+def _record(call):
+    """What is compared: the channels that are left of an operation's results, in their order."""
+    digest, gone, states = 0, call.trace.gone, [call.trace.state(t) for t in call.outs]
+    for ids in (s.ids.reshape(-1) for s in states):
+        kept = ids[~gone[ids] & (ids != 0)]
+        digest = operator.xor(digest, int(((kept * 2654435761 + torch.arange(len(kept))) * 40503).sum())) + len(kept)
+    for value in call.named.values():
+        digest += hash(value) if isinstance(value, float) else 0
+    seen = torch.cat([s.ids.reshape(-1) for s in [*call.inputs, *states]]) if states else torch.zeros(0).long()
+    grids = [s.ids for s in states if sum(varies(s.ids, d) for d in range(s.ids.dim())) > 1]
+    if len(states) > 1 and len({s.ids.shape for s in states}) == 1:  # parts
+        grids = [torch.stack([s.ids for s in states])]
+    return Record(call.name, tuple(t.shape for t in call.outs), digest, torch.unique(seen[gone[seen]]), grids)
+
+
+PRODUCTS = {aten.mul, aten.mul_}
+POINTWISE = {
+    aten._prelu_kernel,
+    aten.copy,
+    aten.fill,
+    aten.native_dropout,
+    aten._to_copy,
+    aten.clone,
+    aten.lift_fresh_copy,
+    aten.detach,
+    aten.alias,
+    aten.masked_fill_,
+    aten.masked_fill,
+    aten.leaky_relu_,
+    aten.hardtanh_,
+}

@@ -1,0 +1,80 @@
+"""A network without the channels that go: its tensors sliced, what its layers say of their widths set right."""
+
+import torch
+from torch import nn
+
+from lib.saving import tell_widths
+
+
+def tensors_of(model):
+    """Parameters and buffers by their first name, and of each the (layer, key) that hold it."""
+    found, holders, seen = {}, {}, {}
+    for path, layer in model.named_modules(remove_duplicate=False):
+        for key, tensor in [*layer._parameters.items(), *layer._buffers.items()]:
+            if tensor is not None:
+                name = seen.setdefault(id(tensor), f"{path}.{key}".lstrip("."))
+                found[name] = tensor
+                if (layer, key) not in holders.setdefault(name, []):
+                    holders[name].append((layer, key))
+    return found, holders
+
+
+def remove(model, params, removed):
+    """Slice all tensors of a network in place."""
+    tensors, holders = tensors_of(model)
+    for param in params:
+        tensor = tensors[param.name]
+        if (small := sliced(param, tensor, removed)) is tensor:
+            continue
+        small = small.detach()
+        if isinstance(tensor, nn.Parameter):
+            small = nn.Parameter(small, requires_grad=tensor.requires_grad)
+        for layer, key in holders[param.name]:
+            setattr(layer, key, small)
+            if param.grouped is not None and hasattr(layer, "groups"):
+                layer.groups = int(_kept_groups(param, removed).sum())
+    for layer in model.modules():
+        tell_widths(layer)
+
+
+def sliced(param, tensor, removed):
+    """A tensor without what goes along its axes, itself where nothing does; dtype and memory format stay."""
+    small = tensor
+    for axis, slots in enumerate(param.slots):
+        if param.grouped is not None and axis < 2:
+            continue
+        if (gone := removed[slots]).any():
+            small = small.index_select(axis, (~gone).nonzero().flatten().to(tensor.device))
+    if param.grouped is not None and any(removed[side].any() for side in param.grouped):
+        small = _blocks(param, small, removed)
+    if small is not tensor and tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        small = small.contiguous(memory_format=torch.channels_last)
+    return small
+
+
+def _kept_groups(param, removed):
+    return ~(removed[param.grouped[0]].all(1) & removed[param.grouped[1]].all(1))
+
+
+def _blocks(param, weight, removed):
+    """A grouped convolution's weight with each group's own rows and columns."""
+    rows, columns = param.grouped if param.transposed else param.grouped[::-1]
+    blocks = []
+    for group in _kept_groups(param, removed).nonzero().flatten().tolist():
+        part = weight.unflatten(0, (len(rows), -1))[group]
+        for axis, side in enumerate((rows, columns)):
+            part = part.index_select(axis, (~removed[side[group]]).nonzero().flatten().to(weight.device))
+        blocks.append(part)
+    return torch.cat(blocks)
+
+
+def slots_left(param, removed):
+    """The slots and grouped numbers of a parameter after it was sliced."""
+    if param.grouped is None:
+        return [slots[~removed[slots]] for slots in param.slots], None
+    groups, sides = _kept_groups(param, removed), []
+    for side in param.grouped:
+        kept = side[groups]
+        sides.append(kept[~removed[kept]].view(int(groups.sum()), -1))
+    rows, columns = sides if param.transposed else sides[::-1]
+    return [rows.reshape(-1), param.slots[1][: columns.shape[1]], *param.slots[2:]], tuple(sides)

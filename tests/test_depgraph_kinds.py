@@ -1,0 +1,418 @@
+"""What goes and what stays, layer by layer and input by input: masked outputs are the oracle, the count is given."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import prune
+
+from lib import depgraph, saving
+from lib.shrinking import ShrinkError
+
+DEAD = [0, 1, 4, 5, 8, 9, 12, 13]
+
+
+class Call(nn.Module):
+    """A module whose forward is a function of it and its inputs."""
+
+    def __init__(self, function, **layers):
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, *args, **kwargs):
+        return self.function(self, *args, **kwargs)
+
+
+@torch.no_grad()
+def kill(layer, units):
+    layer.weight[units] = 0
+    if layer.bias is not None:
+        layer.bias[units] = 0
+    return layer
+
+
+def outputs(net, x):
+    with torch.no_grad():
+        return net.eval()(**x) if isinstance(x, dict) else net.eval()(*x) if isinstance(x, tuple | list) else net(x)
+
+
+def same(net, x, **options):
+    """The shrunk network, after its outputs were compared with the masked one's."""
+    small = depgraph.shrink(net.eval(), x, **options)
+    a, b = outputs(net, x), outputs(small, x)
+    assert torch.allclose(a, b, atol=1e-5, equal_nan=True)
+    assert a.dtype == b.dtype
+    return small
+
+
+def first(*layers):
+    return nn.Sequential(kill(nn.Conv2d(3, 16, 3, padding=1), DEAD), *layers)
+
+
+def last():
+    return nn.Conv2d(16, 4, 1)
+
+
+BEHIND = {
+    "PReLU": lambda: [nn.PReLU(), last()],
+    "PReLU of channels": lambda: [nn.PReLU(16), last()],
+    "InstanceNorm": lambda: [nn.InstanceNorm2d(16), nn.ReLU(), last()],
+    "InstanceNorm with parameters": lambda: [nn.InstanceNorm2d(16, affine=True, track_running_stats=True), last()],
+    "GroupNorm of one channel": lambda: [nn.GroupNorm(16, 16), last()],
+    "gain": lambda: [Call(lambda s, x: s.gain * F.relu(x), gain=nn.Parameter(torch.rand(1, 16, 1, 1))), last()],
+    "gain (16, 1, 1)": lambda: [Call(lambda s, x: x * s.gain, gain=nn.Parameter(torch.rand(16, 1, 1))), last()],
+    "transposed": lambda: [nn.ReLU(), nn.ConvTranspose2d(16, 4, 2, 2)],
+    "transposed, padded": lambda: [nn.ConvTranspose2d(16, 4, 3, 2, padding=1)],
+    "groups": lambda: [nn.ReLU(), nn.Conv2d(16, 16, 3, groups=4), nn.ReLU(), last()],
+    "transposed, groups": lambda: [nn.ReLU(), nn.ConvTranspose2d(16, 8, 3, groups=4), nn.Conv2d(8, 2, 1)],
+    "depthwise": lambda: [nn.Conv2d(16, 16, 3, padding=1, groups=16, bias=False), nn.ReLU(), last()],
+    "depthwise × 2": lambda: [nn.Conv2d(16, 32, 3, groups=16, bias=False), nn.Conv2d(32, 4, 1)],
+    "upsampled": lambda: [nn.Upsample(scale_factor=2, mode="bilinear"), last()],
+    "reflected": lambda: [nn.ReflectionPad2d(1), last()],
+    "zero padded": lambda: [nn.ZeroPad2d(1), last()],
+    "pooled, flattened": lambda: [nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(64, 4)],
+    "average pooled, padded": lambda: [nn.AvgPool2d(3, 1, 1), last()],
+    "GLU": lambda: [nn.Conv2d(16, 8, 1), nn.GLU(1), nn.Conv2d(4, 2, 1)],
+    "einsum": lambda: [Call(lambda s, x: torch.einsum("bchw,oc->bohw", x, s.w), w=nn.Parameter(torch.rand(4, 16)))],
+    "channels last": lambda: [Call(lambda s, x: s.o(x.permute(0, 2, 3, 1)), o=nn.Linear(16, 3))],
+    "unfold": lambda: [Call(lambda s, x: s.o(F.unfold(x, 3).mT), o=nn.Linear(144, 3))],
+    "chunks joined": lambda: [Call(lambda s, x: torch.cat(x.chunk(2, 1)[::-1], 1)), last()],
+    "written in place": lambda: [Call(lambda s, x: torch.zeros_like(x).copy_(x)), last()],
+    "cat": lambda: [Call(lambda s, x: torch.cat([x, s.o(x)], 1), o=nn.Conv2d(16, 3, 1)), nn.Conv2d(19, 2, 1)],
+}
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_dead_filters_go_whatever_is_behind_them(name):
+    net, x = first(*BEHIND[name]()), torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        for p in net[1:].parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    assert same(net, x)[0].out_channels == 8
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        depgraph.shrink(net, x)
+
+
+STAY = {
+    "GroupNorm": (lambda: [nn.GroupNorm(4, 16), last()], "mixed by native_group_norm"),
+    "layer norm": (lambda: [Call(lambda s, x: F.layer_norm(x, x.shape[1:])), last()], "mixed by native_layer_norm"),
+    "softmax": (lambda: [nn.Softmax(1), last()], "mixed by _softmax"),
+    "mean of channels": (lambda: [Call(lambda s, x: x - x.mean(1, keepdim=True)), last()], "mixed by mean"),
+    "sorted": (lambda: [Call(lambda s, x: x.sort(1).values), last()], "mixed by sort"),
+    "fft": (lambda: [Call(lambda s, x: torch.fft.fft(x, dim=1).real), last()], "for which there is no rule"),
+    "a fixed number": (lambda: [Call(lambda s, x: s.o(x.view(2, 16, -1).mT), o=nn.Linear(16, 2))], "cannot be sliced"),
+    "fixed places": (lambda: [Call(lambda s, x: x[:, 4:8]), nn.Conv2d(4, 2, 1)], "cannot be sliced"),
+    "fixed numbers": (lambda: [Call(lambda s, x: x[:, [5, 0, 15, 3]]), nn.Conv2d(4, 2, 1)], "cannot be sliced"),
+    "the output": (lambda: [], ""),
+    "asserted": (lambda: [Call(lambda s, x: s.o(x if x.shape[1] == 16 else None), o=last())], "cannot be sliced"),
+}
+
+
+@pytest.mark.parametrize("name", STAY)
+def test_what_stays_is_reported_with_its_reason_and_one_warning(name):
+    build, reason = STAY[name]
+    net, x = first(*build()), torch.randn(2, 3, 8, 8)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        small = same(net, x)
+    assert small[0].out_channels == 16
+    assert len(said) == bool(reason)
+    found = depgraph.report(net, x)
+    assert all(reason in why or why == "no layer reads it" for why in found.stayed)
+    assert sum(found.stayed.values()) == (8 if reason else 0)
+    assert reason in str(found)
+    assert str(found).splitlines()[1].split()[:3] == ["0", "16", "16"]
+
+
+def test_a_constant_behind_padding_is_reported():
+    net = nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 2, 3, padding=1))
+    net[0].weight.data[0] = 0
+    with pytest.warns(UserWarning, match="1 dead units stay .1 constant, which what follows"):
+        assert same(net, torch.randn(2, 1, 5, 5))[0].out_channels == 4
+
+
+# --- blocks --------------------------------------------------------------------------------------------------------
+
+
+def block(inner, width=8):
+    """A block between filters of which half are dead behind it."""
+    layers = [nn.Conv2d(3, 8, 3, 1, 1), nn.ReLU(), inner, kill(nn.Conv2d(width, 12, 3, 1, 1), slice(6)), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(12, 2, 1)), torch.randn(1, 3, 8, 8)
+
+
+def gate(s, x):
+    a, b = s.d(s.i(x)).chunk(2, 1)
+    return s.o(F.gelu(a) * b)
+
+
+def test_gates_lose_the_same_channels_of_both_halves():
+    inner = Call(gate, i=nn.Conv2d(8, 32, 1), d=nn.Conv2d(32, 32, 3, 1, 1, groups=32), o=nn.Conv2d(16, 8, 1))
+    net, x = block(inner)
+    net[2].o.weight.data[:, [1, 5, 9]] = 0
+    small = same(net, x)
+    assert (small[2].i.out_channels, small[2].d.groups, small[3].out_channels) == (26, 26, 6)
+
+
+def test_a_map_of_one_channel_stays():
+    net = Call(
+        lambda s, x: s.o(F.relu(s.c(x)) * torch.sigmoid(s.m(x))),
+        **{"c": kill(nn.Conv2d(3, 16, 1), slice(8)), "m": nn.Conv2d(3, 1, 1), "o": nn.Conv2d(16, 3, 1)},
+    )
+    small = same(net, torch.randn(1, 3, 8, 8))
+    assert (small.c.out_channels, small.m.out_channels) == (8, 1)
+
+
+def test_pixel_shuffle_takes_all_filters_of_a_channel():
+    net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.PixelShuffle(2), nn.Conv2d(4, 8, 1), nn.Conv2d(8, 2, 1))
+    net[2].weight.data[:, 1] = 0
+    kill(net[0], [12])  # one of four: the channel is alive
+    small = same(net, torch.randn(1, 3, 8, 8))
+    assert (small[0].out_channels, small[2].in_channels) == (12, 3)
+
+
+def shuffled(s, x):
+    a, b = x.chunk(2, 1)
+    x = torch.cat([a, s.b(b)], 1)
+    n, c, h, w = x.shape
+    return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+def test_channel_shuffle_loses_what_both_halves_lose():
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), Call(shuffled, b=nn.Conv2d(4, 4, 1)), nn.Conv2d(8, 3, 1))
+    net[1].b.weight.data[:, 2] = 0
+    net[2].weight.data[:, [2, 3, 5]] = 0  # the second channel of both halves, and one of a half alone
+    small = same(net, torch.randn(1, 3, 4, 4))
+    assert (small[0].out_channels, small[1].b.out_channels, small[2].in_channels) == (6, 3, 6)
+
+
+def test_a_shortcut_padded_with_zeros():
+    pad = Call(lambda s, x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4)) + s.c(x), c=nn.Conv2d(8, 16, 3, 2, 1))
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), pad, nn.Conv2d(16, 2, 1))
+    net[2].weight.data[:, 5:8] = 0
+    kill(net[0], [1, 2])
+    small = same(net, torch.randn(1, 3, 8, 8))
+    assert small[0].out_channels in (5, 6)
+    net[1].c.weight.data[:, 1:4] = 0
+    assert same(net, torch.randn(1, 3, 8, 8))[0].out_channels == 5
+
+
+def attend(s, x):
+    b, t, _ = x.shape
+    q, k, v = (layer(x).view(b, t, 4, -1).transpose(1, 2) for layer in (s.q, s.k, s.v))
+    a = (q @ k.mT * 0.3).softmax(-1)
+    return s.o((a @ v).transpose(1, 2).reshape(b, t, -1))
+
+
+def test_heads_lose_equally_many_dimensions():
+    net = Call(attend, q=nn.Linear(6, 16), k=nn.Linear(6, 16), v=nn.Linear(6, 16), o=nn.Linear(16, 6))
+    kill(net.q, [0, 5, 10, 15])  # another of each head: the product does not see the keys there
+    net.o.weight.data[:, [0, 1, 4, 8, 12]] = 0
+    small = same(net, torch.randn(2, 5, 6))
+    assert [layer.out_features for layer in (small.q, small.k, small.v)] == [12, 12, 12]
+
+
+def test_the_inner_layer_of_a_transformer_goes_and_its_attention_stays():
+    net = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    net.linear2.weight.data[:, :20] = 0
+    small = same(net, torch.randn(2, 5, 16))
+    assert (small.linear1.out_features, small.self_attn.embed_dim) == (12, 16)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("given", [False, True])
+def test_layers_around_recurrent_ones(kind, given):
+    def forward(s, x):
+        state = [torch.zeros(1, len(x), 12)] if given and kind is not nn.LSTM else []
+        return s.o(s.r(F.relu(s.i(x)), *state)[0][:, -1])
+
+    net = Call(forward, i=kill(nn.Linear(8, 16), slice(6)), r=kind(16, 12, batch_first=True), o=nn.Linear(12, 3))
+    small = same(net, torch.randn(2, 5, 8))
+    assert (small.i.out_features, small.r.input_size) == (10, 10)
+
+
+def test_embedding_width():
+    net = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+    net[0].weight.data[:, :3] = 0
+    small = same(net, torch.randint(9, (2, 5)))
+    assert (small[0].embedding_dim, small[1].in_features) == (5, 5)
+
+
+def test_groups_of_a_convolution_go_whole_or_lose_equally_many():
+    net = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 1, groups=4), nn.Conv2d(16, 2, 1))
+    net[2].weight.data[:, [0, 1, 2, 3, 4, 8, 9, 12]] = 0  # a group, and one, two and one of the others
+    small = same(net, torch.randn(2, 3, 4, 4))
+    assert (small[0].out_channels, small[1].groups, tuple(small[1].weight.shape)) == (12, 3, (9, 4, 1, 1))
+    fresh = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 1, groups=4), nn.Conv2d(16, 2, 1))
+    x = torch.randn(2, 3, 4, 4)
+    assert torch.equal(loaded(fresh, small)(x), small(x))
+
+
+def loaded(fresh, small):
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "net").write_bytes(saving.to_bytes(small))
+        return saving.load_into(fresh, Path(folder) / "net")
+
+
+# --- inputs and types ----------------------------------------------------------------------------------------------
+
+
+def two(function):
+    layers = {"h": kill(nn.Linear(8, 16), slice(6)), "g": kill(nn.Linear(4, 16), slice(6)), "a": nn.Linear(16, 3)}
+    return Call(function, **layers)
+
+
+@pytest.mark.parametrize("given", [dict, tuple, list])
+def test_several_inputs(given):
+    net = two(lambda s, x, y: s.a(F.relu(s.h(x)) + s.g(y)))
+    x = {"x": torch.randn(2, 8), "y": torch.randn(2, 4)}
+    assert same(net, x if given is dict else given(x.values())).h.out_features == 10
+
+
+INPUTS = {
+    "None": ((torch.randn(2, 8), None), lambda s, x, y: s.a(F.relu(s.h(x)))),
+    "uint8": (torch.randint(255, (2, 8), dtype=torch.uint8), lambda s, x: s.a(F.relu(s.h(x.float() / 255)))),
+    "one hot": (torch.arange(4), lambda s, x: s.a(F.relu(s.h(F.one_hot(x, 8).float())))),
+    "float inside": (torch.randn(2, 8), lambda s, x: s.a(F.relu(s.h(x)).float())),
+    "a list": ([[torch.randn(8), torch.randn(8)]], lambda s, x: s.a(F.relu(s.h(torch.stack(x))))),
+    "nested": ({"x": {"y": [torch.randn(2, 8)]}}, lambda s, x: s.a(F.relu(s.h(x["y"][0])))),
+    "-inf": (torch.randn(2, 8), lambda s, x: s.a(s.h(x)).masked_fill(torch.tensor([True, False, False]), -torch.inf)),
+    "nan": (torch.randn(2, 8), lambda s, x: s.a(s.h(x)) * torch.tensor([1.0, torch.nan, 1.0])),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_inputs_and_outputs_of_every_kind(name):
+    x, function = INPUTS[name]
+    net = two(function)
+    del net.g
+    assert same(net, x).h.out_features == 10
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
+def test_each_tensor_keeps_its_type(kind):
+    net = nn.Sequential(kill(nn.Linear(8, 16), slice(6)), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3)).to(kind)
+    net[1].float() if kind is torch.bfloat16 else None
+    net.register_buffer("t", torch.linspace(0, 1, 5, dtype=torch.float64))
+    net.register_buffer("n", torch.arange(5, dtype=torch.int32))
+    net[1].bias.data[:6] = 0
+    small = depgraph.shrink(net.eval(), torch.randn(1, 8).to(kind))
+    assert small[0].out_features == 10
+    assert {k: v.dtype for k, v in small.state_dict().items()} == {k: v.dtype for k, v in net.state_dict().items()}
+
+
+def test_an_example_of_a_wrong_size_or_without_a_batch_axis_is_refused():
+    net = nn.Sequential(nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
+    with pytest.raises(ShrinkError, match=r"fails on the example of shape \(1, 63\)"):
+        depgraph.shrink(net, torch.zeros(1, 63))
+    with pytest.raises(ShrinkError, match=r"example of shape \(64,\) has no batch axis; pass example\[None\]"):
+        depgraph.shrink(net, torch.zeros(64))
+    with pytest.raises(ShrinkError, match="the example has no tensor"):
+        depgraph.shrink(net, None)
+
+
+def test_nothing_that_was_given_changes():
+    net = nn.Sequential(nn.ReLU(inplace=True), kill(nn.Linear(8, 16), slice(6)), nn.Dropout(), nn.Linear(16, 3))
+    net.train()
+    net[1].eval()
+    net[3].weight.requires_grad_(False)
+    calls = net.register_forward_hook(lambda *a: None)
+    x, before, random = torch.randn(2, 8), copy.deepcopy(net.state_dict()), torch.get_rng_state()
+    kept = x.clone()
+    small = depgraph.shrink(net, x)
+    assert torch.equal(x, kept)
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(torch.equal(value, net.state_dict()[key]) for key, value in before.items())
+    for other in (net, small):
+        assert [layer.training for layer in other.modules()] == [True, True, False, True, True]
+        assert list(other._forward_hooks) == [calls.id]
+        assert [p.requires_grad for p in other.parameters()] == [True, True, False, True]
+    assert torch.backends.mkldnn.enabled
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+# --- shared, computed and idle -------------------------------------------------------------------------------------
+
+
+def test_shared_layers_and_tied_weights_stay_shared(tmp_path):
+    def build():
+        net = Call(
+            lambda s, x: s.o(F.relu(s.b(F.relu(s.a(F.relu(s.i(x))))))),
+            **{"i": nn.Linear(8, 16), "a": nn.Linear(16, 16), "b": nn.Linear(16, 16), "o": nn.Linear(16, 3)},
+        )
+        net.b.weight = net.a.weight
+        return net
+
+    net = build()
+    for layer in (net.i, net.a, net.b):
+        kill(layer, slice(6))
+    small = same(net, torch.randn(2, 8))
+    assert small.a.weight is small.b.weight
+    assert tuple(small.a.weight.shape) == (10, 10)
+    again = loaded(build(), small)
+    assert again.a.weight is again.b.weight
+    x = torch.randn(2, 8)
+    assert torch.equal(again(x), small(x))
+
+
+def test_a_layer_that_is_called_twice():
+    layers = {"i": kill(nn.Linear(8, 16), slice(6)), "a": kill(nn.Linear(16, 16), slice(6)), "o": nn.Linear(16, 3)}
+    net = Call(lambda s, x: s.o(F.relu(s.a(F.relu(s.a(s.i(x)))))), **layers)
+    assert same(net, torch.randn(2, 8)).a.in_features == 10
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        (lambda layer: prune.ln_structured(layer, "weight", 0.5, 2, 0), r"prune.remove\(layer, 'weight'\)"),
+        (lambda layer: prune.random_unstructured(layer, "bias", 0.5), r"prune.remove\(layer, 'bias'\)"),
+        (nn.utils.parametrizations.weight_norm, r"remove_parametrizations\(layer, 'weight'\)"),
+        (nn.utils.parametrizations.orthogonal, r"remove_parametrizations\(layer, 'weight'\)"),
+        (nn.utils.spectral_norm, r"remove_spectral_norm\(layer\)"),
+    ],
+)
+def test_computed_weights_are_refused_with_how_to_end_it(change, remedy):
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    change(net[0])
+    with pytest.raises(ShrinkError, match=rf"of '0' is computed from others .* end that first by .*{remedy}"):
+        depgraph.shrink(net, torch.randn(1, 8))
+
+
+def test_layers_that_the_example_does_not_run_still_fit():
+    def forward(s, x, more=False):
+        h = F.relu(s.h(x))
+        return s.more(h + s.side(x)) if more else s.a(h)
+
+    layers = {"h": kill(nn.Linear(8, 16), slice(6)), "a": nn.Linear(16, 3), "side": nn.Linear(8, 16)}
+    net = Call(forward, **layers, more=nn.Linear(16, 3))
+    x = torch.randn(2, 8)
+    with pytest.warns(UserWarning, match="may belong to 'side', which the example does not run"):
+        small = same(net, x)
+    assert torch.equal(small(x, more=True), net(x, more=True))
+    assert depgraph.report(net, x).idle == ("side", "more")
+
+
+def test_layers_of_training_alone_are_sliced_with_the_others():
+    def forward(s, x):
+        h = F.relu(s.h(x))
+        return (s.a(h), s.aux(h)) if s.training else s.a(h)
+
+    net = Call(forward, h=kill(nn.Linear(8, 16), slice(6)), a=nn.Linear(16, 3), aux=nn.Linear(16, 3))
+    x = torch.randn(2, 8)
+    small = same(net, x)
+    assert (small.h.out_features, small.aux.in_features) == (10, 10)
+    assert torch.allclose(small.train()(x)[1], net.train()(x)[1], atol=1e-5)
+
+
+def test_a_bound_on_the_time():
+    net = nn.Sequential(*[nn.Linear(8, 8) for _ in range(9)])
+    with pytest.raises(ShrinkError, match="Sequential was not traced within 0 s; pass a smaller example, seconds="):
+        depgraph.shrink(net, torch.randn(2, 8), seconds=0)
