@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lib import checks
 from lib.checks import named
 from lib.training import compiled
 
@@ -89,7 +90,6 @@ class VariationalDropout(nn.Linear):
     def __init__(self, layer, *, log_variance):
         super().__init__(layer.in_features, layer.out_features, device=layer.weight.device)
         self.weight, self.bias = layer.weight, layer.bias
-        # flat, as parameters of two axes are prunable weights
         self.log_variance = nn.Parameter(torch.full_like(layer.weight, log_variance).detach().flatten())
         self.total = total_divergence
 
@@ -121,9 +121,16 @@ def hard_concrete(layers, *, lam=0.1, factors=None, keep=(0.8, 0.5)):
 
     λ weighs the count of weights, in every layer times one of the `factors`, if there are any.
     """
+    checks.number("hard_concrete: lam", lam, "[0, inf)")
     factors = factors or [1.0] * len(layers)
-    if len(factors) != len(layers):
-        raise ValueError(f"hard_concrete: factors has {len(factors)} entries for {len(layers)} layers")
+    if len(factors) != len(layers) or len(keep) != 2:
+        raise ValueError(
+            f"hard_concrete: factors has {len(factors)} entries for {len(layers)} layers, keep {len(keep)} for 2"
+        )
+    for factor in factors:
+        checks.number("hard_concrete: each of factors", factor, "[0, inf)")
+    for share in keep:
+        checks.number("hard_concrete: each of keep", share, "(0, 1)")
     keeps = [keep[0], *[keep[1]] * (len(layers) - 1)]
     gated = [HardConcrete(layer, keep=k, factor=f) for layer, k, f in zip(layers, keeps, factors, strict=True)]
     return gated, lambda t: lam
@@ -132,6 +139,10 @@ def hard_concrete(layers, *, lam=0.1, factors=None, keep=(0.8, 0.5)):
 def variational_dropout(layers, *, lam=1.0, warmup=(0.025, 0.1), log_variance=-10.0):
     """Noisy layers; the weight of the divergence rises from 0 to λ between the shares `warmup` of the training."""
     begin, end = warmup
+    checks.number("variational_dropout: lam", lam, "[0, inf)")
+    checks.number("variational_dropout: log_variance", log_variance, "(-inf, inf)")
+    checks.number("variational_dropout: the end of warmup", end, "(0, 1]")
+    checks.number("variational_dropout: the begin of warmup (before its end)", begin, f"[0, {end})")
     weight = lambda t: lam * min(1.0, max(0.0, t - begin) / (end - begin))  # noqa: E731
     return [VariationalDropout(layer, log_variance=log_variance) for layer in layers], weight
 
@@ -143,10 +154,12 @@ def noisy(model, *, name, examples, compile=False, **options):
     """A copy of a chain of linear layers with noise in them, and its extra loss, a function of the share t trained.
 
     The extra loss is weight(t) · Σ complexity / `examples`, the size of the training set. `compile` fuses the
-    divergence into few passes over the weights, where there is a compiler. TypeError for convolutions.
+    divergence into few passes over the weights, where there is a compiler. Frozen layers stay plain. TypeError for
+    convolutions.
     """
+    checks.number(f"{name}: examples", examples, "[1, inf)", whole=True)
     net = copy.deepcopy(model)
-    places = [key for key, layer in net.named_children() if next(layer.parameters(), None) is not None]
+    places = [key for key, layer in net.named_children() if any(p.requires_grad for p in layer.parameters())]
     if wrong := [key for key in places if type(getattr(net, key)) is not nn.Linear]:
         raise TypeError(f"{name} knows linear layers only, {wrong[0]!r} is a {type(getattr(net, wrong[0])).__name__}")
     layers, weight = named(KINDS, name, "baseline")([getattr(net, key) for key in places], **options)
@@ -168,6 +181,9 @@ def folded(net):
     state, shut = {}, None
     for key, layer in reversed(list(net.named_children())):
         if not hasattr(layer, "plain"):
+            if kept := layer.state_dict():  # a frozen layer
+                state |= {f"{key}.{name}": t.clone() for name, t in kept.items()}
+                shut = None
             continue
         weight = layer.plain()
         if shut is not None:

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from lib import models, shrinking
+from lib import checks, models, shrinking
 
 CHECKS = 500  # times in a training at which it is looked who has died
 
@@ -16,6 +16,12 @@ class Dynamics:
     """
 
     def __init__(self, model, *, steps, units=8, frames=0, frame_units=40):
+        checks.number("dynamics: steps", steps, "[1, inf)", whole=True)
+        checks.number("dynamics: frame_units", frame_units, "[1, inf)", whole=True)
+        for name, count in {"units": units, "frames": frames}.items():
+            checks.number(f"dynamics: {name}", count, "[0, inf)", whole=True)
+        if not models.groups(model):
+            raise ValueError(f"dynamics needs the groups of a network of models.build, {type(model).__name__} has none")
         self.units, self.frame_units, self.every = units, frame_units, max(1, steps // CHECKS)
         self.frame_at = {round((k + 1) * steps / frames) for k in range(frames)}
         self.first = {group.name: torch.zeros(group.width, dtype=torch.uint8) for group in model.groups}
@@ -72,6 +78,8 @@ def independent(pruned, sizes):
 
     pruned: the share ρ of zeros of each layer of a multilayer perceptron; sizes: its units, from inputs to outputs.
     """
+    if not len(pruned) == len(sizes) - 1 > 1:
+        raise ValueError(f"independent takes a share for each layer between {len(sizes)} sizes, got {len(pruned)}")
     hidden = sizes[1:-1]
     sides = zip(pruned, sizes, pruned[1:], sizes[2:], strict=False)
     gone = [1 - (1 - before**n_in) * (1 - after**n_out) for before, n_in, after, n_out in sides]

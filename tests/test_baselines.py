@@ -130,3 +130,39 @@ def test_wrong_networks_and_names_are_named():
         baselines.noisy(models.build("lenet5"), name="hard_concrete", examples=1)
     with pytest.raises(ValueError, match="unknown baseline 'dropout'; known: hard_concrete, variational_dropout"):
         baselines.noisy(mlp(4), name="dropout", examples=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "hard_concrete", "lam": -1.0}, r"hard_concrete: lam must be in \[0, inf\), got -1.0"),
+        ({"name": "hard_concrete", "keep": [0.8, 1.0]}, r"each of keep must be in \(0, 1\), got 1.0"),
+        ({"name": "hard_concrete", "keep": [0.8]}, "keep 1 for 2"),
+        ({"name": "hard_concrete", "factors": [1, -2]}, r"each of factors must be in \[0, inf\), got -2"),
+        ({"name": "variational_dropout", "lam": True}, r"lam must be in \[0, inf\), got True"),
+        ({"name": "variational_dropout", "warmup": [0.5, 0.2]}, r"before its end. must be in \[0, 0.2\), got 0.5"),
+        ({"name": "variational_dropout", "log_variance": math.nan}, "log_variance must be in .* got nan"),
+        ({"name": "variational_dropout", "examples": 0}, r"examples must be a whole number in \[1, inf\), got 0"),
+    ],
+)
+def test_options_outside_their_ranges_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        baselines.noisy(mlp(4), **({"examples": 1} | options))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frozen_layers_stay_plain_and_as_they_are(kind):
+    net = mlp(30, 20)
+    net.fc2.requires_grad_(False)
+    noisy, _ = baselines.noisy(net, examples=100, **KINDS[kind])
+    assert type(noisy.fc2) is torch.nn.Linear and hasattr(noisy.fc1, "plain") and hasattr(noisy.fc3, "plain")
+    with torch.no_grad():
+        for layer in (noisy.fc1, noisy.fc3):
+            (layer.log_alpha if kind == "hard_concrete" else layer.log_variance).normal_(0, 3)
+    was = net.fc2.weight.clone()
+    plain = mlp(30, 20)
+    plain.load_state_dict(baselines.folded(noisy))
+    assert torch.equal(plain.fc2.weight, was)
+    x = torch.randn(40, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(plain(x), noisy.eval()(x), rtol=1e-5, atol=1e-5)

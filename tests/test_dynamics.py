@@ -74,3 +74,24 @@ def test_a_resumed_log_is_the_uninterrupted_one(tmp_path):
     assert steps.tolist() == [18, 36, 54, 72, 90]
     last = np.unpackbits(mask[-1].numpy(), axis=1, count=64)
     assert (last == (net.fc1.weight[:3] != 0).numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, r"dynamics: steps must be a whole number in \[1, inf\), got 0"),
+        ({"steps": 10, "units": 2.5}, "dynamics: units must be a whole number .* got 2.5"),
+        ({"steps": 10, "frames": -1}, "dynamics: frames must be a whole number .* got -1"),
+        ({"steps": 10, "frame_units": True}, "dynamics: frame_units must be a whole number .* got True"),
+    ],
+)
+def test_wrong_options_are_named(net, options, message):
+    with pytest.raises(ValueError, match=message):
+        Dynamics(net, **options)
+
+
+def test_what_has_no_groups_and_lists_of_other_lengths_are_refused():
+    with pytest.raises(ValueError, match="needs the groups of a network of models.build, Linear has none"):
+        Dynamics(torch.nn.Linear(2, 2), steps=10)
+    with pytest.raises(ValueError, match="a share for each layer between 3 sizes, got 1"):
+        independent([0.5], [4, 3, 2])

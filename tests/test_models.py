@@ -131,6 +131,8 @@ def test_truncated_normal_is_that_of_the_demo():
         ({"name": "mlp", "widths": [3, 0]}, r"widths of mlp must be a whole number in \[1, inf\), got 0"),
         ({"name": "mlp", "widths": [32.9]}, r"widths of mlp must be a whole number in \[1, inf\), got 32.9"),
         ({"name": "mlp", "widths": [True]}, "widths of mlp must be a whole number .* got True"),
+        ({"name": "mlp", "outputs": True}, r"outputs of mlp must be a whole number in \[1, inf\), got True"),
+        ({"name": "mlp", "inputs": 64.0}, "inputs of mlp must be a whole number .* got 64.0"),
         ({"name": "mlp", "widths": 32}, "mlp takes a list of widths, got 32"),
         ({"name": "unet", "widths": [4] * 7}, "4·levels \\+ 2 widths"),
         ({"name": "mlp", "size": 28}, "mlp has no option size; known: inputs"),
@@ -222,3 +224,9 @@ def test_a_unit_of_a_view_is_what_an_input_channel_is_multiplied_by(kind):
         units = models.unit_views(layer)[0](weight.grad).transpose(0, 1).flatten(1)
         assert len(units) == 6
         assert units.any(1).nonzero().flatten().tolist() == [unit] and units[unit].all()
+
+
+def test_a_scale_of_widths_is_positive():
+    for scale in (0, -1, float("nan"), True):
+        with pytest.raises(ValueError, match=r"scale must be in \(0, inf\), got"):
+            models.widths("mlp", scale=scale)

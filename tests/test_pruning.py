@@ -277,11 +277,7 @@ def test_wrong_gradual_options_are_named(options, message):
         ),
         ("fc1.weight", torch.ones(8, 64), r"got torch.float32 \(8, 64\)"),
         ("fc1.weight", 1, "of torch.bool and shape .* got 1"),
-        (
-            "fc1.bias",
-            torch.zeros(8, dtype=torch.bool),
-            "a mask for 'fc1.bias', which is no prunable weight; known: fc1",
-        ),
+        ("fc1.bias", torch.zeros(8, dtype=torch.bool), "a mask for 'fc1.bias', which is no weight; known: fc1"),
     ],
 )
 def test_masks_that_do_not_fit_are_refused(name, mask, message):
@@ -317,6 +313,14 @@ def test_a_network_without_weights_or_groups_is_named():
         pruning.magnitude(torch.nn.ReLU(), 0.5)
     with pytest.raises(ValueError, match="a width for each of the 0 groups"):
         pruning.units(torch.nn.Linear(3, 3), [2])
+
+
+def test_embeddings_and_scales_have_masks_by_which_they_stay():
+    net = torch.nn.ModuleDict({"words": torch.nn.Embedding(9, 4), "head": torch.nn.Linear(4, 9)})
+    masks = pruning.magnitude(net, 0.75)
+    assert masks["words.weight"].all() and (~masks["head.weight"]).sum() == 27
+    net["words"].weight = net["head"].weight
+    assert list(pruning.magnitude(net, 0.75)) == ["head.weight"], "shared: one mask"
 
 
 class PartlyTrained(torch.nn.Module):

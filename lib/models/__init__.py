@@ -65,6 +65,8 @@ def build(name, *, widths=None, **options):
     known = {k: p.default for k, p in list(inspect.signature(builder).parameters.items())[1:]}
     if unknown := options.keys() - known.keys():
         raise ValueError(f"{name} has no option {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+    for key in {key for key, default in known.items() if type(default) is int} & options.keys():
+        checks.number(f"{key} of {name}", options[key], "[1, inf)", whole=True)
     net = builder(widths, **options)
     net.config = {"name": name, "widths": widths, **known, **options}
     net.groups = table(net)

@@ -9,8 +9,13 @@ SCOPES = ("global", "layer")
 
 @torch.no_grad()
 def magnitude(model, sparsity, *, scope="global"):
-    """The mask that zeroes the given share of the smallest |w|, over all prunable weights or layer by layer."""
-    return smallest(prunable(model), sparsity, scope)
+    """The mask that zeroes the given share of the smallest |w|, over all prunable weights or layer by layer.
+
+    Other parameters of two axes or more (embeddings, scales) are in it, too: all True, they stay.
+    """
+    ws = prunable(model)
+    others = [(name, p) for name, p in _matrices(model).items() if all(p is not w for w in ws.values())]
+    return smallest(ws, sparsity, scope) | {name: torch.ones_like(p, dtype=torch.bool) for name, p in others}
 
 
 def smallest(ws, sparsity, scope):
@@ -105,6 +110,11 @@ def hold(masks):
     return hook
 
 
+def _matrices(model):
+    """What a mask may be for by name: the prunable weights, and every other parameter of two axes or more."""
+    return models.weights(model) | {name: p for name, p in model.named_parameters() if p.dim() >= 2}
+
+
 def prunable(model):
     """The prunable weights by name; ValueError where there are none."""
     if not (ws := models.weights(model)):
@@ -113,11 +123,11 @@ def prunable(model):
 
 
 def _masked(model, masks):
-    """The prunable weights, which the masks have to fit."""
-    ws = models.weights(model)
+    """The weights by name, which the masks must fit."""
+    ws = _matrices(model)
     for name, mask in masks.items():
         if name not in ws:
-            raise ValueError(f"a mask for {name!r}, which is no prunable weight; known: {', '.join(ws)}")
+            raise ValueError(f"a mask for {name!r}, which is no weight; known: {', '.join(ws)}")
         if not (torch.is_tensor(mask) and mask.dtype == torch.bool and mask.shape == ws[name].shape):
             what = f"{mask.dtype} {tuple(mask.shape)}" if torch.is_tensor(mask) else repr(mask)
             shape = tuple(ws[name].shape)
