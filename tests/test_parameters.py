@@ -1,5 +1,6 @@
 """What a notebook accepts: its own names, their types and ranges, and nothing else."""
 
+import json
 import os
 import subprocess
 import sys
@@ -155,3 +156,13 @@ def test_papermill_refuses_a_misspelt_name(tmp_path):
 
 def test_a_default_of_none_leaves_the_type_to_the_range(notebook):
     assert check(lr=2e-3, targets=[0.5, 0.9], steps=3)
+
+
+def test_without_a_history_the_file_says_what_is_known(notebook):
+    """nbval runs cells without keeping them in `In`."""
+    (notebook / "notebooks").mkdir()
+    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": CELL.splitlines(keepends=True)}
+    (notebook / "notebooks" / "01_name.ipynb").write_text(json.dumps({"cells": [cell]}))
+    assert parameters.check("01_name", VALUES | {"In": [""]}, lam=(0.0, 10.0)).profile == "laptop"
+    with pytest.raises(parameters.ParameterError, match="lam must be a number"):
+        parameters.check("01_name", VALUES | {"lam": "x", "In": [""]}, lam=(0.0, 10.0))

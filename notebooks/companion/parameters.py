@@ -4,6 +4,7 @@ papermill itself only warns about a name that the notebook does not know, and pa
 """
 
 import ast
+import json
 import re
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from companion import settings
 from lib import checks
 
 PROFILES = ("laptop", "quick", "paper")
+PARAMETERS = re.compile(r"^profile = ", re.MULTILINE)
 INJECTED = "# Parameters\n"  # the first line of the cell that papermill adds
 PARTS = ("all", "train", "timing")
 EVERY_NOTEBOOK = {"profile": PROFILES, "part": PARTS, "seeds": (1, 1000), "first_seed": (0, 10**6)}
@@ -60,7 +62,8 @@ def check(notebook, values, **ranges):
     stand there twice. The type of a parameter whose default is None is that of its range, and a range in a list,
     [(0.0, 1.0)], asks for a list. ParameterError: a name that the notebook does not have, or a value that does not fit.
     """
-    defaults = declared(values["In"])
+    run = any(PARAMETERS.search(cell) for cell in values["In"])
+    defaults = declared(values["In"] if run else _cells(notebook))  # nbval keeps no history of what it runs
     ranges = {name: allowed for name, allowed in EVERY_NOTEBOOK.items() if name in defaults} | ranges
     for name in injected(values["In"]):
         if name not in defaults:
@@ -90,10 +93,17 @@ def banner(changed):
     display(Markdown(text))
 
 
+def _cells(notebook):
+    """The code of a notebook's file, a text for each cell."""
+    path = settings.ROOT / "notebooks" / f"{notebook}.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
 def declared(history):
     """Names and literals of the parameters cell among the cells that were run, the latest where it was run again."""
     written = [cell for cell in history if not cell.startswith(INJECTED)]
-    cells = [dict(_assignments(cell)) for cell in written if re.search(r"^profile = ", cell, re.MULTILINE)]
+    cells = [dict(_assignments(cell)) for cell in written if PARAMETERS.search(cell)]
     found = [cell for cell in cells if {"profile", "part"} <= set(cell)]
     if not found:
         raise ParameterError("the cell of parameters has not been run: run all cells from the first one on")
