@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from companion import settings
-from companion.runs.configuration import DATA
-from companion.runs.execution import load
+from companion.runs.configuration import Data, defaults
+from companion.runs.datasets import load
 from lib import data
 from lib.data import files, medical
 from lib.data.dataset import carve, fingerprint
@@ -241,11 +241,11 @@ def test_the_companion_tells_of_its_own_settings(tmp_path, monkeypatch):
     monkeypatch.setenv("COMPANION_DATA", str(tmp_path))
     monkeypatch.setenv("COMPANION_DOWNLOAD", "0")
     with pytest.raises(data.DataError) as error:
-        load(DATA | {"name": "mnist"})
+        load(defaults(Data) | {"name": "mnist"})
     for part in (f"--root {tmp_path}`", "download=False", "COMPANION_DATA", "COMPANION_DOWNLOAD=0"):
         assert part in str(error.value)
     with pytest.raises(data.DataError, match="^unknown data set 'minst'; known: .*, wine$"):
-        load(DATA | {"name": "minst"})
+        load(defaults(Data) | {"name": "minst"})
 
 
 # ---- file formats, from files made here

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 import torchvision
 from torch.nn.utils import prune
 
-from lib import losses, measures, models, shrinking
+from lib import measures, models, shrinking
+from lib.training import losses
 
 LOGITS = torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0], [0.0, 1.0]])
 Y = torch.tensor([0, 1, 1, 1])
