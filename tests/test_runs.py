@@ -16,9 +16,9 @@ import torch
 from filelock import FileLock
 
 from companion import runs
-from companion.runs import configuration, datasets
+from companion.runs import configuration, datasets, provenance
 from companion.runs import store as store_module
-from lib import data, measures, training
+from lib import data, measures
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = {"name": "mlp", "widths": [16], "inputs": 64, "outputs": 10}
@@ -651,8 +651,8 @@ print(json.dumps(runs.replay(*json.load(sys.stdin))))
 def replayed(record, steps):
     """The curves of `runs.replay`, multiplied in the order of the record's processor.
 
-    Those without bf16 had AVX2, those with it AVX512-BF16. oneDNN can be told to keep to either before it starts: then
-    210 steps of the U-Net, and 318 of the COVID CNN on a processor that has tiles, give the recorded digits.
+    Those without bf16 had AVX2, those with it AVX512-BF16; oneDNN can be told to keep to either before it starts. That
+    gives the recorded digits where the rest of the processor is the record's, too.
     """
     tiles = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
     if record["provenance"]["bf16"] and not tiles:
@@ -666,17 +666,18 @@ def replayed(record, steps):
 @pytest.mark.realdata
 @pytest.mark.parametrize("record", list(cheapest()), ids=lambda record: record["experiment"])
 def test_records_are_proved_by_training_their_beginning_again(record, real):
-    """The first log point of the cheapest record: its training loss within 5 %, its validation score within 2 points.
+    """The first log point of the cheapest record: its training loss within 5 %; its score, on such a processor.
 
-    Another processor may multiply in another order, so equal bits are not asked for; nor is the score of a record in
-    bf16 where that is missing: behind young batch norms it differs by up to 9 points, at the same training loss.
+    Another processor multiplies in another order, so that equal bits are not asked for. A score behind young batch
+    norms tells such orders apart: after 210 steps of the U-Net, 0.90 on an AMD EPYC and 0.81 on an Intel Xeon, with
+    the same code. So the validation score is compared, within 2 points, where the record's processor is this one.
     """
     real(record["config"]["data"]["name"], split=record["config"]["data"]["split"])
     recorded = record["rows"][0]["curves"]
     curves = replayed(record, recorded["step"][0])
     assert curves["step"][0] == recorded["step"][0]
     assert curves["loss"][0] == pytest.approx(recorded["loss"][0], rel=0.05)
-    if training.bf16_pays("cpu") or not record["provenance"]["bf16"]:
+    if record["provenance"]["device"] == provenance.processor():
         assert curves["validation"][0] == pytest.approx(recorded["validation"][0], abs=0.02)
 
 

@@ -23,7 +23,7 @@ def provenance(device="cpu"):
         "python": platform.python_version(),
         "packages": {name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")},
         "platform": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "bf16": bf16_pays(device),
         "date": datetime.date.today().isoformat(),
@@ -45,6 +45,6 @@ def _git(*words):
         return "unknown"
 
 
-def _processor():
+def processor():
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return capabilities.get("cpu_name") or platform.processor() or platform.machine()
