@@ -2,12 +2,13 @@
 
 The pass is followed operation by operation (`trace`): views share their storage and need no rule, `rules`, `layouts`,
 `mixing` and `contractions` say what the others do, and an operation without a rule leaves what it reads alone.
-`judge` finds what may go, `search` slices it, runs the same pass again and leaves what does not come out the same.
+`judge` finds what may go, `search` slices it, runs the same pass of the `network` again and leaves what does not come
+out the same.
 `lib.shrinking` needs neither a pass nor an example, for the builders' networks.
 """
 
 from lib.depgraph.passes import Example
-from lib.depgraph.report import Report, warn
+from lib.depgraph.report import Report, made, warn
 from lib.depgraph.search import Search
 from lib.shrinking import ShrinkError
 
@@ -24,7 +25,7 @@ def shrink(model, example, *, keep=(), keep_one=False, seconds=60):
     """
     search = Search(model, Example(model, example), keep=keep, keep_one=keep_one, seconds=seconds)
     small = search.run()
-    warn(search.report())
+    warn(made(search))
     return small
 
 
@@ -32,4 +33,4 @@ def report(model, example, *, keep=(), seconds=60):
     """What `shrink` would leave of each layer, and why dead units stay; to print."""
     search = Search(model, Example(model, example), keep=keep, keep_one=True, seconds=seconds)
     search.run()
-    return search.report()
+    return made(search)

@@ -120,6 +120,7 @@ def picked(call):
         if trace.elements(tensor) is not None:
             call.pin(tensor, f"its parameter is read by {call.name}")
         named = dict(call.named)
+        named = tree_map(lambda v: v.cpu() if isinstance(v, torch.Tensor) else v, named)
         ids, taint = (call.func(**named | {"self": t}) for t in state)
     else:
         ids, taint = _first(call, state), torch.tensor(True)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -167,7 +168,9 @@ def refuse(model, example, keep):
 
 
 def _computed(name, layer):
-    """What to do about a weight that is computed from others before each call."""
+    """What to do about a weight that is not there yet or is computed from others before each call."""
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in layer.parameters(recurse=False)):
+        return f"{name!r} has no weight yet; call the network once on the example"
     if torch.nn.utils.parametrize.is_parametrized(layer):
         key = next(iter(layer.parametrizations))
         end = f"torch.nn.utils.parametrize.remove_parametrizations(layer, {key!r})"

@@ -42,14 +42,14 @@ class Report:
         return "\n".join(lines)
 
 
-def made(search, removed):
+def made(search):
     """The report of a finished search."""
     rows, roots = {}, search.trace.classes.roots(torch.arange(search.trace.classes.count))
     dead = _dead(search.trace, roots)
     for reader in search.trace.readers:
         if reader.weight is None or reader.weight.name in rows:
             continue
-        gone, why = removed[reader.outputs], Counter()
+        gone, why = search.removed[reader.outputs], Counter()
         stays = dead[reader.outputs] & ~search.dead[reader.outputs]  # without the one that a dead layer keeps
         for root in roots[reader.outputs[stays].numpy()].tolist():
             why[_reason(search, root)] += 1

@@ -122,7 +122,8 @@ def pointwise(call):
         for _, owned in params:
             bind(trace, owned, ids)
     for t in call.outs:
-        trace.put(t, ids, taint)
+        if t.shape == shape:
+            trace.put(t, ids, taint)
     if params and not ids.any():
         _derive(call, params)
 
@@ -207,32 +208,30 @@ def _align(trace, main, other):
 
 def _record(call):
     """What is compared: the channels that are left of an operation's results, in their order."""
-    digest, gone, states = 0, call.trace.gone, [call.trace.state(t) for t in call.outs]
-    for ids in (s.ids.reshape(-1) for s in states):
+    gone, states = call.trace.gone, [_compact(s.ids) for t in call.outs if (s := call.trace.state(t)).ids.any()]
+    digest = sum(hash(value) for value in call.named.values() if isinstance(value, float))
+    for ids in (ids.reshape(-1) for ids in states):
         kept = ids[~gone[ids] & (ids != 0)]
-        digest = operator.xor(digest, int(((kept * 2654435761 + torch.arange(len(kept))) * 40503).sum())) + len(kept)
-    for value in call.named.values():
-        digest += hash(value) if isinstance(value, float) else 0
-    seen = torch.cat([s.ids.reshape(-1) for s in [*call.inputs, *states]]) if states else torch.zeros(0).long()
-    grids = [s.ids for s in states if sum(varies(s.ids, d) for d in range(s.ids.dim())) > 1]
-    if len(states) > 1 and len({s.ids.shape for s in states}) == 1:  # parts
-        grids = [torch.stack([s.ids for s in states])]
+        places = 2 * torch.arange(len(kept)) + 1
+        digest = operator.xor(digest, int((kept * 2654435761 * places).sum())) + len(kept)
+    seen = states or [_compact(s.ids) for s in call.inputs if s.ids.any()]
+    seen = torch.cat([ids.reshape(-1) for ids in seen] or [torch.zeros(0, dtype=torch.int64)])
+    grids = [ids for ids in states if sum(n > 1 for n in ids.shape) > 1]
+    if len(states) > 1 and len({ids.shape for ids in states}) == 1:  # parts
+        grids = [torch.stack(states)]
     return Record(call.name, tuple(t.shape for t in call.outs), digest, torch.unique(seen[gone[seen]]), grids)
 
 
+def _compact(ids):
+    """Channels without the dimensions along which they are the same."""
+    for d in range(ids.dim()):
+        if not varies(ids, d):
+            ids = ids.narrow(d, 0, min(1, ids.shape[d]))
+    return ids
+
+
 PRODUCTS = {aten.mul, aten.mul_}
-POINTWISE = {
-    aten._prelu_kernel,
-    aten.copy,
-    aten.fill,
-    aten.native_dropout,
-    aten._to_copy,
-    aten.clone,
-    aten.lift_fresh_copy,
-    aten.detach,
-    aten.alias,
-    aten.masked_fill_,
-    aten.masked_fill,
-    aten.leaky_relu_,
-    aten.hardtanh_,
-}
+UNTAGGED = """_prelu_kernel _to_copy clone copy fill detach alias lift_fresh_copy native_dropout dropout masked_fill_
+    hardswish hardswish_ threshold_ rrelu_with_noise rrelu_with_noise_ mish_ gelu_ log_sigmoid_forward abs_ rsub normal_
+    uniform_ bernoulli_ leaky_relu_ hardtanh_"""
+POINTWISE = {getattr(aten, name) for name in UNTAGGED.split() if hasattr(aten, name)}

@@ -1,0 +1,142 @@
+"""A network that is traced: once, to learn what belongs together, and again, to see whether a smaller one does so."""
+
+import copy
+import time
+
+import torch
+
+from lib.depgraph import slicing
+from lib.depgraph.classes import Classes
+from lib.depgraph.passes import OUTPUT, first_line, quiet, tensors_in
+from lib.depgraph.trace import Param, TooLong, Trace
+from lib.shrinking import ShrinkError
+
+
+class Network:
+    """A copy of a network, its example and its trace; `modes` are those of the passes, in training or not."""
+
+    def __init__(self, model, example, seconds):
+        self.name, self.example = type(model).__name__, example
+        self.seconds, self.until = seconds, time.thread_time() + seconds
+        self.modes, self.idle = [False], {}
+        try:
+            self.work = copy.deepcopy(model)
+        except Exception as failure:
+            raise ShrinkError(f"{self.name} cannot be copied ({first_line(failure)})") from failure
+        self.tensors = slicing.tensors_of(self.work)[0]
+        try:
+            self._trace()
+        except TooLong:
+            raise ShrinkError(self._slow()) from None
+        except Exception as failure:
+            shapes = ", ".join(str(tuple(t.shape)) for t in example.tensors())
+            raise ShrinkError(
+                f"{self.name} fails on the example of shape {shapes} ({first_line(failure)}); "
+                "pass inputs as the network takes them, with a batch axis"
+            ) from failure
+        self._unseen()
+
+    def _trace(self):
+        """Trace the network; an example of another floating type is made the network's where it takes no other."""
+        kinds = [t.dtype for t in self.tensors.values() if t.is_floating_point()]
+        given = self.example
+        for example in (given, given.map(lambda t: t.to(kinds[0]) if t.is_floating_point() and kinds else t)):
+            classes = Classes()
+            params = [Param(name, t, [classes.new(n) for n in t.shape]) for name, t in self.tensors.items()]
+            self.trace, self.example = Trace(params, classes, until=self.until), example
+            try:
+                return self._pass(self.work, self.trace, False)
+            except RuntimeError as failure:
+                if example is not given or "type" not in str(failure):
+                    raise
+
+    def _pass(self, model, trace, training):
+        """One forward pass under a trace; inputs and outputs stay."""
+        model.train(training)
+        given = self.example.map(lambda t: t.detach().clone())
+        for t in given.tensors():
+            trace.put(t, torch.tensor(trace.classes.fixed("the network's input")), torch.tensor(True))
+        with quiet(), trace:
+            outputs = model(*given.args, **given.kwargs)
+        found = tensors_in(outputs)
+        if not found:
+            raise ShrinkError(f"{type(model).__name__} returned no tensor on the example")
+        for t in found:
+            trace.classes.pin(trace.state(t).ids, OUTPUT)
+            if owned := trace.elements(t):
+                self.keep(owned.param, OUTPUT, trace)
+
+    def keep(self, param, reason, trace=None):
+        """A parameter stays whole."""
+        for slots in (*param.slots, *(param.grouped or ())):
+            (trace or self.trace).classes.pin(slots, reason)
+
+    def _unseen(self):
+        """Layers that the example does not run: traced in training, else what they may belong to is left alone."""
+        trace = self.trace
+        if not self._without_use():
+            return
+        uses, known, seen = {p: p.uses for p in trace.params}, list(trace.readers), len(trace.classes.log)
+        try:
+            self._pass(self.work, trace, True)
+            self.modes = [False, True]
+        except TooLong:
+            raise ShrinkError(self._slow()) from None
+        except Exception:
+            del trace.classes.log[seen:]
+        added = [r for r in trace.readers[len(known) :] if r.weight is not None and not uses[r.weight]]
+        for reader in added:
+            reader.matrix = None
+        trace.readers, self.idle = known + added, self._without_use()
+        for param, n in uses.items():
+            param.uses = n
+        for name, sizes in self.idle.items():
+            for ids in trace.widths:
+                if any(n == len(row) or (flat and n % len(row) == 0) for row in _rows(ids) for n, flat in sizes):
+                    trace.classes.pin(ids, f"may belong to {name!r}, which the example does not run")
+
+    def _without_use(self):
+        """Widths of the parameters that no operation has read, {layer: [(width, whether of what was flattened)]}."""
+        found = {}
+        for param in self.trace.params:
+            if param.uses == 0 and isinstance(param.tensor, torch.nn.Parameter) and param.tensor.dim():
+                shape = param.tensor.shape
+                sizes = [(n, d == 1 and len(shape) == 2) for d, n in enumerate(shape[:2]) if n > 1]
+                found.setdefault(param.name.rpartition(".")[0], []).extend(sizes)
+        return found
+
+    def again(self, model, mode, *, removed=None, gone=None):
+        """Run what was traced once more, on this network or, with what was removed, on a smaller one.
+
+        The trace and what it failed with, or None. gone: numbers that are left out of the trace's records.
+        """
+        classes, tensors, params = self.trace.classes, slicing.tensors_of(model)[0], []
+        for p in self.trace.params:
+            slots, grouped = (p.slots, p.grouped) if removed is None else slicing.slots_left(p, removed)
+            params.append(Param(p.name, tensors[p.name], slots, grouped, p.transposed))
+        classes.again(mode)
+        trace = Trace(params, classes, until=self.until, gone=gone)
+        try:
+            for training in self.modes:
+                self._pass(model, trace, training)
+        except TooLong:
+            raise ShrinkError(self._slow()) from None
+        except Exception as failure:
+            return trace, failure
+        finally:
+            classes.again("build")
+        return trace, None
+
+    def _slow(self):
+        return (
+            f"{self.name} was not traced within {self.seconds} s; pass a smaller example, seconds=… for more time, "
+            "or shrink parts of it"
+        )
+
+
+def _rows(ids):
+    """The channels along each dimension of a tensor of numbers."""
+    for dim in range(ids.dim()):
+        row = ids[tuple(slice(None) if d == dim else 0 for d in range(ids.dim()))]
+        if len(row) > 1 and (row != row[0]).any():
+            yield row
