@@ -416,3 +416,88 @@ def test_a_bound_on_the_time():
     net = nn.Sequential(*[nn.Linear(8, 8) for _ in range(9)])
     with pytest.raises(ShrinkError, match="Sequential was not traced within 0 s; pass a smaller example, seconds="):
         depgraph.shrink(net, torch.randn(2, 8), seconds=0)
+
+
+# --- what was looked for beside -------------------------------------------------------------------------------------
+
+
+def test_a_norm_behind_pixel_shuffle_takes_all_filters_of_a_channel():
+    layers = [nn.PixelShuffle(2), nn.BatchNorm2d(4), nn.PReLU(4), nn.Conv2d(4, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1)]
+    net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), *layers)
+    net[4].weight.data[:, 1] = 0
+    small = same(net, torch.randn(1, 3, 8, 8))
+    assert (small[0].out_channels, small[2].num_features, small[3].num_parameters, small[4].in_channels) == (
+        12,
+        3,
+        3,
+        3,
+    )
+
+
+def test_an_instance_norm_without_parameters_is_told_its_width():
+    small = same(first(nn.InstanceNorm2d(16), last()), torch.randn(2, 3, 8, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small(torch.randn(2, 3, 8, 8))
+    assert small[1].num_features == 8
+
+
+class Batch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.h, self.a = kill(nn.Linear(8, 16), slice(6)), nn.Linear(16, 3)
+
+    def forward(self, batch):
+        return self.a(F.relu(self.h(batch["x"])))
+
+
+def test_a_mapping_as_the_only_argument():
+    net, x = Batch().eval(), {"x": torch.randn(2, 8)}
+    small = depgraph.shrink(net, x)
+    assert small.h.out_features == 10
+    assert torch.allclose(net(x), small(x), atol=1e-5)
+
+
+def test_filters_picked_by_what_depends_on_the_input_stay_and_tokens_may_be_picked():
+    def best(s, x):
+        h = F.relu(s.h(x))
+        order = h.sum(-1, keepdim=True).topk(2, dim=1).indices
+        return s.a(h.gather(1, order.expand(-1, -1, h.shape[-1])))
+
+    net = Call(best, h=kill(nn.Linear(8, 16), slice(6)), a=nn.Linear(16, 3))
+    assert same(net, torch.randn(2, 5, 8)).h.out_features == 16  # the sum over channels is not gone into
+    tokens = Call(lambda s, x: s.a(F.relu(s.h(x))[:, [0, 2]]), h=kill(nn.Linear(8, 16), slice(6)), a=nn.Linear(16, 3))
+    assert same(tokens, torch.randn(2, 5, 8)).h.out_features == 10
+
+
+def test_a_class_token_and_positions():
+    def forward(s, x):
+        x = torch.cat([s.token.expand(len(x), -1, -1), s.i(x)], 1) + s.place
+        return s.o(F.relu(x).mean(1))
+
+    def parameter(*shape):
+        return nn.Parameter(torch.randn(shape))
+
+    net = Call(forward, i=nn.Linear(8, 16), o=nn.Linear(16, 3), token=parameter(1, 1, 16), place=parameter(1, 6, 16))
+    net.o.weight.data[:, :6] = 0
+    small = same(net, torch.randn(2, 5, 8))
+    assert (small.i.out_features, tuple(small.token.shape), tuple(small.place.shape)) == (10, (1, 1, 10), (1, 6, 10))
+
+
+def test_a_float_that_is_read_out_makes_nothing_constant():
+    net = two(lambda s, x: s.a(torch.full_like(s.h(x), float(x.max()))))
+    assert same(net, torch.randn(2, 8)).a.in_features == 16
+
+
+def test_hidden_units_of_a_recurrent_layer():
+    net = Call(lambda s, x: s.o(s.r(x)[0][:, -1]), r=nn.GRU(8, 12, batch_first=True), o=nn.Linear(12, 3))
+    with torch.no_grad():
+        net.r.weight_hh_l0[:, :4] = 0
+        net.o.weight[:, :4] = 0
+    small = same(net, torch.randn(2, 5, 8))
+    assert (small.r.hidden_size, small.o.in_features) == (8, 8)
+
+
+def test_a_layer_without_a_weight_yet_is_refused():
+    with pytest.raises(ShrinkError, match="'0' has no weight yet; call the network once on the example"):
+        depgraph.shrink(nn.Sequential(nn.LazyLinear(4), nn.Linear(4, 2)), torch.randn(2, 3))

@@ -14,6 +14,8 @@ def product(call):
     """A product of two matrices, or of batches of them, with what is added to it."""
     named = call.named
     a, b, added = (named.get(key) for key in ARGUMENTS[call.func.overloadpacket])
+    if a.dim() > 3 and not a.is_contiguous():
+        return rules.unknown(call)
     if call.func.overloadpacket is aten.linear:
         b = b.t()
     out = call.outs[0]

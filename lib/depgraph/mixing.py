@@ -37,11 +37,12 @@ def spread(call):
     tensor = call.tensors[0]
     dim = call.named.get("dim", -1)
     ids, taint = _mix(call, tensor, [dim % tensor.dim()] if tensor.dim() else [])
+    places = torch.tensor(any(bool(s.taint.any()) for s in call.inputs[1:]))  # an index of what is picked
     for t in call.outs:
         n = t.shape[dim] if t.dim() else 1
         shape = list(t.shape)
         kept = ids if ids.shape == t.shape else ids.narrow(dim, 0, 1).expand(shape) if n else torch.tensor(0)
-        call.trace.put(t, kept, taint.expand(shape))
+        call.trace.put(t, kept, taint.expand(shape) | places)
 
 
 def pooled(call):
@@ -63,8 +64,8 @@ def batch_normalised(call):
     trace, named, out = call.trace, call.named, call.outs[0]
     x = named["input"]
     ids, taint = trace.state(x)
-    if any(rules.varies(ids, d) for d in range(x.dim()) if d != 1):
-        trace.classes.pin(ids, f"mixed by {call.name}")
+    rows = ids.transpose(0, 1).flatten(1)
+    trace.classes.join(rows, rows[:, :1])  # what has its statistics together is one class
     shape, training = [1, -1] + [1] * (x.dim() - 2), named.get("training", False)
     for key in ("weight", "bias", "running_mean", "running_var"):
         if named.get(key) is not None:
@@ -73,8 +74,9 @@ def batch_normalised(call):
         taint = taint.transpose(0, 1).flatten(1).any(1).view(shape).expand(x.shape)
     if named.get("weight") is not None:
         taint = taint & (named["weight"] != 0).cpu().view(shape)
-    if (reader := trace.made.get(x.untyped_storage()._cdata)) and not training and named["running_mean"] is not None:
-        owned = trace.elements(named["running_mean"])
+    reader, mean = trace.made.get(x.untyped_storage()._cdata), named.get("running_mean")
+    if reader is not None and mean is not None and not training:
+        owned = trace.elements(mean)
         reader.norm = owned.param if owned else None
     trace.put(out, ids, taint)
 

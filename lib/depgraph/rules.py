@@ -53,7 +53,10 @@ def apply(trace, func, args, kwargs):
     if not _is_view(trace, call):
         for t in tensors:
             _count(trace, t)
-        _rule(func)(call)
+        try:
+            _rule(func)(call)
+        except (RuntimeError, IndexError, KeyError, ValueError, TypeError):  # a form that the rule does not know
+            unknown(call)
     if trace.gone is not None:
         trace.records.append(_record(call))
     return result
@@ -67,7 +70,7 @@ def _zeros(trace, tensor):
 
 def _is_view(trace, call):
     shared = {t.untyped_storage()._cdata for t in call.tensors}
-    mutable = call.func._schema.is_mutable and call.func.overloadpacket is not aten.as_strided_
+    mutable = call.func._schema.is_mutable and call.name not in RESHAPING.split()
     return bool(call.outs) and not mutable and all(t.untyped_storage()._cdata in shared for t in call.outs)
 
 
@@ -163,15 +166,14 @@ def bind(trace, owned, ids):
     if not dims:
         return
     axis, indices = owned.dims[dims[0] - lead]
-    if len(dims) > 1 or axis < 0 or any(varies(ids, d) for d in range(ids.dim()) if d != dims[0]):
+    if len(dims) > 1 or axis < 0:
         for slots in [ids, *owned.param.slots]:
-            trace.classes.pin(slots, f"{owned.param.name} has a value for several channels at once")
+            trace.classes.pin(slots, f"{owned.param.name} has values along two axes of channels")
         return
-    along = ids[tuple(slice(None) if d == dims[0] else 0 for d in range(ids.dim()))]
-    slots = owned.param.slots[axis][indices]
-    trace.classes.join(slots, along)
+    slots, along = owned.param.slots[axis][indices], ids.movedim(dims[0], -1).flatten(0, -2)
+    trace.classes.join(slots, along)  # all that one value of the parameter meets is one class
     if not along.all():
-        trace.classes.pin(slots[along == 0], "beside what is no channel")
+        trace.classes.pin(slots[(along == 0).any(0)], "beside what is no channel")
 
 
 def _derive(call, params):
@@ -231,6 +233,7 @@ def _compact(ids):
 
 
 PRODUCTS = {aten.mul, aten.mul_}
+RESHAPING = "as_strided_ transpose_ t_ squeeze_ unsqueeze_ swapaxes_ swapdims_ detach_"  # no number changes
 UNTAGGED = """_prelu_kernel _to_copy clone copy fill detach alias lift_fresh_copy native_dropout dropout masked_fill_
     hardswish hardswish_ threshold_ rrelu_with_noise rrelu_with_noise_ mish_ gelu_ log_sigmoid_forward abs_ rsub normal_
     uniform_ bernoulli_ leaky_relu_ hardtanh_"""

@@ -41,6 +41,7 @@ class Search:
                 break
             small = self._sliced()
             other = copy.deepcopy(small)
+            slicing.watch(other, small)
             failure = self.network.again(other, "strict", removed=self.removed)[1]
             if failure is None:
                 self._prove(small, other)

@@ -1,5 +1,7 @@
 """A network without the channels that go: its tensors sliced, what its layers say of their widths set right."""
 
+import functools
+
 import torch
 from torch import nn
 
@@ -78,3 +80,14 @@ def slots_left(param, removed):
         sides.append(kept[~removed[kept]].view(int(groups.sum()), -1))
     rows, columns = sides if param.transposed else sides[::-1]
     return [rows.reshape(-1), param.slots[1][: columns.shape[1]], *param.slots[2:]], tuple(sides)
+
+
+def watch(running, told):
+    """Tell instance norms without tensors how many channels they get, when a copy of their network runs."""
+    for one, other in zip(running.modules(), told.modules(), strict=True):
+        if isinstance(one, nn.modules.instancenorm._InstanceNorm) and one.weight is one.running_mean is None:
+            one.register_forward_pre_hook(functools.partial(_tell, other))
+
+
+def _tell(norm, _, args):
+    norm.num_features = args[0].shape[-norm._get_no_batch_dim()]

@@ -66,7 +66,8 @@ class Reader:
         if self.matrix is None or self.weight.uses > 1:
             return None
         if self.bias is not None:
-            return (self.bias, 1) if self.bias.uses == 1 else None
+            whole = self.bias.tensor.numel() == len(self.outputs)
+            return (self.bias, 1) if whole and self.bias.uses == 1 else None
         return (self.norm, -1) if self.norm is not None and self.read == self.norm.uses == 1 else None
 
 
@@ -103,7 +104,7 @@ class Trace(TorchDispatchMode):
         super().__init__()
         self.classes, self.params, self.until, self.gone = classes or Classes(), params, until, gone
         self.shadows, self.owners, self.made = {}, {}, {}
-        self.readers, self.records, self.loose, self.widths, self.steps = [], [], False, [], 0
+        self.readers, self.records, self.widths, self.held, self.loose, self.steps = [], [], [], [], False, 0
         for param in params:
             dims = tuple((a, torch.arange(n)) for a, n in enumerate(param.tensor.shape))
             self.own(param.tensor, Elements(param, dims))
@@ -118,6 +119,7 @@ class Trace(TorchDispatchMode):
         """Note that a new tensor has the elements of a parameter."""
         owner = Owner(tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), elements)
         self.owners.setdefault(_key(tensor), []).append(owner)
+        self.held.append(tensor)  # so that its address is not used again
 
     def state(self, tensor):
         """Ids and taint of a tensor's elements, views of the shadow."""
