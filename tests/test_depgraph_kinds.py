@@ -501,3 +501,29 @@ def test_hidden_units_of_a_recurrent_layer():
 def test_a_layer_without_a_weight_yet_is_refused():
     with pytest.raises(ShrinkError, match="'0' has no weight yet; call the network once on the example"):
         depgraph.shrink(nn.Sequential(nn.LazyLinear(4), nn.Linear(4, 2)), torch.randn(2, 3))
+
+
+def test_a_pass_in_training_that_fails_leaves_no_trace():
+    def forward(s, x):
+        h = s.n(F.relu(s.h(x)))
+        return (s.a(h), s.aux(h[:, :2])) if s.training else s.a(h)  # aux never fits
+
+    layers = {"h": kill(nn.Linear(8, 16), slice(6)), "n": nn.BatchNorm1d(16), "a": nn.Linear(16, 3)}
+    net = Call(forward, **layers, aux=nn.Linear(5, 3))
+    net.n.running_mean.normal_()
+    with torch.no_grad():
+        net.n.weight[:6] = net.n.bias[:6] = 0
+    assert same(net, torch.randn(4, 8)).h.out_features == 10
+
+
+def test_a_table_of_positions_that_a_layer_makes_into_biases():
+    def forward(s, x):
+        return s.o(F.relu(s.i(x)) + s.b(F.relu(s.t(s.table))))
+
+    layers = {"t": nn.Linear(2, 12), "b": nn.Linear(12, 16), "o": nn.Linear(16, 3)}
+    net = Call(forward, i=kill(nn.Linear(8, 16), slice(6)), **layers)
+    net.register_buffer("table", torch.randn(5, 2))
+    kill(net.b, slice(6))
+    net.b.weight.data[:, :4] = 0
+    small = same(net, torch.randn(2, 5, 8))
+    assert (small.i.out_features, small.t.out_features, small.b.in_features) == (10, 8, 8)

@@ -24,7 +24,7 @@ def product(call):
     shape = (max(len(a), len(b)), a.shape[1], b.shape[2])
     known = [call.trace.elements(t) for t in (a, b)]
     if known[0] is not None and known[1] is not None:
-        return rules.unknown(call)
+        _of_parameters(call, a, *known)
     if known[1] is not None:
         reader, ids, taint = _weighted(call, a, b, known[1])
     elif known[0] is not None:
@@ -54,6 +54,14 @@ def _finish(call, reader, ids, taint, added):
         trace.readers.append(reader)
         trace.made[out.untyped_storage()._cdata] = reader
         trace.widths += [reader.inputs, reader.outputs]
+
+
+def _of_parameters(call, data, one, two):
+    """A parameter that is read as data stays, and so do the inputs of the weight that it meets."""
+    (axis, indices), (other, places) = one.dims[2], two.dims[1]
+    if (axis or 0) >= 0 and (other or 0) >= 0 and axis is not None and other is not None:
+        call.trace.classes.join(one.param.slots[axis][indices], two.param.slots[other][places])
+    call.pin(data, "its parameter is read as data")
 
 
 def _weighted(call, x, weight, owned):

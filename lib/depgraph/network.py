@@ -77,6 +77,7 @@ class Network:
         if not self._without_use():
             return
         uses, known, seen = {p: p.uses for p in trace.params}, list(trace.readers), len(trace.classes.log)
+        kept = {name: t.clone() for name, t in self.tensors.items() if not isinstance(t, torch.nn.Parameter)}
         try:
             self._pass(self.work, trace, True)
             self.modes = [False, True]
@@ -84,6 +85,8 @@ class Network:
             raise ShrinkError(self._slow()) from None
         except Exception:
             del trace.classes.log[seen:]
+        for name, value in kept.items():  # training moves the statistics of norms
+            self.tensors[name].copy_(value)
         added = [r for r in trace.readers[len(known) :] if r.weight is not None and not uses[r.weight]]
         for reader in added:
             reader.matrix = None

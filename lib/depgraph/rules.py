@@ -217,6 +217,8 @@ def _record(call):
         places = 2 * torch.arange(len(kept)) + 1
         digest = operator.xor(digest, int((kept * 2654435761 * places).sum())) + len(kept)
     seen = states or [_compact(s.ids) for s in call.inputs if s.ids.any()]
+    owned = [e for e in map(call.trace.elements, call.tensors) if e is not None] if not states else []
+    seen = [*seen, *(slots for e in owned for slots in e.param.slots)]
     seen = torch.cat([ids.reshape(-1) for ids in seen] or [torch.zeros(0, dtype=torch.int64)])
     grids = [ids for ids in states if sum(n > 1 for n in ids.shape) > 1]
     if len(states) > 1 and len({ids.shape for ids in states}) == 1:  # parts
