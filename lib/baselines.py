@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lib import checks
-from lib.checks import named
-from lib.training import compiled
+from . import checks
+from .checks import named
+from .training import compiled
 
 # --- hard-concrete gates (Louizos, Welling & Kingma 2018, arXiv 1712.01312) ---------------------------------------
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from lib import checks, models, shrinking
+from . import checks, models, shrinking
 
 CHECKS = 500  # times in a training at which it is looked who has died
 

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from lib import models
+from . import models
 
 
 def save(model, folder, *, normalisation=None, labels=None):

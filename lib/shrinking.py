@@ -7,7 +7,7 @@ groups (`model.groups`) and knows no architecture. Outputs are those of eval mod
 import torch
 from torch.nn import functional as F
 
-from lib import models
+from . import models
 
 
 class ShrinkError(ValueError):

@@ -3,10 +3,10 @@
 import os
 from functools import partial
 
-from lib.data import generated, images, medical, tables
-from lib.data.dataset import Dataset, Part
-from lib.data.files import DataError, read
-from lib.data.sources import UCI_SPLITS
+from . import generated, images, medical, tables
+from .dataset import Dataset, Part
+from .files import DataError, read
+from .sources import UCI_SPLITS
 
 __all__ = ["KNOWN", "DataError", "Dataset", "Part", "load"]
 

@@ -3,9 +3,9 @@
 import argparse
 import sys
 
-from lib import data
-from lib.data.files import missing, read
-from lib.data.sources import PATHS
+from .. import data
+from .files import missing, read
+from .sources import PATHS
 
 parser = argparse.ArgumentParser(prog="python -m lib.data", description=__doc__)
 parser.add_argument("names", nargs="*", metavar="NAME")

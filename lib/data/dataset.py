@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.data.files import DataError
-from lib.data.sources import SOURCES, VARIANTS
+from .files import DataError
+from .sources import SOURCES, VARIANTS
 
 SEED = 0  # of every split drawn here; RandomState, because its stream is frozen for good
 

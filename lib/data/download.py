@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pooch
 from filelock import FileLock, Timeout
 
-from lib.data.files import DataError, check, lacking, missing
-from lib.data.sources import ARCHIVES, SUMS, URLS
+from .files import DataError, check, lacking, missing
+from .sources import ARCHIVES, SUMS, URLS
 
 RETRIES = 2  # pooch pauses 1, then 2 seconds
 PATIENCE = 3  # seconds of waiting for another process before a word is said

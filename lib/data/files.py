@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from lib.data.sources import SUMS
+from .sources import SUMS
 
 UNPACKED = 2**30  # bytes; no set here unpacks to a third of it
 
@@ -53,7 +53,7 @@ def read(name, paths, *, root, download=True):
     if absent := missing(paths, root):
         if not download:
             raise lacking(name, absent[0], root, "download=False forbids fetching it")
-        from lib.data.download import obtain  # here, for most sessions need neither pooch nor a network
+        from .download import obtain  # here, for most sessions need neither pooch nor a network
 
         obtain(name, absent, root)
     found, variants = [], set()

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from lib.data.dataset import SEED, pack
-from lib.data.files import DataError
+from .dataset import SEED, pack
+from .files import DataError
 
 SIDE = 64
 ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE].astype(np.float64)

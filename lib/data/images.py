@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.dataset import carve, pack
-from lib.data.files import whole
-from lib.data.sources import PATHS
+from .dataset import carve, pack
+from .files import whole
+from .sources import PATHS
 
 LINES = Path(__file__).with_name("classes.txt").read_text("ascii").splitlines()
 CLASSES = {name: names for name, *names in (line.split(", ") for line in LINES)}

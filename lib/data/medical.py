@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lib.data.dataset import carve, pack
-from lib.data.files import whole
-from lib.data.sources import COVID_CLASSES, COVID_PARTS, PATHS
+from .dataset import carve, pack
+from .files import whole
+from .sources import COVID_CLASSES, COVID_PARTS, PATHS
 
 TILE = 256  # side of a crop of nuclei
 CT_SIDE = 128  # a quarter of the operations that 256 takes: what a laptop's CPU can train on

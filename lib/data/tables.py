@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from lib.data.dataset import carve, pack
-from lib.data.files import DataError, whole
-from lib.data.sources import UCI_SPLITS
+from .dataset import carve, pack
+from .files import DataError, whole
+from .sources import UCI_SPLITS
 
 
 def uci(name, *, files, split=0):

@@ -7,10 +7,10 @@ out the same.
 `lib.shrinking` needs neither a pass nor an example, for the builders' networks.
 """
 
-from lib.depgraph.passes import Example
-from lib.depgraph.report import Report, made, warn
-from lib.depgraph.search import Search
-from lib.shrinking import ShrinkError
+from ..shrinking import ShrinkError
+from .passes import Example
+from .report import Report, made, warn
+from .search import Search
 
 __all__ = ["Report", "ShrinkError", "report", "shrink"]
 

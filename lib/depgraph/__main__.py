@@ -9,8 +9,8 @@ import torch
 import torchvision
 from torch import nn
 
-from lib import depgraph
-from lib.depgraph.passes import tensors_in
+from .. import depgraph
+from .passes import tensors_in
 
 SMALL_VIT = dict(image_size=32, patch_size=8, num_layers=2, num_heads=4, hidden_dim=64, mlp_dim=128)
 NAMES = [

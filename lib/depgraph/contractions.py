@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from lib.depgraph import rules
-from lib.depgraph.trace import Reader, State
+from . import rules
+from .trace import Reader, State
 
 aten = torch.ops.aten
 

@@ -3,8 +3,8 @@
 import torch
 from torch.utils._pytree import tree_map
 
-from lib.depgraph import rules
-from lib.depgraph.trace import Elements
+from . import rules
+from .trace import Elements
 
 aten = torch.ops.aten
 

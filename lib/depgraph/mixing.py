@@ -2,7 +2,7 @@
 
 import torch
 
-from lib.depgraph import rules
+from . import rules
 
 aten = torch.ops.aten
 

@@ -5,11 +5,11 @@ import time
 
 import torch
 
-from lib.depgraph import slicing
-from lib.depgraph.classes import Classes
-from lib.depgraph.passes import OUTPUT, first_line, quiet, tensors_in
-from lib.depgraph.trace import Param, TooLong, Trace
-from lib.shrinking import ShrinkError
+from ..shrinking import ShrinkError
+from . import slicing
+from .classes import Classes
+from .passes import OUTPUT, first_line, quiet, tensors_in
+from .trace import Param, TooLong, Trace
 
 
 class Network:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lib.depgraph.passes import OUTPUT
+from .passes import OUTPUT
 
 
 @dataclass(frozen=True)

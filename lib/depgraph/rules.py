@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils._pytree import tree_leaves
 
-from lib.depgraph.trace import Record, Trace
+from .trace import Record, Trace
 
 aten = torch.ops.aten
 
@@ -82,7 +82,7 @@ def _count(trace, tensor):
 
 
 def _rule(func):
-    from lib.depgraph import contractions, layouts, mixing
+    from . import contractions, layouts, mixing
 
     for rules in (contractions.RULES, layouts.RULES, mixing.RULES):
         if func.overloadpacket in rules:

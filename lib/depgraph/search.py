@@ -5,11 +5,11 @@ import copy
 import numpy as np
 import torch
 
-from lib.depgraph import judge, slicing
-from lib.depgraph.classes import Mismatch
-from lib.depgraph.network import Network
-from lib.depgraph.passes import difference, first_line, refuse
-from lib.shrinking import ShrinkError
+from ..shrinking import ShrinkError
+from . import judge, slicing
+from .classes import Mismatch
+from .network import Network
+from .passes import difference, first_line, refuse
 
 ATTEMPTS = 40  # after which what is left of them stays
 

@@ -5,7 +5,7 @@ import functools
 import torch
 from torch import nn
 
-from lib.saving import tell_widths
+from ..saving import tell_widths
 
 
 def tensors_of(model):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lib.depgraph.classes import Classes
+from .classes import Classes
 
 
 class TooLong(Exception):
@@ -158,7 +158,7 @@ class Trace(TorchDispatchMode):
     # --- the pass
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        from lib.depgraph.rules import apply
+        from .rules import apply
 
         self.steps += 1
         if self.until is not None and self.steps % 32 == 1 and time.thread_time() > self.until:

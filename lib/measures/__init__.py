@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib import models as networks
-from lib import shrinking
-from lib.measures.segmentation import average_precision, dice, foreground_dice, instance_scores, instances, seg, split
+from .. import models as networks
+from .. import shrinking
+from .segmentation import average_precision, dice, foreground_dice, instance_scores, instances, seg, split
 
 __all__ = [
     "accuracy",
@@ -145,7 +145,7 @@ def flops(model, input_shape):
 
 def file_bytes(model):
     """Bytes of the weights' file that `lib.saving.save` writes."""
-    from lib import saving  # here, as scores are needed where nothing is saved
+    from .. import saving  # here, as scores are needed where nothing is saved
 
     return len(saving.to_bytes(model))
 

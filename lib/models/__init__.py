@@ -6,12 +6,12 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from lib import checks
-from lib.models.plain import ct_cnn, lenet5, mlp, vgg16
-from lib.models.residual import mobilenetv2, mobilenetv2_widths, resnet50, resnet50_widths, resnet56
-from lib.models.table import Act, Consume, Depthwise, Group, Produce, table
-from lib.models.unet import WIDTHS as UNET_WIDTHS
-from lib.models.unet import unet
+from .. import checks
+from .plain import ct_cnn, lenet5, mlp, vgg16
+from .residual import mobilenetv2, mobilenetv2_widths, resnet50, resnet50_widths, resnet56
+from .table import Act, Consume, Depthwise, Group, Produce, table
+from .unet import WIDTHS as UNET_WIDTHS
+from .unet import unet
 
 __all__ = [
     "BUILDERS",

@@ -6,8 +6,8 @@ Option A pads the old channels with zeros, which would tie the trunks of all sta
 
 from torch import nn
 
-from lib.models.plain import chain, conv_norm
-from lib.models.table import DepthwiseConv2d, Residual
+from .plain import chain, conv_norm
+from .table import DepthwiseConv2d, Residual
 
 
 def resnet56(widths, *, inputs=3, outputs=10):

@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from lib.models.plain import chain, conv_norm
-from lib.models.table import Skip
+from .plain import chain, conv_norm
+from .table import Skip
 
 # the upsampling has no weights, so the lowest level keeps 512 channels (17 M parameters, not 31 M)
 DOWN = [64, 64, 128, 128, 256, 256, 512, 512]

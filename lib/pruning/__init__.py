@@ -3,10 +3,10 @@
 A mask is a dict of boolean tensors, True where the weight stays.
 """
 
-from lib.pruning.gradual import GradualMagnitude
-from lib.pruning.masks import RULES, apply, hold, magnitude, nonzero_masks, random, units
-from lib.pruning.options import ZeroingOptions
-from lib.pruning.zeroing import StochasticZeroing, zeroed, zeroing_probability
+from .gradual import GradualMagnitude
+from .masks import RULES, apply, hold, magnitude, nonzero_masks, random, units
+from .options import ZeroingOptions
+from .zeroing import StochasticZeroing, zeroed, zeroing_probability
 
 __all__ = [
     "RULES",

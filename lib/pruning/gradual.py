@@ -2,8 +2,8 @@
 
 import torch
 
-from lib import checks, models
-from lib.pruning.masks import SCOPES, hold, smallest
+from .. import checks, models
+from .masks import SCOPES, hold, smallest
 
 
 class GradualMagnitude:

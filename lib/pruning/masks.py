@@ -2,7 +2,7 @@
 
 import torch
 
-from lib import checks, models
+from .. import checks, models
 
 SCOPES = ("global", "layer")
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from lib import checks
-from lib.pruning.masks import SCOPES
+from .. import checks
+from .masks import SCOPES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,9 @@ from dataclasses import fields
 
 import torch
 
-from lib import checks, models
-from lib.pruning.masks import prunable
-from lib.pruning.options import ZeroingOptions
+from .. import checks, models
+from .masks import prunable
+from .options import ZeroingOptions
 
 
 def zeroing_probability(w, s, q=2):

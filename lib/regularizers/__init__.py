@@ -1,7 +1,7 @@
 """Penalties: equations (`penalties`), `closed` forms, plain data (`terms`), what that does to weights (`binding`)."""
 
-from lib.regularizers.binding import bind
-from lib.regularizers.closed import (
+from .binding import bind
+from .closed import (
     group_lasso_grad_,
     l0_grad_,
     l1_grad_,
@@ -11,18 +11,8 @@ from lib.regularizers.closed import (
     prox_sparse_group_lasso_,
     sparse_group_lasso_grad_,
 )
-from lib.regularizers.penalties import (
-    SURROGATES,
-    _all_but_last,
-    group_lasso,
-    l0,
-    l1,
-    l2,
-    partial,
-    sparse_group_lasso,
-    unit_norms,
-)
-from lib.regularizers.terms import COMMON, ELEMENTWISE, LAYER_RULES, PENALTIES, layer_factors, resolve
+from .penalties import SURROGATES, _all_but_last, group_lasso, l0, l1, l2, partial, sparse_group_lasso, unit_norms
+from .terms import COMMON, ELEMENTWISE, LAYER_RULES, PENALTIES, layer_factors, resolve
 
 __all__ = [
     "COMMON",

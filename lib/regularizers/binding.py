@@ -2,9 +2,9 @@
 
 import torch
 
-from lib import models
-from lib.regularizers import penalties
-from lib.regularizers.terms import PENALTIES, layer_factors, resolve
+from .. import models
+from . import penalties
+from .terms import PENALTIES, layer_factors, resolve
 
 
 def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):

@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from lib.regularizers.penalties import SMALLEST, other, root, wide
+from .penalties import SMALLEST, other, root, wide
 
 # --- closed-form gradients: grads += scale · ∂penalty/∂w, in place ----------------------------------------------------
 

@@ -2,9 +2,9 @@
 
 import math
 
-from lib import checks
-from lib.regularizers import closed
-from lib.regularizers import penalties as of
+from .. import checks
+from . import closed
+from . import penalties as of
 
 #: name -> (value, gradient added in place, proximal operator or None, the parameters it takes)
 PENALTIES = {

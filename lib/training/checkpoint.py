@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from lib.atomic import write_whole
+from ..atomic import write_whole
 
 
 def save_whole(content, path):

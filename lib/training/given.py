@@ -3,7 +3,7 @@
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from lib.data import Part
+from ..data import Part
 
 
 def part_of(given, device):

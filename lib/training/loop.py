@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import torch
 from tqdm.auto import tqdm
 
-from lib.checks import check
-from lib.training.checkpoint import Checkpoint, identity, plain
-from lib.training.given import part_of
-from lib.training.schedules import plateau
-from lib.training.speed import autocast
-from lib.training.step import Options, Trainer
+from ..checks import check
+from .checkpoint import Checkpoint, identity, plain
+from .given import part_of
+from .schedules import plateau
+from .speed import autocast
+from .step import Options, Trainer
 
 CHECKPOINT_SECONDS = 60.0  # at most this much training is lost when a run is killed
 

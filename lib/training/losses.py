@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from lib.checks import named
+from ..checks import named
 
 BOUNDARY_WEIGHT = 3.0  # boundary pixels are few, and a gap in them joins two objects
 

@@ -8,12 +8,12 @@ from typing import Annotated, NamedTuple
 
 import torch
 
-from lib import models, regularizers
-from lib.checks import Checked, check, named
-from lib.training.augmentation import AUGMENTATIONS
-from lib.training.losses import fitting
-from lib.training.schedules import SCHEDULES
-from lib.training.speed import PRECISIONS, autocast, compile_pays, compiled, keep_freed_memory, lean
+from .. import models, regularizers
+from ..checks import Checked, check, named
+from .augmentation import AUGMENTATIONS
+from .losses import fitting
+from .schedules import SCHEDULES
+from .speed import PRECISIONS, autocast, compile_pays, compiled, keep_freed_memory, lean
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 LARGEST = torch.finfo(torch.float32).max
