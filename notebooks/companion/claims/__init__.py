@@ -7,7 +7,7 @@ import re
 
 import pandas as pd
 
-from companion.claims import budget, companion, p1, p2, p3
+from companion.claims import amendments, budget, companion, p1, p1_claims, p2, p2_claims, p3, p3_claims
 from companion.claims.rules import (
     INCONCLUSIVE,
     NOT,
@@ -23,10 +23,21 @@ from companion.claims.rules import (
 )
 
 __all__ = ["CLAIMS", "NOT", "NOT_RUN", "PARTLY", "REPRODUCED", "Claim", "Lacking", "card", "chosen", "markdown"]
-__all__ += ["INCONCLUSIVE", "NOT_AS_STATED", "NOT_JUDGED", "budget", "overview", "paired"]
+__all__ += [
+    "INCONCLUSIVE",
+    "NOT_AS_STATED",
+    "NOT_JUDGED",
+    "amendments",
+    "budget",
+    "overview",
+    "p1",
+    "p2",
+    "p3",
+    "paired",
+]
 
 PAPERS = {"P1": "arXiv 2009.01395", "P2": "arXiv 2109.05075", "P3": "arXiv 2012.03827"}
-CLAIMS = p1.CLAIMS | p2.CLAIMS | p3.CLAIMS | companion.CLAIMS
+CLAIMS = p1_claims.CLAIMS | p2_claims.CLAIMS | p3_claims.CLAIMS | companion.CLAIMS
 SIGNS = {REPRODUCED: "✓ ", PARTLY: "~ ", NOT: "✗ "}
 
 

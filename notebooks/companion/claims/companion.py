@@ -1,17 +1,24 @@
 """What the companion itself has to show."""
 
-from companion.claims.rules import NOT, PARTLY, REPRODUCED, Claim, paired
+from companion.claims.rules import INCONCLUSIVE, NOT, REPRODUCED, SEEDS, Claim, enough, of_all, paired
+
+ALIKE = 0.001
 
 
 def same_precision(table):
     """Equivalence of bf16 and fp32 within 0.1 points of test accuracy, for every penalty."""
-    inside, evidence = [], []
-    for penalty, group in table.groupby("penalty"):
-        mean, low, high, n = paired(group, "test_accuracy", by="precision", of="bf16", against="fp32")
-        inside.append(max(-low, high) < 0.001)
-        evidence.append(f"{penalty} {100 * mean:+.3f} [{100 * low:+.3f}, {100 * high:+.3f}]")
-    verdict = REPRODUCED if all(inside) else PARTLY if any(inside) else NOT
-    return verdict, f"test accuracy in points, bf16 − fp32, 95 % interval, {n} seeds: " + "; ".join(evidence)
+    found = {
+        penalty: paired(group, "test_accuracy", by="precision", of="bf16", against="fp32")
+        for penalty, group in table.groupby("penalty")
+    }
+    enough(*found.values())
+    verdict = of_all(
+        REPRODUCED if max(-d.low, d.high) < ALIKE else NOT if max(d.low, -d.high) > ALIKE else INCONCLUSIVE
+        for d in found.values()
+    )
+    words = "; ".join(f"{penalty} {difference.points(3)}" for penalty, difference in found.items())
+    n = next(iter(found.values())).n
+    return verdict, f"test accuracy in points, bf16 − fp32, 95 % interval, {n} seeds; {words}"
 
 
 CLAIMS = {
@@ -22,7 +29,9 @@ CLAIMS = {
         where="notebooks/90_bf16_against_fp32.ipynb",
         experiment="bf16_mnist",
         rule="Per penalty, the 95 % interval of the difference of test accuracies, bf16 − fp32, paired by seed, is "
-        "held against ±0.1 points. Reproduced: within for all; partly: for some; not reproduced: for none.",
+        f"held against ±{100 * ALIKE:g} points. Reproduced: within for all; partly: for some; not reproduced: beyond "
+        "for "
+        f"one, within for none; inconclusive: otherwise; not judged: fewer than {SEEDS} seeds.",
         judge=same_precision,
     )
 }

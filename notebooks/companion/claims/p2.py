@@ -1,13 +1,10 @@
-"""The claims of P2, ℓ0-norm regularization and weight pruning (arXiv 2109.05075).
+"""What P2's claims are judged by, ℓ0-norm regularization and weight pruning (arXiv 2109.05075).
 
 Stages of a pruning chain are called "dense", or by mode, compression and state, as in "gradual 56 cut".
 """
 
-import math
-from functools import partial
-
+import numpy as np
 import pandas as pd
-from scipy import special
 
 from companion import settings
 from companion.claims.rules import (
@@ -15,15 +12,27 @@ from companion.claims.rules import (
     NOT,
     NOT_AS_STATED,
     NOT_JUDGED,
-    NOT_RUN,
     PARTLY,
     REPRODUCED,
     SEEDS,
-    Claim,
+    Lacking,
     chosen,
+    enough,
+    holm,
+    interval,
+    need,
+    of_all,
     paired,
+    seen,
 )
 from lib import models
+
+METHOD = "ℓ0 + ℓ2"
+SMALL_SHARE, SMALL_COST = 0.8, 0.005
+MARGIN, DEEP_MARGIN = 0.005, 0.01
+STRONG, WEAK = 20, 10  # compressions that a claim holds at, wholly and partly
+NETWORKS = 3
+MORE = 0.001  # of accuracy, the smallest gain of interest on MNIST
 
 
 def by_ratio(table, mode, state):
@@ -33,138 +42,146 @@ def by_ratio(table, mode, state):
     return table[(words[0] == mode) & (words[2] == state)]
 
 
-def interval(values):
-    """Mean and 95 % interval of a mean over seeds; NaN bounds for fewer than two. Returns (mean, low, high)."""
-    values = pd.Series(values, dtype=float).dropna()
-    if len(values) < 2:
-        return values.mean(), math.nan, math.nan
-    half = special.stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values))
-    return values.mean(), values.mean() - half, values.mean() + half
+def accuracy(stages):
+    """Test accuracy by compression and seed."""
+    return stages.set_index(["ratio", "seed"])["test_accuracy"]
 
 
-def _main(table, penalty="ℓ0 + ℓ2"):
-    """The runs of the method itself, by network and data set."""
-    if not {"chain", "penalty"} <= set(table):
-        return []
-    kept = table[(table["chain"] == "main") & (table["penalty"] == penalty)]
-    return [(f"{net} on {data}", group) for (net, data), group in kept.groupby(["net", "data"], sort=True)]
+def by_network(table, penalty=METHOD):
+    """The chains of one penalty: {"LeNet-5 on MNIST": its stages}. Lacking: there is none."""
+    kept = table.iloc[:0]
+    if {"chain", "penalty", "net"} <= set(table):
+        kept = table[(table["chain"] == "main") & (table["penalty"] == penalty)]
+    if kept.empty:
+        raise Lacking(f"chains of {penalty}")
+    return {f"{net} on {data}": group for (net, data), group in kept.groupby(["net", "data"], sort=True)}
 
 
-def _loss(stages, reference):
-    """Test error of stages (with a `ratio`) minus that of one reference stage per seed; Series by (ratio, seed)."""
-    accuracy = stages.set_index(["ratio", "seed"])["test_accuracy"]
-    return reference.set_index("seed")["test_accuracy"].reindex(accuracy.index, level="seed") - accuracy
+def costs(stages, reference):
+    """What each compression costs: the `Difference` of test error to one stage of reference, paired by seed."""
+    scores = accuracy(stages)
+    loss = reference.set_index("seed")["test_accuracy"].reindex(scores.index, level="seed") - scores
+    found = {ratio: interval(values) for ratio, values in loss.groupby("ratio")}
+    enough(*found.values())
+    return found
+
+
+def effective(costs, margin):
+    """The verdict on "effective at 20× or more", and the largest compression that is, from `costs`.
+
+    Not reproduced: the interval at the first compression of at least 10× lies above the margin.
+    """
+    best = max((ratio for ratio, cost in costs.items() if cost.high < margin), default=1)
+    first = min((ratio for ratio in costs if ratio >= WEAK), default=None)
+    broken = first is not None and costs[first].low > margin
+    return REPRODUCED if best >= STRONG else PARTLY if best >= WEAK else NOT if broken else INCONCLUSIVE, best
+
+
+def _listed(found):
+    return ", ".join(f"{ratio:g}× {cost.points()}" for ratio, cost in found.items())
 
 
 def sparse_in_training(table):
     """P2's first claim: weights below 0.001 after training, nothing pruned, and the accuracy that it costs."""
     shares = table.groupby("penalty", sort=True)["sparsity_1e-3"].mean()
-    strong, costs = [], []
-    for name in ("ℓ0", "ℓ0 + ℓ2"):
-        mean, low, _, n = paired(table, "test_accuracy", by="penalty", of=name, against="none")
-        strong.append(shares[name] >= 0.8 and low > -0.005)
-        costs.append(f"{name} {100 * mean:+.2f} (from {100 * low:+.2f})")
-    evidence = "weights below 0.001 in %: " + ", ".join(f"{name} {100 * share:.1f}" for name, share in shares.items())
-    evidence += f"; test accuracy in points, against no penalty, {n} seeds: " + ", ".join(costs)
-    return (REPRODUCED if all(strong) else PARTLY if any(strong) else NOT), evidence
+    strong, words = [], []
+    for name in ("ℓ0", METHOD):
+        cost = paired(table, "test_accuracy", by="penalty", of=name, against="none")
+        enough(cost)
+        strong.append(shares[name] >= SMALL_SHARE and cost.low > -SMALL_COST)
+        words.append(f"{name} {cost.points()}")
+    small = ", ".join(f"{name} {100 * share:.1f}" for name, share in shares.items())
+    verdict = REPRODUCED if all(strong) else PARTLY if any(strong) else NOT
+    costs = f"test accuracy in points, against no penalty, {cost.n} seeds: {', '.join(words)}"
+    return verdict, f"nothing is pruned; weights below 0.001 in %: {small}; {costs}"
+
+
+def sparser_than_l1(table):
+    """At the share of small weights that ℓ0 reaches, its test accuracy minus that of ℓ1, interpolated over its α."""
+    verdicts, words = [], []
+    weak = table[table["penalty"] == "ℓ1"]
+    for name in ("ℓ0", METHOD):
+        differences = []
+        for seed, ours in table[table["penalty"] == name].groupby("seed"):
+            theirs = weak[weak["seed"] == seed].sort_values("sparsity_1e-3")
+            share = ours["sparsity_1e-3"].iloc[0]
+            if theirs.empty or not theirs["sparsity_1e-3"].min() <= share <= theirs["sparsity_1e-3"].max():
+                raise Lacking(f"ℓ1 at weaker and at stronger α than the share of {name}, {100 * share:.1f} %, needs")
+            at_share = np.interp(share, theirs["sparsity_1e-3"], theirs["test_accuracy"])
+            differences.append(ours["test_accuracy"].iloc[0] - at_share)
+        found = interval(differences)
+        enough(found)
+        verdicts.append(REPRODUCED if found.low > 0 else NOT if found.high < 0 else INCONCLUSIVE)
+        words.append(f"{name} {found.points()} ({found.n} seeds, {seen([found])})")
+    strengths = ", ".join(f"{a:g}" for a in sorted(set(weak["l1"].dropna())))
+    lead = f"test accuracy in points, minus that of ℓ1 (α {strengths}) at the same share of weights below 0.001"
+    return of_all(verdicts), "; ".join([lead, *words])
 
 
 def effective_when_small(table):
-    """P2's second claim: the largest compression at which the error has hardly grown."""
-    best = _effective(table, 0.005)
-    if not best:
-        return NOT_RUN, "no records of the method itself"
-    wins = sum(ratio >= 20 for ratio in best.values())
-    evidence = "error within 0.5 points of the dense network's up to: "
-    evidence += ", ".join(f"{name} {ratio:g}×" for name, ratio in best.items())
-    return (REPRODUCED if wins == len(best) >= 3 else PARTLY if wins else NOT), evidence
+    """P2's second claim: the largest compression at which the error is hardly above the plain dense network's."""
+    plain, verdicts, words = by_network(table, "none"), [], []
+    networks = by_network(table)
+    if len(networks) < NETWORKS:
+        raise Lacking(f"{NETWORKS} networks and data sets")
+    for name, group in networks.items():
+        found = costs(by_ratio(group, "gradual", "tuned"), plain[name][plain[name]["stage"] == "dense"])
+        verdict, best = effective(found, MARGIN)
+        verdicts.append(verdict)
+        upto = f"effective up to {best:g}×" if best > 1 else "effective nowhere"
+        words.append(f"{name}: {upto} ({_listed(found)})")
+    return of_all(verdicts), "test error in points, pruned − plain dense, 95 % interval; " + "; ".join(words)
 
 
-def effective_when_deep(table):
-    """P2's second claim for one deep network, at the coefficients with the best validation accuracy in the end."""
-    tuned = pd.concat([by_ratio(group, "gradual", "tuned") for _, group in _main(table)] or [pd.DataFrame()])
-    if tuned.empty:
-        return NOT_RUN, "no records of the method itself"
-    last = tuned[tuned["ratio"] == tuned["ratio"].max()]
-    best = chosen(last, case=["net", "data"], among=["setting"], score="validation_accuracy")["setting"].iloc[0]
-    ((name, ratio),) = _effective(table[table["setting"] == best], 0.01).items()
-    evidence = f"error within 1 point of the dense network's up to: {name} {ratio:g}× ({best})"
-    return (REPRODUCED if ratio >= 20 else PARTLY if ratio >= 10 else NOT), evidence
-
-
-def effective_at_equal_epochs(table, *, network, floor=0.0):
+def effective_at_equal_epochs(table, *, network=None, floor=0.0):
     """P2's second claim for one deep network, against the one that is never cut and trained for as many epochs."""
-    kept = table[table["penalty"] == "ℓ0 + ℓ2"] if "penalty" in table else table.iloc[:0]
-    cut, never = by_ratio(kept, "gradual", "tuned"), by_ratio(kept, "longer", "tuned")
+    kept = table[table["penalty"] == METHOD] if "penalty" in table else table.iloc[:0]
+    never = by_ratio(kept, "longer", "tuned")
+    if "setting" in kept:
+        kept = kept[kept["setting"].isin(set(never["setting"]))]  # what validation chose
+    cut = by_ratio(kept, "gradual", "tuned")
     if cut.empty or never.empty:
-        return NOT_RUN, "no records of the method itself, or of the network that is never cut"
+        raise Lacking("the method itself, and the network that is never cut")
     dense = kept[kept["stage"] == "dense"]["test_accuracy"].mean()
-    accuracy = [stages.set_index(["ratio", "seed"])["test_accuracy"] for stages in (cut, never)]
-    losses = (accuracy[1] - accuracy[0]).dropna()
+    losses = (accuracy(never) - accuracy(cut)).dropna()
     found = {ratio: interval(values) for ratio, values in losses.groupby("ratio")}
-    seeds = int(losses.groupby("ratio").size().min())
-    words = [
-        f"{r:g}× {100 * m:+.2f}" + (f" [{100 * a:+.2f}, {100 * b:+.2f}]" * (seeds > 1))
-        for r, (m, a, b) in found.items()
-    ]
-    evidence = f"dense {100 * dense:.2f} %; error in points, pruned − never cut: {', '.join(words)} ({seeds} seeds)"
-    fine = [ratio for ratio, (_, _, high) in found.items() if high < DEEP_MARGIN]
-    broken = any(low > DEEP_MARGIN for ratio, (_, low, _) in found.items() if ratio <= 10)
-    if set(kept["units"]) != {sum(models.widths(network))} or dense < floor:
+    seeds = min(cost.n for cost in found.values())
+    evidence = f"dense {100 * dense:.2f} %, {seeds} {'seed' if seeds == 1 else 'seeds'}; error in points, pruned − "
+    evidence += f"never cut: {_listed(found)}"
+    if (network and set(kept["units"]) != {sum(models.widths(network))}) or dense < floor:
         return NOT_AS_STATED, evidence
-    if seeds < SEEDS:
-        return NOT_JUDGED, evidence
-    best = max(fine, default=1)
-    if best >= 10:
-        return REPRODUCED if best >= 20 else PARTLY, evidence
-    return NOT if broken else INCONCLUSIVE, evidence
-
-
-def _effective(table, margin):
-    """By network: the largest compression at which the 95 % interval of the loss of accuracy lies below the margin."""
-    best = {}
-    for name, group in _main(table):
-        loss = _loss(by_ratio(group, "gradual", "tuned"), group[group["stage"] == "dense"])
-        fine = [ratio for ratio, losses in loss.groupby("ratio") if interval(losses)[2] < margin]
-        best[name] = max(fine, default=1)
-    return best
+    return effective(found, DEEP_MARGIN)[0] if seeds >= SEEDS else NOT_JUDGED, evidence
 
 
 def less_overfitting(table):
-    """P2's third claim: the gap between training and test accuracy, with ℓ2 and without."""
-    table = table[(table["stage"] == "dense") & table["chain"].isin(["main", "subset"])]
+    """P2's third claim: gap between training and test accuracy, and test accuracy, with ℓ2 and without, by size."""
+    table = table[table["stage"] == "dense"]
     table = table.assign(gap=table["train_accuracy"] - table["test_accuracy"])
-    smaller, better, evidence = [], [], []
-    for (net, data, examples), group in table.groupby(["net", "data", "examples"], sort=True):
-        if not {"ℓ0", "ℓ0 + ℓ2"} <= set(group["penalty"]):
-            continue
-        sides = {"by": "penalty", "of": "ℓ0 + ℓ2", "against": "ℓ0"}
-        gap, accuracy = paired(group, "gap", **sides), paired(group, "test_accuracy", **sides)
-        smaller.append(gap[2] < 0)
-        better.append(accuracy[1] > 0)
-        name = f"{net} on {data}, {examples:,} examples"
-        evidence.append(f"{name}: gap {100 * gap[0]:+.2f}, test {100 * accuracy[0]:+.2f}")
-    if not smaller:
-        return NOT_RUN, "no records with ℓ0 and with ℓ0 + ℓ2"
-    verdict = REPRODUCED if all(smaller) and any(better) else PARTLY if sum(smaller) >= len(smaller) / 2 else NOT
-    return verdict, "points of accuracy, ℓ0 + ℓ2 minus ℓ0: " + "; ".join(evidence)
-
-
-def better_tuned(table, mode="one-shot"):
-    """P2's fourth claim: the error before fine-tuning minus the one after, at every compression."""
-    gains, evidence = [], []
-    for name, group in _main(table):
-        before, after = (by_ratio(group, mode, state) for state in ("cut", "tuned"))
-        gain = (
-            after.set_index(["ratio", "seed"])["test_accuracy"] - before.set_index(["ratio", "seed"])["test_accuracy"]
-        )
-        found = {ratio: interval(values) for ratio, values in gain.groupby("ratio")}
-        gains += [low > 0 for _, low, _ in found.values()]
-        evidence.append(f"{name} " + ", ".join(f"{100 * mean:.2f} at {r:g}×" for r, (mean, _, _) in found.items()))
-    if not gains:
-        return NOT_RUN, "no records of the method itself"
-    verdict = REPRODUCED if all(gains) else PARTLY if sum(gains) >= len(gains) / 2 else NOT
-    return verdict, "points gained by fine-tuning: " + "; ".join(evidence)
+    smaller, better, left, strengths = {}, {}, {}, {}
+    for examples, group in table.groupby("examples", sort=True):
+        need(group, "l2", 0.0)
+        with_l2 = chosen(group[group["l2"] > 0], case=["examples"], among=["l2"], score="validation_accuracy", seeds=99)
+        both = pd.concat([group[group["l2"] == 0].assign(side="ℓ0"), with_l2.assign(side=METHOD)])
+        sides = {"by": "side", "of": METHOD, "against": "ℓ0"}
+        gap = paired(both, "gap", **sides)
+        smaller[examples] = gap._replace(mean=-gap.mean, low=-gap.high, high=-gap.low)
+        better[examples] = paired(both, "test_accuracy", **sides)
+        left[examples] = group[group["l2"] == 0]["train_accuracy"].mean()
+        strengths[examples] = with_l2["l2"].iloc[0]
+    enough(*smaller.values())
+    gaps, gains = holm(list(smaller.values())), holm(list(better.values()))
+    both = sum(gap == gain == 1 for gap, gain in zip(gaps, gains, strict=True))
+    words = [
+        f"{n:,} images (training accuracy without ℓ2 {100 * left[n]:.2f} %, α_ℓ2 {strengths[n]:g}): gap smaller by "
+        f"{smaller[n].points()}, test {better[n].points()}"
+        for n in smaller
+    ]
+    worse = gaps.count(-1) + gains.count(-1) > gaps.count(1) + gains.count(1)
+    nothing = all(gain.high < MORE for gain in better.values())
+    verdict = REPRODUCED if both >= 2 else PARTLY if both or all(gap == 1 for gap in gaps) else None
+    return verdict or (
+        NOT if worse or nothing else INCONCLUSIVE
+    ), "points of accuracy, with ℓ2 − without; " + "; ".join(words)
 
 
 def published_frontier():
@@ -172,166 +189,22 @@ def published_frontier():
     return pd.read_csv(settings.ROOT / "data" / "published" / "p2_frontier.csv", comment="#")
 
 
-def compares_well(table):
-    """P2's fifth claim: the error at the first compression that is not below the other's, against the other's error."""
-    won, lost, evidence = 0, 0, []
-    for other, error, ours in _comparisons(table):
-        mean, low, high = interval(ours - error)
-        won, lost = won + (high < 0), lost + (low > 0)
-        evidence.append(f"{other} {100 * mean:+.2f}")
-    if not evidence:
-        return NOT_RUN, "no records to compare"
-    verdict = REPRODUCED if not lost and won >= len(evidence) / 2 else PARTLY if won > lost else NOT
-    found = f"error in points, ours minus theirs ({won} won, {lost} lost): " + "; ".join(evidence)
-    if not len(_compared(table)):  # half of what the rule is about
-        return NOT_RUN, f"no records of the competitors trained here; published ones: {found}"
-    return verdict, found
-
-
-def _comparisons(table):
-    """(name, their error, ours by seed): published points, then the competitors trained here, paired by seed."""
-    mine = {name: by_ratio(group, "gradual", "tuned") for name, group in _main(table)}
-    published = published_frontier()
-    for point in published[published["compression"] > 1].itertuples():
-        stages = mine.get(f"{point.network} on MNIST", pd.DataFrame())
-        if len(stages) and stages["ratio"].max() >= point.compression:
-            yield (f"{point.method} {point.compression:g}×", point.error / 100, _error_at(stages, point.compression))
-    for (net, data, method), group in _compared(table):
-        tried = group.groupby("setting")["seed"].transform("nunique")  # the tuning log has one seed of each setting
-        group = group[tried == tried.max()]
-        compression = 1 / (1 - group["sparsity"].mean())
-        theirs = 1 - group.set_index("seed")["test_accuracy"]
-        if (ours := mine.get(f"{net} on {data}")) is not None:
-            yield f"{method} trained here {compression:.0f}×", theirs, _error_at(ours, compression)
-
-
-def _compared(table):
-    """The stages of competitors that are held against ours, by network, data set and method."""
-    stages = table[table["stage"] == "compared"]
-    return stages.groupby(["net", "data", "method"], sort=True) if "method" in table else ()
-
-
-def _error_at(stages, compression):
-    """Test error by seed at the smallest compression that reaches the given one, or at the largest there is."""
-    ratios = stages["ratio"]
-    ratio = ratios[ratios >= compression].min() if (ratios >= compression).any() else ratios.max()
-    return 1 - stages[ratios == ratio].set_index("seed")["test_accuracy"]
-
-
-DEEP_MARGIN = 0.01
-EQUAL_EPOCHS = (
-    "ℓ0 + ℓ2, pruned step by step and fine-tuned, against the same network, penalty and seed, trained for as many "
-    "epochs and never cut. A compression is effective where the 95 % interval of the error, pruned − never cut, lies "
-    f"below {100 * DEEP_MARGIN:g} point. Reproduced: at 20× or more; partly: at 10× or more; not reproduced: at 10× "
-    f"the interval lies above {100 * DEEP_MARGIN:g}; inconclusive: otherwise; not judged: fewer than {SEEDS} seeds; "
-    "not tested as stated: widths that are not the published ones{floor}. Margin and compressions are those of the "
-    "quarter-width network, whose three seeds tell 0.5 points apart."
-)
-DEEP_RULE = (
-    "ℓ0 + ℓ2, pruned step by step and fine-tuned, at the coefficients that are best on validation after the last step. "
-    "A compression is effective where the 95 % interval of the test error minus that of the dense network, paired by "
-    "seed, lies below 1 point. Reproduced: at 20× or more; partly: at 10× or more; not reproduced: otherwise."
-)
-P2_CHAINS = ("p2_lenet300_mnist", "p2_lenet300_fashion", "p2_lenet5_mnist")
-
-CLAIMS = {
-    "P2.1": Claim(
-        paper="P2",
-        notebook="10_l0_penalty",
-        says="A regularization based on the ℓ0 norm induces strong sparseness in training.",
-        where="abstract",
-        experiment="p2_penalty_mnist",
-        rule="LeNet-300-100 on MNIST, nothing pruned. A penalty (ℓ0, ℓ0 + ℓ2) is strong where on average at least 80 "
-        "% of the weights end below 0.001 and the 95 % interval of its test accuracy minus that without a penalty, "
-        "paired by seed, lies above −0.5 points. Reproduced: both are; partly: one is; not reproduced: neither.",
-        judge=sparse_in_training,
-    ),
-    "P2.2": Claim(
-        paper="P2",
-        notebook="11_l0_lenet",
-        says="Pruning the smaller weights then gives smaller yet highly effective networks.",
-        where="abstract",
-        experiment=P2_CHAINS,
-        rule="ℓ0 + ℓ2, pruned step by step and fine-tuned. A compression is effective where the 95 % interval of the "
-        "test error minus that of the dense network, paired by seed, lies below 0.5 points. Reproduced: at 20× or "
-        "more for LeNet-300-100 on MNIST and on Fashion-MNIST and for LeNet-5 on MNIST; partly: for one of them; not "
-        "reproduced: for none.",
-        judge=effective_when_small,
-    ),
-    "P2.3": Claim(
-        paper="P2",
-        notebook="11_l0_lenet",
-        says="ℓ2 is added to ℓ0 against overfitting.",
-        where="abstract",
-        experiment=("p2_lenet300_mnist", "p2_lenet300_fashion", "p2_lenet300_mnist_subsets"),
-        rule="Dense networks, all training examples and small subsets. ℓ2 helps where the 95 % interval of the gap "
-        "(train minus test accuracy) with ℓ0 + ℓ2 minus that with ℓ0, paired by seed, lies below 0. Reproduced: it "
-        "helps everywhere and the test accuracy is higher, its interval above 0, somewhere; partly: it helps in at "
-        "least half of the cases; not reproduced: otherwise.",
-        judge=less_overfitting,
-    ),
-    "P2.4": Claim(
-        paper="P2",
-        notebook="11_l0_lenet",
-        says="Fine-tuning improves the pruned network.",
-        where="abstract",
-        experiment=P2_CHAINS,
-        rule="ℓ0 + ℓ2, one-shot pruning. Fine-tuning helps where the 95 % interval of the gain in test accuracy, "
-        "paired by seed, lies above 0. Reproduced: at every compression of every network; partly: in at least half of "
-        "the cases; not reproduced: otherwise.",
-        judge=better_tuned,
-    ),
-    "P2.5": Claim(
-        paper="P2",
-        notebook="12_l0_competitors",
-        says="The method compares well with competing approaches.",
-        where="abstract",
-        experiment=(*P2_CHAINS, "p2_competitors_mnist"),
-        rule="ℓ0 + ℓ2, pruned step by step and fine-tuned, at the first compression that is not below the other's: "
-        "test error minus the published one (Han 2015, SWS, DNS, sparse VD on LeNet-300-100 and LeNet-5), and minus "
-        "that of the competitors trained here, paired by seed. Won (lost): the 95 % interval lies below (above) 0. "
-        "Reproduced: none is lost and at least half are won; partly: more are won than lost; not reproduced: "
-        "otherwise.",
-        judge=compares_well,
-    ),
-    "P2.2 VGG-16": Claim(
-        paper="P2",
-        notebook="13_l0_vgg16",
-        says="Pruning the smaller weights then gives smaller yet highly effective networks: VGG-16 at a quarter of its "
-        "widths on CIFAR-10.",
-        where="abstract; network and data set are the companion's",
-        experiment="p2_vgg16_cifar10",
-        rule=DEEP_RULE,
-        judge=effective_when_deep,
-    ),
-    "P2.4 VGG-16": Claim(
-        paper="P2",
-        notebook="13_l0_vgg16",
-        says="Fine-tuning improves the pruned network: VGG-16 at a quarter of its widths on CIFAR-10.",
-        where="abstract; network and data set are the companion's",
-        experiment="p2_vgg16_cifar10",
-        rule="ℓ0 + ℓ2, each step of gradual pruning. Fine-tuning helps where the 95 % interval of the test accuracy "
-        "after it minus that right after the cut, paired by seed, lies above 0. Reproduced: at every compression; "
-        "partly: in at least half of them; not reproduced: otherwise.",
-        judge=partial(better_tuned, mode="gradual"),
-    ),
-    "P2.2 VGG-16 full": Claim(
-        paper="P2",
-        notebook="14_l0_full_size",
-        says="Pruning the smaller weights then gives smaller yet highly effective networks: VGG-16 at its published "
-        "widths on CIFAR-10.",
-        where="abstract; network and data set are the companion's",
-        experiment="p2_vgg16_full",
-        rule=EQUAL_EPOCHS.format(floor=", or a dense network below 92 %"),
-        judge=partial(effective_at_equal_epochs, network="vgg16", floor=0.92),
-    ),
-    "P2 Experiment 5": Claim(
-        paper="P2",
-        notebook="14_l0_full_size",
-        says="Pruning the smaller weights then gives smaller yet highly effective networks: ResNet-50 on CIFAR-100.",
-        where="abstract; authors' code of Experiment 5",
-        experiment="p2_resnet50_cifar100",
-        rule=EQUAL_EPOCHS.format(floor=", or a dense network below 60 %"),
-        judge=partial(effective_at_equal_epochs, network="resnet50", floor=0.6),
-    ),
-}
+def better_tuned(table, mode="one-shot"):
+    """P2's fourth claim: the error before fine-tuning minus the one after, wherever the cut costs something."""
+    gains, words = [], []
+    for name, group in by_network(table).items():
+        before, after = (accuracy(by_ratio(group, mode, state)) for state in ("cut", "tuned"))
+        dense = group[group["stage"] == "dense"].set_index("seed")["test_accuracy"].reindex(before.index, level="seed")
+        gain = {ratio: interval(values) for ratio, values in (after - before).groupby("ratio")}
+        cost = {ratio: interval(values) for ratio, values in (dense - before).groupby("ratio")}
+        enough(*gain.values())
+        counted = {ratio: difference for ratio, difference in gain.items() if cost[ratio].low > 0}
+        gains += counted.values()
+        free = ", ".join(f"{ratio:g}×" for ratio in gain if ratio not in counted)
+        each = ", ".join(f"{difference.mean * 100:.2f} at {ratio:g}×" for ratio, difference in counted.items())
+        words.append(f"{name} {each}" + (f" (the cut loses nothing at {free})" if free else ""))
+    if not gains:
+        raise Lacking("a cut that loses accuracy")
+    helped = [difference.low > 0 for difference in gains]
+    verdict = REPRODUCED if all(helped) else PARTLY if sum(helped) >= len(helped) / 2 else NOT
+    return verdict, "points gained by fine-tuning; " + "; ".join(words)

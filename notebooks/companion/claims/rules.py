@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 from scipy import special
@@ -62,21 +63,105 @@ def need(table, column, *entries):
         raise Lacking(f"{column} {', '.join(missing)}")
 
 
-def paired(table, value, *, by, of, against, overlap=0.0):
-    """Mean and 95 % interval of the differences of `value` between two groups of runs with the same seeds.
+class Difference(NamedTuple):
+    """The mean of n paired differences and its 95 % interval, by Student's t; NaN bounds for fewer than two pairs."""
 
-    `by` names the column that tells the groups apart: of − against. Returns (mean, low, high, n); NaN bounds for
-    fewer than two pairs. `overlap` is test size / training size where seeds are splits of one table: their training
-    sets overlap, and the variance of the mean is wider by it (Nadeau & Bengio 2003). Lacking: a group has no run.
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def error(self):
+        """The standard error of the mean."""
+        return (self.high - self.mean) / special.stdtrit(self.n - 1, 0.975)
+
+    @property
+    def p(self):
+        """The two-sided p-value of the hypothesis that there is no difference; 1 for fewer than two pairs."""
+        if self.n < 2:
+            return 1.0
+        if self.error == 0:
+            return float(self.mean == 0)
+        return float(2 * special.stdtr(self.n - 1, -abs(self.mean) / self.error))
+
+    @property
+    def effect(self):
+        """The mean in standard deviations of the differences (Cohen's d for pairs)."""
+        return self.mean / (self.error * math.sqrt(self.n))
+
+    @property
+    def seen(self):
+        """The smallest true difference that as many such pairs tell from none in 4 of 5 repetitions (power 0.8)."""
+        return self.error * float(special.stdtrit(self.n - 1, 0.975) + special.stdtrit(self.n - 1, 0.8))
+
+    def points(self, digits=2):
+        """In percentage points, as in "+0.12 [-0.05, +0.29]"; the mean alone where there is no interval."""
+        mean, low, high = (f"{100 * value:+.{digits}f}" for value in self[:3])
+        return f"{mean} [{low}, {high}]" if self.n > 1 else mean
+
+
+def interval(values, overlap=0.0):
+    """The `Difference` that a series of differences gives; see `paired` for `overlap`."""
+    values = pd.Series(values, dtype=float).dropna()
+    n, mean = len(values), float(values.mean())
+    if n < 2:
+        return Difference(mean, math.nan, math.nan, n)
+    half = float(special.stdtrit(n - 1, 0.975) * values.std(ddof=1) * math.sqrt(1 / n + overlap))
+    return Difference(mean, mean - half, mean + half, n)
+
+
+def paired(table, value, *, by, of, against, overlap=0.0):
+    """The `Difference` of `value` between two groups of runs with the same seeds.
+
+    `by` names the column that tells the groups apart: of − against. `overlap` is test size / training size where
+    seeds are splits of one table: their training sets overlap, and the variance of the mean is wider by it (Nadeau &
+    Bengio 2003). Lacking: a group has no run.
     """
     need(table, by, of, against)
     wide = table.pivot(index="seed", columns=by, values=value)
-    difference = (wide[of] - wide[against]).dropna()
-    n, mean = len(difference), difference.mean()
-    if n < 2:
-        return mean, math.nan, math.nan, n
-    half = special.stdtrit(n - 1, 0.975) * difference.std(ddof=1) * math.sqrt(1 / n + overlap)
-    return mean, mean - half, mean + half, n
+    return interval(wide[of] - wide[against], overlap)
+
+
+def enough(*differences, seeds=SEEDS):
+    """Raise Lacking where a difference has fewer pairs than a rule needs."""
+    if (n := min(difference.n for difference in differences)) < seeds:
+        raise Lacking(f"{seeds} seeds, and there {'is' if n == 1 else 'are'} {n}")
+
+
+def holm(differences, level=0.05):
+    """On which side of 0 each of a family of differences lies: −1 or 1, or 0 where that is not told.
+
+    Holm's correction: the chance of even one wrong side among them is at most `level`.
+    """
+    order = sorted(range(len(differences)), key=lambda k: differences[k].p)
+    sides = [0] * len(differences)
+    for rank, k in enumerate(order):
+        if differences[k].p > level / (len(order) - rank):
+            break
+        sides[k] = 1 if differences[k].mean > 0 else -1
+    return sides
+
+
+def held(difference, margin):
+    """Whether no more than a margin is lost: 1 where the interval lies above −margin, −1 where below, 0 if neither."""
+    return 1 if difference.low >= -margin else -1 if difference.high < -margin else 0
+
+
+def of_all(verdicts):
+    """The verdict on "for every case" from those of the cases."""
+    verdicts = list(verdicts)
+    if all(verdict == REPRODUCED for verdict in verdicts):
+        return REPRODUCED
+    for found in ({REPRODUCED, PARTLY}, {NOT}):
+        if found & set(verdicts):
+            return PARTLY if NOT not in found else NOT
+    return INCONCLUSIVE
+
+
+def seen(differences):
+    """What such runs would have told from nothing, for the evidence: the largest of `Difference.seen`, in points."""
+    return f"seen with power 0.8: {100 * max(difference.seen for difference in differences):.2f} points"
 
 
 def chosen(table, *, case, among, score, smallest=False, seeds=5):
@@ -89,8 +174,15 @@ def chosen(table, *, case, among, score, smallest=False, seeds=5):
     return table.merge(best[[*case, *among]])
 
 
-def tally(better, worse, total):
-    """The verdict on "improves": in more than half of the cases and never worse; more often than worse; otherwise."""
-    if better > total / 2 and not worse:
+def tally(sides, gains, smallest):
+    """The verdict on "improves" from the sides of its cases, and those differences, a gain being positive.
+
+    Reproduced: better in more than half of the cases and worse in none; partly: better in more than worse; not
+    reproduced: worse in at least as many, or every interval below the smallest gain of interest; else inconclusive.
+    """
+    better, worse = sides.count(1), sides.count(-1)
+    if better > len(sides) / 2 and not worse:
         return REPRODUCED
-    return PARTLY if better > worse else NOT
+    if better > worse:
+        return PARTLY
+    return NOT if worse or all(gain.high < smallest for gain in gains) else INCONCLUSIVE

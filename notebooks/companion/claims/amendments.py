@@ -1,0 +1,95 @@
+"""Rules that changed after their runs: the old rule and the verdict that it gives stay beside the new ones."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import pandas as pd
+
+from companion import runs
+from companion.claims import withdrawn
+
+
+@dataclass(frozen=True)
+class Amendment:
+    """A claim's rule that was replaced: when, why, and what it judged by.
+
+    judge: from `withdrawn`; its docstring is the rule. experiment: where it is another than the claim's now.
+    """
+
+    claim: str
+    date: str
+    reason: str
+    judge: Callable[[pd.DataFrame], str]
+    experiment: tuple[str, ...] = ()
+
+    @property
+    def rule(self):
+        """The old rule in words."""
+        return getattr(self.judge, "func", self.judge).__doc__
+
+    def verdict(self, claim):
+        """What the old rule makes of the committed records."""
+        names = self.experiment or claim.experiments
+        return self.judge(runs.frame([record for name in names for record in runs.committed(name).values()]))
+
+
+CORRECTED = "many cases were tested without correction, and near-duplicates (GL and SGL) counted twice"
+EITHER_WAY = "an interval that is too wide counted as not reproduced, and a mean was judged in place of an interval"
+AT_EQUAL_EPOCHS = "the reference had the method's own penalty or fewer epochs, which favoured the pruned network"
+SECOND = "2026-11-28"
+
+
+def _application(claim, share, margins):
+    return Amendment(claim, SECOND, EITHER_WAY, partial(withdrawn.application, share=share, margins=margins))
+
+
+AMENDMENTS = (
+    Amendment(
+        "P1.1 MNIST",
+        SECOND,
+        "the form that is not the paper's counted as much as the paper's",
+        withdrawn.faster_partial,
+    ),
+    Amendment(
+        "P1.1",
+        SECOND,
+        "the form that is not the paper's counted as much as the paper's",
+        withdrawn.faster_in_almost_all,
+    ),
+    Amendment("P1.2 MNIST", SECOND, CORRECTED, withdrawn.better_partial),
+    Amendment("P1.2 regression", SECOND, CORRECTED, withdrawn.better_fits),
+    Amendment("P1.2 classification", SECOND, CORRECTED, withdrawn.better_classified),
+    Amendment("P1.3", SECOND, "one row held a theorem and what it does not cover", withdrawn.relabelled),
+    Amendment("P2.2", SECOND, AT_EQUAL_EPOCHS, withdrawn.effective_when_small),
+    Amendment("P2.2 VGG-16", SECOND, AT_EQUAL_EPOCHS, withdrawn.effective_when_deep),
+    Amendment(
+        "P2.3",
+        SECOND,
+        "one strength of ℓ2 at sizes that leave hardly a gap; five seeds",
+        withdrawn.less_overfitting,
+        ("p2_lenet300_mnist", "p2_lenet300_fashion", "p2_lenet300_mnist_subsets"),
+    ),
+    Amendment("P2.4", SECOND, "where the cut loses nothing there is nothing to gain", withdrawn.better_tuned),
+    Amendment("P2.5", SECOND, "ℓ1, ℓ2 and no penalty in the same chain are competitors, too", withdrawn.compares_well),
+    _application("P3.4", 0.5, {"test_accuracy": 0.002}),
+    _application("P3.5 ¼", 0.6, {"test_accuracy": 0.01}),
+    _application("P3.6", 0.6, {"test_dice": 0.01, "test_ap50": 0.02}),
+    _application("P3.7", 0.5, {"test_accuracy": 0.03, "test_auc": 0.03}),
+)
+
+
+def table(claims):
+    """A line per amendment: claim, date, reason, old rule, and both verdicts on the committed records."""
+    lines = []
+    for amendment in AMENDMENTS:
+        claim = claims[amendment.claim]
+        line = {
+            "claim": amendment.claim,
+            "date": amendment.date,
+            "reason": amendment.reason,
+            "old rule": amendment.rule,
+        }
+        line |= {"old verdict": amendment.verdict(claim), "new verdict": claim.verdict(claim.committed())[0]}
+        lines.append(line)
+    return pd.DataFrame(lines)

@@ -1,0 +1,73 @@
+"""How P2's fifth claim is judged: ℓ0 + ℓ2 beside published points, competitors trained here and other penalties."""
+
+import pandas as pd
+
+from companion.claims.p2 import accuracy, by_network, by_ratio, published_frontier
+from companion.claims.rules import INCONCLUSIVE, NOT, PARTLY, REPRODUCED, Lacking, enough, holm, interval
+
+SIMILAR = 0.98  # of the other's compression: 56× is held against 57×
+PIPELINES = {"ℓ1": "ℓ1", "ℓ2": "ℓ2", "none": "no penalty"}
+
+
+def compares_well(table):
+    """P2's fifth claim: the error against that of every competitor at the same compression."""
+    found = dict(comparisons(table))
+    if not len(_compared(table)):
+        raise Lacking("competitors trained here")
+    enough(*found.values())
+    sides = holm(list(found.values()))
+    won, lost = sides.count(-1), sides.count(1)
+    marks = {-1: " won", 1: " lost", 0: ""}
+    words = [f"{name} {d.points()}{marks[side]}" for (name, d), side in zip(found.items(), sides, strict=True)]
+    verdict = REPRODUCED if not lost and won >= len(found) / 2 else PARTLY if won > lost else NOT
+    verdict = INCONCLUSIVE if won == lost == 0 else verdict
+    single = (
+        f"{sum(d.high < 0 for d in found.values())} and {sum(d.low > 0 for d in found.values())} if each stood alone"
+    )
+    lead = f"error in points, ours − theirs: {won} won, {lost} lost of {len(found)} ({single})"
+    return verdict, "; ".join([lead, *words])
+
+
+def comparisons(table):
+    """(competitor, `Difference` of errors): published points, those trained here, other penalties in the same chain."""
+    mine = {name: by_ratio(group, "gradual", "tuned") for name, group in by_network(table).items()}
+    published = published_frontier()
+    published = published[published["compression"] > 1]
+    for point in published.itertuples():
+        stages = mine.get(f"{point.network} on MNIST", pd.DataFrame())
+        if len(stages) and stages["ratio"].max() >= SIMILAR * point.compression:
+            ours = error_at(stages, point.compression)
+            yield f"{point.method} {point.compression:g}× ({point.network})", interval(ours - point.error / 100)
+    for (net, data, method), group in _compared(table):
+        tried = group.groupby("setting")["seed"].transform("nunique")  # the tuning log has one seed of each setting
+        group = group[tried == tried.max()]
+        compression = 1 / (1 - group["sparsity"].mean())
+        theirs = 1 - group.set_index("seed")["test_accuracy"]
+        if (ours := mine.get(f"{net} on {data}")) is not None:
+            yield f"{method} {compression:.0f}× (trained here)", interval(error_at(ours, compression) - theirs)
+    most = published.groupby("network")["compression"].max()
+    for penalty, name in PIPELINES.items():
+        for network, group in _chains(table, penalty).items():
+            theirs = accuracy(by_ratio(group, "gradual", "tuned"))
+            better = (theirs - accuracy(mine[network])).dropna() if network in mine else theirs.iloc[:0]
+            within = better[better.index.get_level_values("ratio") <= most.get(network.partition(" on ")[0], 0)]
+            if len(within):
+                yield f"{name} in the same chain ({network})", interval(within.groupby("seed").mean())
+
+
+def _chains(table, penalty):
+    return by_network(table, penalty) if penalty in set(table["penalty"]) else {}
+
+
+def _compared(table):
+    """The stages of competitors that are held against ours, by network, data set and method."""
+    stages = table[table["stage"] == "compared"]
+    return stages.groupby(["net", "data", "method"], sort=True) if "method" in table else ()
+
+
+def error_at(stages, compression):
+    """Test error by seed at the smallest compression that (nearly) reaches the given one, or the largest."""
+    ratios = stages["ratio"]
+    ratio = ratios[ratios >= SIMILAR * compression].min()
+    ratio = ratios.max() if pd.isna(ratio) else ratio
+    return 1 - stages[ratios == ratio].set_index("seed")["test_accuracy"]

@@ -1,0 +1,127 @@
+"""Rules that were in force when their runs were made and are no longer; `amendments` shows what they say."""
+
+import pandas as pd
+
+from companion.claims import p2, p2_competitors, p3
+from companion.claims.p1 import SETTINGS, gains, partial_ratios
+from companion.claims.rules import NOT, PARTLY, REPRODUCED, chosen, interval, paired
+
+
+def _tally(better, worse, total):
+    return REPRODUCED if better > total / 2 and not worse else PARTLY if better > worse else NOT
+
+
+def faster_partial(table):
+    """Faster in at least 3 of GL and SGL × autograd and closed; partly: in 1 or 2."""
+    table, wins = table[table.penalty.isin(["GL", "SGL"]) & table.form.isin(["autograd", "closed"])], 0
+    for _, group in table.groupby(["penalty", "form"]):
+        times = group.set_index("extent").step_s
+        wins += pd.Series([p / f for p, f in zip(times["partial"], times["full"], strict=True)]).median() < 0.99
+    return REPRODUCED if wins >= 3 else PARTLY if wins else NOT
+
+
+def faster_in_almost_all(table):
+    """Faster in at least 90 % of the cases of both forms together, penalty and step apart; partly: one of the two."""
+    shares = [(group["ratio"] < 0.99).mean() >= 0.9 for _, group in partial_ratios(table).groupby("what")]
+    return REPRODUCED if all(shares) else PARTLY if any(shares) else NOT
+
+
+def better_partial(table):
+    """Better where the uncorrected interval lies above 0; in all 4 of GL and SGL × train and test; partly: in 1."""
+    table = table[(table.version == "ours") & (table.penalty != "none")]
+    found = [
+        paired(group, f"{part}_accuracy", by="extent", of="partial", against="full")
+        for _, group in table.groupby("penalty")
+        for part in ("train", "test")
+    ]
+    better, worse = sum(d.low > 0 for d in found), sum(d.high < 0 for d in found)
+    return REPRODUCED if better == len(found) else PARTLY if better and not worse else NOT
+
+
+def better_fits(table):
+    """Set, penalty and part are a case, uncorrected: better in more than half and worse in none; partly: more."""
+    lines = gains(
+        chosen(table, **SETTINGS, score="validation_rmse", smallest=True), score="rmse", sign=-1, overlap=1 / 9
+    )
+    return _tally(lines["better"].sum(), lines["worse"].sum(), len(lines))
+
+
+def better_classified(table):
+    """The same for accuracies."""
+    lines = gains(chosen(table, **SETTINGS, score="validation_accuracy"), score="accuracy")
+    return _tally(lines["better"].sum(), lines["worse"].sum(), len(lines))
+
+
+def relabelled(table):
+    """Hidden units and inputs in one claim, judged at the inputs: within 0.3 points for both extents; partly: one."""
+    found = [
+        paired(group, "test_accuracy", by="inputs", of="relabelled", against="in order")
+        for _, group in table[table["beta"].isin([0, 8])].groupby("extent", sort=False)
+    ]
+    inside = [max(-d.low, d.high) < 0.003 for d in found]
+    return REPRODUCED if all(inside) else PARTLY if any(inside) else NOT
+
+
+def _largest(group, margin):
+    """The largest compression at which the error is within a margin of the same penalty's dense network."""
+    stages, dense = p2.by_ratio(group, "gradual", "tuned"), group[group["stage"] == "dense"]
+    found = p2.costs(stages, dense)
+    return max((ratio for ratio, cost in found.items() if cost.high < margin), default=1)
+
+
+def effective_when_small(table):
+    """Within 0.5 points of the dense network *with the same penalty* at 20× for all three networks; partly: for one."""
+    best = [_largest(group, 0.005) for group in p2.by_network(table).values()]
+    wins = sum(ratio >= 20 for ratio in best)
+    return REPRODUCED if wins == len(best) >= 3 else PARTLY if wins else NOT
+
+
+def effective_when_deep(table):
+    """Within 1 point of the dense network that had fewer epochs, at 20×; partly: at 10×."""
+    (group,) = p2.by_network(table).values()
+    tuned = p2.by_ratio(group, "gradual", "tuned")
+    last = tuned[tuned["ratio"] == tuned["ratio"].max()]
+    best = chosen(last, case=["net", "data"], among=["setting"], score="validation_accuracy")["setting"].iloc[0]
+    ratio = _largest(group[group["setting"] == best], 0.01)
+    return REPRODUCED if ratio >= 20 else PARTLY if ratio >= 10 else NOT
+
+
+def better_tuned(table):
+    """Fine-tuning gains at every compression, also where the cut loses nothing; partly: at half of them."""
+    helped = []
+    for group in p2.by_network(table).values():
+        before, after = (p2.accuracy(p2.by_ratio(group, "one-shot", state)) for state in ("cut", "tuned"))
+        helped += [interval(values).low > 0 for _, values in (after - before).groupby("ratio")]
+    return REPRODUCED if all(helped) else PARTLY if sum(helped) >= len(helped) / 2 else NOT
+
+
+def compares_well(table):
+    """Published points and the competitors trained here, uncorrected: none lost and half won; partly: more won."""
+    found = [difference for name, difference in p2_competitors.comparisons(table) if "same chain" not in name]
+    won, lost = sum(d.high < 0 for d in found), sum(d.low > 0 for d in found)
+    return REPRODUCED if not lost and won >= len(found) / 2 else PARTLY if won > lost else NOT
+
+
+def application(table, *, share, margins):
+    """The mean within the margin and the interval within twice it; partly: the mean within twice; else not."""
+    table = table[(table["stage"] == "dense") | ((table["stage"] == "stochastic") & (table["penalty"] == "L2"))]
+    full, near = [], []
+    for _, group in table.groupby("network", sort=False):
+        gone = p3.removed(group)[group["stage"] == "stochastic"].mean()
+        found = [(paired(group, s, by="stage", of="stochastic", against="dense"), m) for s, m in margins.items()]
+        full.append(gone >= share and all(d.mean >= -m and d.low >= -2 * m for d, m in found))
+        near.append(gone >= share - 0.1 and all(d.mean >= -2 * m for d, m in found))
+    return REPRODUCED if all(full) else PARTLY if all(near) or any(full) else NOT
+
+
+def less_overfitting(table):
+    """The gap smaller everywhere and the accuracy higher somewhere, at the strengths of the chains; partly: at half."""
+    table = table[(table["stage"] == "dense") & table["chain"].isin(["main", "subset"])]
+    table = table.assign(gap=table["train_accuracy"] - table["test_accuracy"])
+    smaller, better = [], []
+    for _, group in table.groupby(["net", "data", "examples"], sort=True):
+        if {"ℓ0", p2.METHOD} <= set(group["penalty"]):
+            sides = {"by": "penalty", "of": p2.METHOD, "against": "ℓ0"}
+            smaller.append(paired(group, "gap", **sides).high < 0)
+            better.append(paired(group, "test_accuracy", **sides).low > 0)
+    return REPRODUCED if all(smaller) and any(better) else PARTLY if sum(smaller) >= len(smaller) / 2 else NOT
