@@ -12,7 +12,7 @@ def record(seed, **stages):
         | {"sparsity": 1 - n / 1000, "status": "done"}
         for name, (v, t, n, alive) in stages.items()
     ]
-    config = {"kind": "chain", "case": {}}
+    config = {"kind": "chain", "case": {}, "model": {"inputs": 20, "outputs": 10}}
     return {"id": f"r{seed}", "seed": seed, "status": "done", "config": config, "rows": rows}
 
 
@@ -43,6 +43,16 @@ def test_points_leave_out_what_only_leads_to_them_and_find_their_latency():
     assert (last["units"], last["ms, batch 1"], budget.widths_of(last)) == (10, 5.0, (10, 1))
     assert last["compression"] == pytest.approx(1000 / 60)
     assert "ms, batch 1" not in budget.points(RECORDS, [])
+
+
+def test_weights_of_units_that_are_gone_do_not_count():
+    """Group lasso zeroes columns: what other layers still hold for such a unit is not needed."""
+    stage = {"stage": "lasso: 1", "nonzero": 900, "alive": [5, 2]}
+    assert budget.weights_of(RECORDS[0], stage) == 20 * 5 + 5 * 2 + 2 * 10
+    assert budget.weights_of(RECORDS[0], stage | {"nonzero": 100}) == 100
+    chain = record(9, **{"dense": (0.98, 0.98, 1000, [30, 10]), "lasso: 1": (0.98, 0.98, 900, [5, 2])})
+    found = budget.points([chain], []).set_index("method")
+    assert found["compression"].to_dict() == pytest.approx({"dense": 1.0, "lasso": 1000 / 130})
 
 
 def test_a_point_is_chosen_by_weights_and_validation_never_by_test():

@@ -50,12 +50,13 @@ def card(names, records):
 
 
 def card_text(name, verdict, evidence):
-    """The card of a claim in Markdown; the parts of the evidence stand one below the other."""
+    """The card of a claim in Markdown: the evidence's first part as a sentence, the others one below the other."""
     claim = CLAIMS[name]
     source = f"{PAPERS[claim.paper]}, {claim.where}" if claim.paper in PAPERS else claim.where
-    parts = re.split(r"; (?![^(]*\))", evidence)  # not in parentheses
+    lead, *parts = re.split(r"; (?![^(]*\))", evidence)  # not in parentheses
     lines = [f"**{name}** {claim.says}", "", f"*Source:* {source}", ""]
-    lines += [f"**Verdict: {SIGNS.get(verdict, '')}{verdict}**", "", *(f"- {part}" for part in parts), ""]
+    lines += [f"**Verdict: {SIGNS.get(verdict, '')}{verdict}**", "", lead, *[""] * bool(parts)]
+    lines += [*(f"- {part}" for part in parts), ""]
     return "\n".join(f"> {line}".rstrip() for line in [*lines, f"*Rule:* {claim.rule}"])
 
 
@@ -65,7 +66,7 @@ def overview():
     for name, claim in CLAIMS.items():
         verdict, evidence = claim.verdict(claim.committed())
         line = {"claim": name, "paper": claim.paper, "says": claim.says, "notebook": claim.notebook}
-        source = PAPERS.get(claim.paper, claim.where)
+        source = f"{claim.paper}: {claim.where}" if claim.paper in PAPERS else claim.where
         lines.append(line | {"source": source, "verdict": verdict, "evidence": evidence})
     return pd.DataFrame(lines)
 

@@ -93,3 +93,16 @@ def table(claims):
         line |= {"old verdict": amendment.verdict(claim), "new verdict": claim.verdict(claim.committed())[0]}
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def markdown(table):
+    """The `table` in Markdown; a verdict that changed is set in bold."""
+    lines = [
+        "| claim | date | old rule | why it was replaced | old verdict | new verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    for line in table.to_dict("records"):
+        new = f"**{line['new verdict']}**" if line["new verdict"] != line["old verdict"] else line["new verdict"]
+        cells = [line["claim"], line["date"], line["old rule"], line["reason"], line["old verdict"], new]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

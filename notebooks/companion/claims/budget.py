@@ -6,7 +6,7 @@ EXPERIMENTS = ("equal_budget", "equal_budget_latency")
 WITHIN = 0.005  # of the dense network's validation error
 COLUMNS = {  # column: (what it is called, factor, digits)
     "error": ("test error %", 100, 2),
-    "nonzero": ("weights left", 1, 0),
+    "nonzero": ("weights left, at most", 1, 0),
     "compression": ("compression ×", 1, 1),
     "units": ("hidden units left", 1, 0),
     "ms, batch 1": ("µs, batch 1", 1000, 1),
@@ -19,6 +19,17 @@ def widths_of(row):
     return tuple(max(1, units) for units in row["alive"])
 
 
+def weights_of(record, row):
+    """How many weights a stage needs at most: those that are not zero, and no more than the shrunk network has.
+
+    A weight into or out of a unit that is gone does nothing. Of a network whose weights are pruned one by one the
+    records do not say how many of those that are left lie there, so that its count is an upper bound.
+    """
+    model = record["config"]["model"]
+    sizes = [model["inputs"], *widths_of(row), model["outputs"]]
+    return min(row["nonzero"], sum(a * b for a, b in zip(sizes, sizes[1:], strict=False)))
+
+
 def points(records, timed):
     """A line per method, setting and seed, with the latency of the widths that are left.
 
@@ -26,8 +37,10 @@ def points(records, timed):
     one that only leads to others is called "train". The dense network comes first, then the papers' methods, then the
     others, each from many weights to few, in whatever order the records are.
     """
-    table = runs.frame([record for record in records if record["status"] == "done"])
+    done = {record["id"]: record for record in records if record["status"] == "done"}
+    table = runs.frame(done.values())
     table = table[table["stage"] != "train"]
+    left = [weights_of(done[row["id"]], row) for row in table.to_dict("records")]
     names = table["stage"].str.partition(": ")
     took = {(tuple(row["widths"]), row["batch"]): row["median"] for record in timed for row in record["rows"]}
     widths = [widths_of(row) for row in table.to_dict("records")]
@@ -37,7 +50,8 @@ def points(records, timed):
         setting=names[2],
         error=1 - table["test_accuracy"],
         units=table["alive"].map(sum),
-        compression=1 / (1 - table["sparsity"]),
+        compression=table["nonzero"] / (1 - table["sparsity"]) / left,
+        nonzero=left,
         **latency,
     )
     kind = table["method"].map(lambda m: (m != "dense", m[0] != "P", m))

@@ -1,0 +1,30 @@
+"""Rules that were changed: the old verdict stands beside the new, both from the committed records."""
+
+import pytest
+
+from companion import claims
+from companion.claims import amendments, rules
+
+VERDICTS = {rules.REPRODUCED, rules.PARTLY, rules.NOT}
+TABLE = amendments.table(claims.CLAIMS)
+
+
+def test_every_amendment_has_a_claim_a_reason_its_rule_and_both_verdicts():
+    assert set(TABLE["claim"]) <= set(claims.CLAIMS)
+    assert set(TABLE["old verdict"]) <= VERDICTS, "the withdrawn rules knew three words"
+    for line in TABLE.to_dict("records"):
+        assert line["reason"] and line["old rule"] and line["date"] >= "2026-11"
+        assert line["new verdict"] == claims.CLAIMS[line["claim"]].verdict(claims.CLAIMS[line["claim"]].committed())[0]
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict"),
+    [("P2.2", "reproduced"), ("P2.2 VGG-16", "reproduced"), ("P3.4", "reproduced"), ("P3.5 ¼", "not reproduced")],
+)
+def test_the_withdrawn_rules_give_the_verdicts_that_were_published(claim, verdict):
+    assert TABLE.set_index("claim")["old verdict"][claim] == verdict
+
+
+def test_a_changed_verdict_is_bold():
+    changed = TABLE["old verdict"] != TABLE["new verdict"]
+    assert amendments.markdown(TABLE).count("**") == 2 * changed.sum()
