@@ -104,7 +104,19 @@ def test_wrong_configurations_name_the_key_and_the_known_ones(store, change, mes
 
 def test_a_record_is_complete_and_found_again(store):
     record = runs.run(config())
-    for key in ("git", "lib", "packages", "device", "threads", "bf16", "data_sha256", "data_variant", "date"):
+    for key in (
+        "git",
+        "lib",
+        "lock",
+        "packages",
+        "device",
+        "cores",
+        "threads",
+        "bf16",
+        "data_sha256",
+        "data_variant",
+        "date",
+    ):
         assert record["provenance"][key] not in (None, "")
     assert record["config"]["stages"][0]["batch"] == 128, "defaults are stored"
     assert record["status"] == "done" and record["rows"][0]["test_accuracy"] > 0

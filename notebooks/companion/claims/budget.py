@@ -1,5 +1,7 @@
 """All methods at equal budget: the points that notebook 00 trained, and the tables of them here and in README."""
 
+from itertools import pairwise
+
 from companion import runs
 
 EXPERIMENTS = ("equal_budget", "equal_budget_latency")
@@ -27,7 +29,7 @@ def weights_of(record, row):
     """
     model = record["config"]["model"]
     sizes = [model["inputs"], *widths_of(row), model["outputs"]]
-    return min(row["nonzero"], sum(a * b for a, b in zip(sizes, sizes[1:], strict=False)))
+    return min(row["nonzero"], sum(a * b for a, b in pairwise(sizes)))
 
 
 def points(records, timed):

@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import os
 import platform
 import subprocess
 from functools import lru_cache
@@ -20,10 +21,13 @@ def provenance(device="cpu"):
         "git": _git("rev-parse", "HEAD"),
         "git_clean": _git("status", "--porcelain", "--", "lib", "notebooks") == "",
         "lib": lib_digest(),
+        "lock": hashlib.sha256((ROOT / "requirements.txt").read_bytes()).hexdigest()[:16],
         "python": platform.python_version(),
         "packages": {name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")},
         "platform": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
+        "cores": os.cpu_count(),
+        "instructions": instructions(),
         "threads": torch.get_num_threads(),
         "bf16": bf16_pays(device),
         "date": datetime.date.today().isoformat(),
@@ -45,6 +49,13 @@ def _git(*words):
         return "unknown"
 
 
+def instructions():
+    """Those of this processor by which oneDNN chooses how it multiplies, so that other records may differ in digits."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if capabilities.get(name)]
+
+
 def processor():
+    """The processor's name, as far as torch or the system tells it."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return capabilities.get("cpu_name") or platform.processor() or platform.machine()
