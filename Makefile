@@ -86,7 +86,7 @@ notebooks: environment
 	@$(BIN)python -m companion.workflow.readme
 
 lock: environment
-	@$(PYTHON) .ci/setup.py pip compile --quiet --no-config --universal --generate-hashes --custom-compile-command "make lock" \
+	@$(PYTHON) .ci/setup.py pip compile --quiet --no-config --universal --all-extras --generate-hashes --custom-compile-command "make lock" \
 		$(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.txt
 	@$(BIN)python .ci/environment.py > environment.yml
 	@$(PYTHON) .ci/setup.py

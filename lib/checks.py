@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Annotated, get_args, get_origin, get_type_hints
 
@@ -80,3 +81,13 @@ def one_of(what, value, known):
     if not isinstance(value, str) or value not in known:
         raise ValueError(f"unknown {what} {value!r}; known: {', '.join(known)}")
     return value
+
+
+@contextmanager
+def needing(extra):
+    """Import in it what only some calls need. ModuleNotFoundError: what is missing, and what installs it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        remedy = f"install it, or all of compression-companion's extra [{extra}]"
+        raise ModuleNotFoundError(f"{error.name} is missing; {remedy}", name=error.name) from None

@@ -118,7 +118,7 @@ def _settle(model, *, rule):
     if not hasattr(model, "groups") or not hasattr(model, "config"):
         raise ShrinkError(
             f"{type(model).__name__} was not made by models.build and has no table of groups; use "
-            "lib.depgraph.shrink(net, example), which takes any network and an example of its input"
+            f"{__package__}.depgraph.shrink(net, example), which takes any network and an example of its input"
         )
     state = {key: tensor.detach().cpu().clone() for key, tensor in model.state_dict().items()}
     causes = {g.name: torch.zeros(g.width, dtype=torch.uint8) for g in model.groups}

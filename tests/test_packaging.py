@@ -24,7 +24,8 @@ from companion.workflow import launch, normalise
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.txt").read_text()
-DECLARED = {canonicalize_name(Requirement(text).name): Requirement(text) for text in PROJECT["dependencies"]}
+TEXTS = [*PROJECT["dependencies"], *(text for extra in PROJECT["optional-dependencies"].values() for text in extra)]
+DECLARED = {canonicalize_name(Requirement(text).name): Requirement(text) for text in TEXTS}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 

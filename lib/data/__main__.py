@@ -7,7 +7,7 @@ from .. import data
 from .files import missing, read
 from .sources import PATHS
 
-parser = argparse.ArgumentParser(prog="python -m lib.data", description=__doc__)
+parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=__doc__)
 parser.add_argument("names", nargs="*", metavar="NAME")
 parser.add_argument("--root", default="data", metavar="FOLDER", help="the folder of the data files; default: data")
 asked = parser.parse_args()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from ..checks import needing
 from .sources import SUMS
 
 UNPACKED = 2**30  # bytes; no set here unpacks to a third of it
@@ -34,7 +35,7 @@ def missing(paths, root):
 
 def command(name, root):
     """Spell the command that fetches the data set `name` into the folder `root`."""
-    return f"`python -m lib.data {name} --root {shlex.quote(str(root))}`"
+    return f"`python -m {__package__} {name} --root {shlex.quote(str(root))}`"
 
 
 def lacking(name, path, root, why):
@@ -53,7 +54,8 @@ def read(name, paths, *, root, download=True):
     if absent := missing(paths, root):
         if not download:
             raise lacking(name, absent[0], root, "download=False forbids fetching it")
-        from .download import obtain  # here, for most sessions need neither pooch nor a network
+        with needing("data"):
+            from .download import obtain  # here, for most sessions need neither pooch nor a network
 
         obtain(name, absent, root)
     found, variants = [], set()

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from ..checks import needing
 from .dataset import carve, pack
 from .files import whole
 from .sources import COVID_CLASSES, COVID_PARTS, PATHS
@@ -55,8 +55,14 @@ def _nuclei_image(archive, picture, *masks):
     return grey, ids
 
 
+def _pillow():
+    with needing("data"):
+        from PIL import Image
+    return Image
+
+
 def _grey(payload):
-    picture = Image.open(io.BytesIO(payload))
+    picture = _pillow().open(io.BytesIO(payload))
     return picture if picture.mode == "L" else picture.convert("L")
 
 
@@ -100,4 +106,4 @@ def _slices(file):
 
 
 def _squared(payload):
-    return np.asarray(_grey(payload).resize((CT_SIDE, CT_SIDE), Image.Resampling.BOX))
+    return np.asarray(_grey(payload).resize((CT_SIDE, CT_SIDE), _pillow().Resampling.BOX))

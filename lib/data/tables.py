@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..checks import needing
 from .dataset import carve, pack
 from .files import DataError, whole
 from .sources import UCI_SPLITS
@@ -32,7 +33,8 @@ def bundled(name):
 
     Split 60 / 20 / 20 %, each class alike; diabetes is a regression, its features in their own units.
     """
-    from sklearn import datasets  # here, for the other sets need not wait for its import
+    with needing("data"):
+        from sklearn import datasets  # here, for the other sets need not wait for its import
 
     if name == "diabetes":
         table = datasets.load_diabetes(scaled=False)

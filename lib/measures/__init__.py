@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .. import models as networks
 from .. import shrinking
+from ..checks import needing
 from .segmentation import average_precision, dice, foreground_dice, instance_scores, instances, seg, split
 
 __all__ = [
@@ -50,21 +51,24 @@ def accuracy(logits, y):
 
 def macro_f1(logits, y):
     """F1 averaged over the classes that occur in y (N,) or in the decisions of logits (N, classes)."""
-    from sklearn.metrics import f1_score
+    with needing("data"):
+        from sklearn.metrics import f1_score
 
     return float(f1_score(y.cpu(), _decided(logits, y).cpu(), average="macro", zero_division=0))
 
 
 def f1(logits, y):
     """F1 of class 1 for logits (N, 2): harmonic mean of precision and recall, 0 where nothing is found."""
-    from sklearn.metrics import f1_score
+    with needing("data"):
+        from sklearn.metrics import f1_score
 
     return float(f1_score(y.cpu(), _decided(logits, y).cpu(), zero_division=0))
 
 
 def auc(logits, y):
     """Area under the ROC curve: of class 1 for logits (N, 2), mean of one against rest for more classes."""
-    from sklearn.metrics import roc_auc_score
+    with needing("data"):
+        from sklearn.metrics import roc_auc_score
 
     _decided(logits, y)
     chances = logits.double().softmax(1).cpu()

@@ -3,10 +3,13 @@
 import numpy as np
 import torch
 
+from ..checks import needing
+
 
 def instances(mask):
     """Instance map of a bool mask (H, W): its 4-connected components, numbered from 1."""
-    from scipy import ndimage
+    with needing("data"):
+        from scipy import ndimage
 
     return ndimage.label(np.asarray(mask))[0]
 
@@ -17,8 +20,9 @@ def split(logits, *, smallest=5):
     A watershed on the interior's probability, in what is not background, from the connected interiors on; those of
     fewer than `smallest` pixels are specks, from which nothing is grown.
     """
-    from scipy import ndimage
-    from skimage.segmentation import watershed
+    with needing("data"):
+        from scipy import ndimage
+        from skimage.segmentation import watershed
 
     maps = []
     for chances in logits.softmax(1).cpu().numpy():

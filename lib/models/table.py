@@ -131,7 +131,7 @@ def _through(module, name, stream, drafts):
         for draft in stream:
             draft.steps.append(Act(name))
     elif not isinstance(module, CONSTANT_KEEPING):
-        raise TypeError(f"no rule for layer {name!r} of type {type(module).__name__}; add one to lib.models.table")
+        raise TypeError(f"no rule for layer {name!r} of type {type(module).__name__}; add one to {__name__}")
     return stream
 
 

@@ -118,7 +118,7 @@ def _matrices(model):
 def prunable(model):
     """The prunable weights by name; ValueError where there are none."""
     if not (ws := models.weights(model)):
-        raise ValueError(f"{type(model).__name__} has no prunable weights; see lib.models.weights for which are")
+        raise ValueError(f"{type(model).__name__} has no prunable weights; see {models.__name__}.weights for which are")
     return ws
 
 

@@ -19,7 +19,8 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
     """
     ws, resolved = list(ws), resolve(penalty)
     if resolved and not ws:
-        raise ValueError("a penalty needs weights and was given none; see lib.models.weights for which are prunable")
+        remedy = f"see {models.__name__}.weights for which are prunable"
+        raise ValueError(f"a penalty needs weights and was given none; {remedy}")
     terms = [_Term(term, ws, len(norms)) for term in resolved]
     tensors = [*ws, *norms] if any(term.get("norms") for term in resolved) else ws
     seen = _Seen(tensors, views or ())
