@@ -24,7 +24,8 @@ from companion.workflow import launch, normalise
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.txt").read_text()
-DECLARED = {canonicalize_name(Requirement(text).name): Requirement(text) for text in PROJECT["dependencies"]}
+TEXTS = sum(PROJECT["optional-dependencies"].values(), PROJECT["dependencies"])
+DECLARED = {canonicalize_name(Requirement(text).name): Requirement(text) for text in TEXTS}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -121,7 +122,9 @@ def test_citation_names_the_project_and_the_three_papers():
     assert all(paper in text for paper in ("2009.01395", "2109.05075", "2012.03827", "10.1016/j.neucom.2021.08.007"))
 
 
-@pytest.mark.parametrize("target", ["figures", "bench", "test", "lab", "notebooks", "lock", "clean", "environment"])
+@pytest.mark.parametrize(
+    "target", ["figures", "bench", "test", "lab", "notebooks", "site", "lock", "clean", "environment"]
+)
 def test_each_command_is_listed_and_expands(target):
     assert f"make {target} " in make("help").stdout
     assert make("-n", target).returncode == 0
