@@ -34,7 +34,7 @@ endif
 endif
 endif
 
-.PHONY: help environment figures bench test attack lab notebooks lock clean
+.PHONY: help environment figures bench test attack lab notebooks site lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -46,6 +46,7 @@ help:
 	@echo "make attack                   what users may get wrong, tried at random; up to an hour"
 	@echo "make lab                      JupyterLab"
 	@echo "make notebooks                re-execute the committed notebooks and renew README's tables, from records"
+	@echo "make site                     README, notebooks, lib's pages and a glossary as HTML, in build/site"
 	@echo "make environment              only set up .venv/; every command above does that first"
 	@echo "make lock                     renew requirements.txt and environment.yml; UPGRADE=1: newest versions"
 	@echo "make clean                    remove caches, logs, quick and custom figures; never data or records"
@@ -84,6 +85,9 @@ lab: environment
 notebooks: environment
 	@$(if $(NOTEBOOKS),$(BIN)python -m companion.workflow.normalise $(NOTEBOOKS),echo "no notebooks")
 	@$(BIN)python -m companion.workflow.readme
+
+site: environment
+	@$(BIN)python -m companion.site
 
 lock: environment
 	@$(PYTHON) .ci/setup.py pip compile --quiet --no-config --universal --all-extras --generate-hashes --custom-compile-command "make lock" \

@@ -122,7 +122,9 @@ def test_citation_names_the_project_and_the_three_papers():
     assert all(paper in text for paper in ("2009.01395", "2109.05075", "2012.03827", "10.1016/j.neucom.2021.08.007"))
 
 
-@pytest.mark.parametrize("target", ["figures", "bench", "test", "lab", "notebooks", "lock", "clean", "environment"])
+@pytest.mark.parametrize(
+    "target", ["figures", "bench", "test", "lab", "notebooks", "site", "lock", "clean", "environment"]
+)
 def test_each_command_is_listed_and_expands(target):
     assert f"make {target} " in make("help").stdout
     assert make("-n", target).returncode == 0

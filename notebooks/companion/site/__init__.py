@@ -1,0 +1,102 @@
+"""The site: README, the notebooks with their committed outputs, the pages of `lib`, the data and a glossary, as HTML.
+
+python -m companion.site                what `make site` runs; build/site is written anew, and nothing is executed
+python -m companion.site SOURCE OUT     the same with other folders for what is gathered and for the pages
+"""
+
+import importlib
+import json
+import pkgutil
+import shutil
+from pathlib import Path
+
+from companion.settings import ROOT
+
+HERE = Path(__file__).resolve().parent
+SOURCE, OUT = ROOT / "build" / "site-source", ROOT / "build" / "site"
+COPIED = ("README.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "data/README.md", "notebooks/*.ipynb")
+COPIED += ("figures/*/*.png", "figures/*/*.svg", "figures/*/*.gif", "figures/*/*.csv", "data/published/*.csv")
+SKIPPED = ("figures/quick/", "figures/custom/")
+INTERNAL = ("atomic", "checks")  # of lib: nothing that a reader calls
+API_PAGE = """# lib.{name}
+
+```{{eval-rst}}
+.. automodule:: lib.{name}
+```
+"""
+API_INDEX = """# The pages of lib
+
+`lib` is the method and nothing else: no experiment, no path, no environment variable. A name in a notebook's code leads
+here, and each name here lists the notebooks that use it.
+
+| module | what it is for |
+|---|---|
+{table}
+```{{toctree}}
+:hidden:
+
+{names}
+```
+"""
+
+
+def gather(source=SOURCE):
+    """Lay out in one folder what the site shows, each file where it is in the checkout, so that links hold."""
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(HERE / "pages", source)
+    for path in (path for pattern in COPIED for path in sorted(ROOT.glob(pattern))):
+        name = path.relative_to(ROOT).as_posix()
+        if not name.startswith(SKIPPED):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, source / name)
+    scripts(source / "_scripts")
+    reference(source / "api")
+    return source
+
+
+def scripts(folder):
+    """Write MathJax and Vega-Lite, which locked packages hold, each with its licence: pages need no network."""
+    import vl_convert
+
+    folder.mkdir(parents=True)
+    (package,) = importlib.import_module("mathjax").__path__
+    mathjax = Path(package) / "static" / "mathjax"
+    shutil.copyfile(mathjax / "es5" / "tex-svg.js", folder / "mathjax.js")
+    shutil.copyfile(mathjax / "LICENSE", folder / "mathjax-licence.txt")
+    bundle = vl_convert.javascript_bundle(vl_version="5.20")
+    (folder / "vega.js").write_text(bundle, encoding="utf-8")
+    (folder / "vega-licence.txt").write_text(vega_licences(), encoding="utf-8")
+
+
+def vega_licences():
+    """The licences of Vega, Vega-Lite and vega-embed, as JupyterLab, which holds them too, lists them."""
+    import jupyterlab
+
+    listed = Path(jupyterlab.__file__).parent / "static" / "third-party-licenses.json"
+    packages = json.loads(listed.read_text(encoding="utf-8"))["packages"]
+    found = [package for package in packages if package["name"] in ("vega", "vega-lite", "vega-embed")]
+    return "\n\n".join(f"{package['name']}\n\n{package['extractedText']}" for package in found)
+
+
+def reference(folder):
+    """Write a page for every module and package that `lib` offers, and their index."""
+    import lib
+
+    folder.mkdir()
+    names = [module.name for module in pkgutil.iter_modules(lib.__path__) if module.name not in INTERNAL]
+    for name in names:
+        (folder / f"{name}.md").write_text(API_PAGE.format(name=name), encoding="utf-8")
+    told = {name: importlib.import_module(f"lib.{name}").__doc__.strip().splitlines()[0] for name in names}
+    table = "".join(f"| [lib.{name}]({name}.md) | {first} |\n" for name, first in told.items())
+    (folder / "index.md").write_text(API_INDEX.format(table=table, names="\n".join(names)), encoding="utf-8")
+
+
+def build(source=SOURCE, out=OUT):
+    """Build the site with Sphinx, where a warning is an error. Returns its exit code, 0 where all is well."""
+    from sphinx.cmd.build import build_main
+
+    gather(source)
+    shutil.rmtree(out, ignore_errors=True)
+    options = ["--fail-on-warning", "--quiet", "--conf-dir", str(HERE), "--doctree-dir", f"{source}-cache"]
+    options += ["--define", f"html_static_path={HERE / 'static'},{source / '_scripts'}"]
+    return build_main([*options, str(source), str(out)])

@@ -1,0 +1,97 @@
+"""The site: built without a warning, every link inside it leads somewhere, and no page asks a network for anything."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from companion import site
+
+ROOT = Path(__file__).resolve().parent.parent
+STEMS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+class Page(HTMLParser):
+    """What a page links to, what it loads, and the anchors that it has."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.loads, self.anchors = [], [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.anchors |= {attrs[key] for key in ("id", "name") if attrs.get(key)}
+        if tag == "a" and "href" in attrs:
+            self.links.append(attrs["href"])
+        elif tag in ("img", "script", "iframe", "source") and attrs.get("src"):
+            self.loads.append(attrs["src"])
+        elif tag == "link" and attrs.get("rel") == "stylesheet":
+            self.loads.append(attrs["href"])
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The built pages by path; Sphinx runs in a process of its own, where a warning ends it."""
+    source, out = (tmp_path_factory.mktemp("site") / name for name in ("source", "out"))
+    command = [sys.executable, "-m", "companion.site", str(source), str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in out.rglob("*.html")}, out.resolve()
+
+
+def test_every_notebook_and_module_has_its_page(pages):
+    found, out = pages
+    names = {path.relative_to(out).as_posix() for path in found}
+    assert {"index.html", "glossary.html", "every_run.html", "data/README.html"} <= names
+    assert {f"notebooks/{stem}.html" for stem in STEMS} <= names
+    assert {"api/regularizers.html", "api/pruning.html", "api/shrinking.html"} <= names
+
+
+def test_links_inside_lead_somewhere(pages):
+    found, _ = pages
+    broken = []
+    for path, page in found.items():
+        for target in page.links + page.loads:
+            parts = urlsplit(target)
+            if parts.scheme:
+                continue
+            file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            there = file in found and (not parts.fragment or unquote(parts.fragment) in found[file].anchors)
+            if not there and not (file.suffix != ".html" and file.exists()):
+                broken.append(f"{path.name}: {target}")
+    assert not broken
+
+
+def test_no_page_asks_a_network(pages):
+    found, out = pages
+    asked = {f"{path.name}: {src}" for path, page in found.items() for src in page.loads if re.match(r"(\w+:)?//", src)}
+    assert not asked
+    for style in out.rglob("*.css"):
+        assert not re.search(r"url\(['\"]?(https?:)?//|@import", style.read_text(encoding="utf-8")), style
+    assert (out / "_static" / "mathjax.js").stat().st_size > 10**6
+
+
+def test_a_notebook_leads_to_the_pages_of_lib_and_back(pages):
+    found, out = pages
+    there = found[out / "notebooks" / "10_l0_penalty.html"].links
+    assert "../api/regularizers.html#lib.regularizers.l0" in there
+    back = found[out / "api" / "regularizers.html"].links
+    assert any(link.startswith("../notebooks/10_l0_penalty.html") for link in back)
+
+
+def test_plumbing_is_folded(pages):
+    _, out = pages
+    page = (out / "notebooks" / "10_l0_penalty.html").read_text(encoding="utf-8")
+    assert page.count("<details") >= 5
+
+
+def test_every_module_of_lib_is_shown_or_internal():
+    modules = {
+        path.stem for path in (ROOT / "lib").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert set(site.INTERNAL) <= modules
