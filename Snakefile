@@ -17,6 +17,7 @@ PROFILES = ("laptop", "paper", "quick")
 PROFILE = str(config.get("profile", ""))
 FRESH = str(config.get("fresh", "0")) not in ("", "0")
 ONLY = f"{config.get('only', '*')}.ipynb"
+SWEEP = json.loads(Path(config["sweep"]).read_text()) if "sweep" in config else {}  # see companion.workflow.sweep
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob(ONLY))
 RUN = f"logs/{PROFILE}-fresh" if FRESH else f"logs/{PROFILE or 'committed'}"
 TRAIN = "fresh" if FRESH else "missing"
@@ -54,11 +55,14 @@ def whole_machine(wildcards):
 wildcard_constraints:
     notebook="[^/]+",
     seed=r"\d+",
+    point="[^/]+",
 
 
 DONE = expand("logs/quick/{notebook}.done", notebook=NOTEBOOKS) if PROFILE in ("", "quick") else []
 if PROFILE != "quick":
     DONE += expand(f"{RUN}/{{notebook}}/figures.done", notebook=NOTEBOOKS)
+if SWEEP:
+    DONE = expand("logs/sweep/{notebook}/{point}.done", notebook=SWEEP["notebook"], point=SWEEP["points"])
 
 
 rule all:
@@ -66,7 +70,25 @@ rule all:
         DONE,
 
 
-if PROFILE in ("laptop", "paper"):
+if SWEEP:
+
+    rule render:
+        input:
+            CODE,
+            "notebooks/{notebook}.ipynb",
+        output:
+            touch("logs/sweep/{notebook}/{point}.done"),
+        log:
+            "logs/sweep/{notebook}/{point}.ipynb",
+        params:
+            given=lambda wildcards: SWEEP["points"][wildcards.point],
+        resources:
+            mem_mb=4000,
+            runtime=24 * 60,
+        shell:
+            f"{EXECUTE} --threads 1 {{params.given:q}}"
+
+elif PROFILE in ("laptop", "paper"):
 
     rule train:
         input:

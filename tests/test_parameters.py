@@ -78,8 +78,37 @@ def test_a_call_that_is_not_the_committed_one_says_so(notebook, monkeypatch, cha
 @pytest.mark.parametrize("by_hand", ["0", None])
 def test_no_run_by_hand_writes_committed_figures(notebook, monkeypatch, by_hand):
     monkeypatch.setenv("COMPANION_COMMITTED", by_hand) if by_hand else monkeypatch.delenv("COMPANION_COMMITTED")
-    for setup in (check(), check("seeds = 3", seeds=3)):
-        assert not setup.default and setup.figures == notebook / "figures" / "custom" / "01_name"
+    for setup, name in ((check(), "unchanged"), (check("seeds = 3", seeds=3), "seeds=3")):
+        assert not setup.default and setup.figures == notebook / "figures" / "custom" / "01_name" / name
+
+
+@pytest.mark.parametrize(
+    ("changes", "folder", "title"),
+    [
+        ({"lam": 3e-4, "seeds": 2}, "01_name/seeds=2,lam=0.0003", "seeds=2,lam=0.0003: "),
+        ({"lam": 1e-3, "profile": "quick"}, "01_name_quick/lam=0.001", "quick: lam=0.001: "),
+        ({"names": ["b", "a"], "profile": "paper"}, "01_name_paper/names=b+a", "full size: names=b+a: "),
+        ({"profile": "quick", "seeds": 1}, "01_name_quick/seeds=1", "quick: seeds=1: "),
+        ({"names": ["a b"]}, "01_name/d7a559cf", "d7a559cf: "),
+    ],
+)
+def test_every_custom_setting_has_a_folder_and_a_name(notebook, changes, folder, title):
+    setup = parameters.made("01_name", VALUES | changes, VALUES)
+    assert setup.figures == notebook / "figures" / "custom" / folder and setup.title == title
+
+
+def test_seeds_beyond_those_of_quick_change_nothing(notebook):
+    setup = parameters.made("01_name", VALUES | {"profile": "quick", "seeds": 2}, VALUES)
+    assert setup.changed == {} and setup.figures == notebook / "figures" / "quick" / "01_name"
+
+
+def test_a_cell_that_was_edited_by_hand_is_held_against_the_notebook_s_file(notebook):
+    cell = {"cell_type": "code", "source": CELL.splitlines(keepends=True)}
+    (notebook / "notebooks").mkdir()
+    (notebook / "notebooks" / "01_name.ipynb").write_text(json.dumps({"cells": [cell]}))
+    edited = CELL.replace("lam = 1e-4", "lam = 1e-2")
+    setup = parameters.check("01_name", VALUES | {"lam": 1e-2, "In": ["", edited]})
+    assert setup.changed == {"lam": 1e-2} and not setup.default
 
 
 class Shell:

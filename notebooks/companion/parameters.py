@@ -4,9 +4,10 @@ papermill itself only warns about a name that the notebook does not know, and pa
 """
 
 import ast
+import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from companion import settings
 from lib import checks
@@ -31,7 +32,7 @@ class Setup:
 
     shown_seed: the run of which more than the scores is kept. The first one; in a shard, which has a seed of its own,
     the first one of the batch, so that what a shard trains is what the render asks for. seeds: those to run, from
-    first_seed on; two at most at quick.
+    first_seed on; two at most at quick. changed: the parameters that differ from the committed ones.
     """
 
     notebook: str
@@ -40,18 +41,28 @@ class Setup:
     default: bool
     shown_seed: int = 0
     seeds: range = range(0)
+    changed: dict = field(default_factory=dict)
+
+    @property
+    def setting(self):
+        """What was changed, as the name of a folder; a hash of it where it is long or has odd characters."""
+        values = {k: "+".join(map(str, v)) if isinstance(v, list) else v for k, v in self.changed.items()}
+        text = ",".join(f"{name}={value}" for name, value in values.items())
+        return text if re.fullmatch(r"[\w=.,+-]{0,60}", text) else hashlib.sha256(text.encode()).hexdigest()[:8]
 
     @property
     def title(self):
-        """What a figure's title begins with: nothing, or the word that says it is not the laptop's."""
-        return {"laptop": "", "quick": "quick: ", "paper": "full size: "}[self.profile]
+        """What a figure's title begins with: nothing, or what says that it is not the laptop's committed one."""
+        profile = {"laptop": "", "quick": "quick: ", "paper": "full size: "}[self.profile]
+        return profile + (f"{self.setting}: " if self.changed else "")
 
     @property
     def figures(self):
         """Where figures go: only a call with the committed parameters replaces committed figures."""
-        folder = "" if self.default and self.profile != "quick" else "quick" if self.profile == "quick" else "custom"
-        name = self.notebook + ("_paper" if self.profile == "paper" else "")
-        return settings.figures_folder() / folder / name
+        folder, name = settings.figures_folder(), self.notebook + {"laptop": ""}.get(self.profile, f"_{self.profile}")
+        if self.profile == "quick" and not self.changed:
+            return folder / "quick" / self.notebook
+        return folder / name if self.default else folder / "custom" / name / (self.setting or "unchanged")
 
 
 def check(notebook, values, **ranges):
@@ -62,42 +73,61 @@ def check(notebook, values, **ranges):
     stand there twice. The type of a parameter whose default is None is that of its range, and a range in a list,
     [(0.0, 1.0)], asks for a list. ParameterError: a name that the notebook does not have, or a value that does not fit.
     """
-    run = any(PARAMETERS.search(cell) for cell in values["In"])
-    defaults = declared(values["In"] if run else _cells(notebook))  # nbval keeps no history of what it runs
+    run = any(PARAMETERS.search(cell) for cell in values["In"])  # nbval keeps no history of what it runs
+    defaults = declared(values["In"]) if run else committed(notebook)
     ranges = {name: allowed for name, allowed in EVERY_NOTEBOOK.items() if name in defaults} | ranges
     for name in injected(values["In"]):
         if name not in defaults:
             raise ParameterError(f"unknown parameter {name!r}; known: {', '.join(defaults)}")
     for name, default in defaults.items():
         _check_one(name, values[name], default, ranges.get(name))
-    whole = values["part"] == "all"
-    shown_seed = (values if whole else defaults)["first_seed"]
-    if whole:
-        banner({name: values[name] for name, default in defaults.items() if values[name] != default})
-    count = min(values["seeds"], 2) if values["profile"] == "quick" else values["seeds"]
-    seeds = range(values["first_seed"], values["first_seed"] + count)
-    return Setup(notebook, values["profile"], values["part"], settings.committed() and whole, shown_seed, seeds)
+    setup = made(notebook, {name: values[name] for name in defaults}, defaults)
+    if setup.part == "all" and (setup.changed or setup.profile != "laptop"):
+        banner(setup)
+    return setup
 
 
-def banner(changed):
+def made(notebook, values, defaults):
+    """The Setup of a call with these values of all parameters; `defaults` are those of the cell that it ran."""
+    kept = defaults | committed(notebook)  # a cell that was edited by hand has other defaults
+    whole, most = values["part"] == "all", 2 if values["profile"] == "quick" else 10**6
+    changed = {name: value for name, value in values.items() if value != kept[name] and name not in ("profile", "part")}
+    if min(values["seeds"], most) == min(kept["seeds"], most):
+        changed.pop("seeds", None)
+    first = values["first_seed"]
+    return Setup(
+        notebook,
+        values["profile"],
+        values["part"],
+        default=settings.committed() and whole and not changed,
+        shown_seed=(values if whole else kept)["first_seed"],
+        seeds=range(first, first + min(values["seeds"], most)),
+        changed=changed,
+    )
+
+
+def banner(setup):
     """Say above all results that they are not the committed runs': which parameters were changed, and what follows."""
     from IPython.display import Markdown, display
 
-    if not changed:
-        return
+    changed = ({"profile": setup.profile} if setup.profile != "laptop" else {}) | setup.changed
     called = ", ".join(f"`{name} = {value!r}`" for name, value in changed.items())
-    text = (
-        f"> **These are not the committed runs.** This call changed {called}. Tables, figures and verdicts below are "
+    where = "/".join(setup.figures.relative_to(settings.figures_folder()).parts)
+    text = f"> **These are not the committed runs.** This call changed {called}. Tables, verdicts and figures, which "
+    text += (
+        f"go to `{where}`, are its own. The texts, above all *Reading the committed runs*, speak of the committed runs "
     )
-    text += "its own. The texts, above all *Reading the committed runs*, speak of the committed runs and need not fit."
+    text += "and need not fit."
     display(Markdown(text))
 
 
-def _cells(notebook):
-    """The code of a notebook's file, a text for each cell."""
+def committed(notebook):
+    """Names and literals of the parameters of a notebook's file; none where it has no file of that name."""
     path = settings.ROOT / "notebooks" / f"{notebook}.ipynb"
+    if not path.is_file():
+        return {}
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return declared(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"])
 
 
 def declared(history):

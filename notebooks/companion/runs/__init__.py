@@ -83,7 +83,7 @@ def run_parts(setup, *, train=(), timing=()):
     """The records of a notebook's training and timing runs, as (train, timing).
 
     A shard makes only its part, and the cells after it are left out. A whole call with the committed parameters
-    collects what is new into the committed records.
+    collects what is new into the committed records; another one writes its table, runs.csv, beside its figures.
     """
     if not_run([*train, *timing]):
         return [], []
@@ -94,4 +94,7 @@ def run_parts(setup, *, train=(), timing=()):
     records = run_all(list(train)), run_all(list(timing))
     if setup.default and setup.profile != "quick":
         collect([*train, *timing])
+        return records
+    records = tuple([record | {"parameters": setup.changed} for record in part] for part in records)
+    write(setup.figures / "runs.csv", frame([*records[0], *records[1]]).to_csv(index=False))
     return records

@@ -9,15 +9,19 @@ def finished(records):
 
 
 def frame(records):
-    """A table with one line per stage or timed variant: id, seed, the case's fields, then the row's, curves left out.
+    """A table with one line per stage or timed variant: id, seed, the case's fields, run, then the row's, no curves.
 
+    Before the case's fields stand the parameters that the notebook's call has changed; one whose name the case or the
+    row has as well is called "name (parameter)".
     A variant's name "GL / full / closed / step" becomes the columns penalty, extent, form and, where given, what. Runs
     that diverged are left out; `spent` names them.
     """
     lines = []
     for record in finished(records):
-        head = {"id": record["id"], "seed": record["seed"], **record.get("case", record["config"]["case"])}
+        case, changed = record.get("case", record["config"]["case"]), record.get("parameters", {})
         for row in record["rows"]:
+            named = {f"{name} (parameter)" if name in case | row else name: v for name, v in changed.items()}
+            head = {"id": record["id"], "seed": record["seed"]} | named | case
             names = zip(("penalty", "extent", "form", "what"), row.get("variant", "").split(" / "), strict=False)
             fields = dict(names) if "variant" in row else {}
             lines.append(head | {"run": record["status"]} | fields | {k: v for k, v in row.items() if k != "curves"})

@@ -1,0 +1,93 @@
+"""Run a notebook on a grid of its parameters: figures of each point in a folder of their own, one table, one CSV.
+
+python -m companion.workflow.sweep notebooks/21_stochastic_mlp.ipynb q=1,2 lam_tuning=1e-4,1e-3 seeds=3 [cores=2]
+
+Every parameter takes one value or several; a list is written with brackets: penalties=["GL"],["SGL"]. Points run in
+parallel, one thread each, and what has a record is not trained again.
+"""
+
+import ast
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from companion import parameters, runs
+from companion.settings import ROOT
+
+
+def entries(text):
+    """The values of a parameter: Python literals with commas between them, or plain words."""
+    try:
+        return list(ast.literal_eval(f"[{text}]"))
+    except (ValueError, SyntaxError):
+        return text.split(",")
+
+
+def points(notebook, grid):
+    """Every combination of a grid, as (values, Setup). ValueError: a parameter that the notebook does not have."""
+    defaults = parameters.committed(notebook)
+    if unknown := [name for name in grid if name not in defaults or name == "part"]:
+        raise ValueError(f"{notebook} has no parameter {unknown[0]!r}; known: {', '.join(defaults)}")
+    for values in itertools.product(*grid.values()):
+        given = dict(zip(grid, values, strict=True))
+        yield given, parameters.made(notebook, defaults | given, defaults)
+
+
+def launch(notebook, made, cores):
+    """Run the points that the launcher has not run yet, or whose sources have changed; its exit code."""
+    said = ROOT / "logs" / "sweep" / f"{notebook}.json"
+    said.parent.mkdir(parents=True, exist_ok=True)
+    called = {setup.figures.name: [f"{k}={v!r}" for k, v in given.items()] for given, setup in made}
+    said.write_text(json.dumps({"notebook": notebook, "points": called}))
+    command = [sys.executable, "-m", "companion.workflow.launch", cores, f"sweep={said}", "--"]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+def gathered(made):
+    """The tables of all points that have one, below each other, with a column for every parameter of the grid."""
+    tables = []
+    for given, setup in made:
+        if (path := setup.figures / "runs.csv").is_file():
+            table = pd.read_csv(path)
+            for name, value in given.items():
+                label = f"{name} (parameter)" if name in table and name not in setup.changed else name
+                if label not in table and f"{name} (parameter)" not in table:
+                    table.insert(2, label, str(value) if isinstance(value, list) else value)
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def summary(table):
+    """Mean ± standard deviation over seeds of test scores and pruned share, a line per setting, case and stage."""
+    labels = [*table.columns[2 : table.columns.get_loc("run")], *{"stage", "variant"}.intersection(table.columns)]
+    labels = [name for name in labels if table[name].nunique(dropna=False) > 1]
+    scores = [name for name in table if name.startswith("test_") or name == "sparsity"]
+    groups = table.dropna(subset=scores, how="all").groupby(labels or "run", sort=False, dropna=False)[scores]
+    return groups.agg(lambda column: runs.mean_std(column.dropna(), digits=4))
+
+
+def main(path, *given):
+    """Run the grid, write figures/custom/<notebook>/sweep-<what varies>.csv and print the means."""
+    grid = {name: entries(text) for name, _, text in (text.partition("=") for text in given)}
+    cores = str(grid.pop("cores", ["all"])[0])
+    made = list(points(Path(path).stem, grid))
+    failed = launch(Path(path).stem, made, cores)
+    table = gathered(made)
+    if table.empty:
+        sys.exit(failed or f"{path}: no point has a table of runs")
+    varied = [name for name, values in grid.items() if len(values) > 1]
+    target = made[0][1].figures.parent / f"sweep-{'-'.join(varied)}.csv"
+    table.to_csv(target, index=False)
+    print(summary(table).to_string(), f"\n{len(made)} settings, {len(table)} lines: {target}")
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except (TypeError, ValueError) as error:
+        sys.exit(f"{error}\n{__doc__}")
