@@ -1,5 +1,6 @@
 """A network as files: plain tensors (safetensors) beside a small JSON, and ONNX. Nothing is pickled."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,32 +10,73 @@ import torch
 from torch import nn
 
 from . import models
+from .atomic import write_whole
 
 
 def save(model, folder, *, normalisation=None, labels=None):
-    """Write model.safetensors and model.json (config, normalisation and labels, plain data) into a folder."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write model.safetensors and model.json (config, normalisation and labels, plain data) into a folder.
+
+    Each is written whole or not at all; a checksum in model.json says that they belong together. OSError: it names the
+    file that could not be written.
+    """
+    folder, weights = Path(folder), to_bytes(model, summed=False)
     about = {"config": model.config, "normalisation": normalisation, "labels": labels}
+    about["sum"] = _sum_of_both(weights, about)
     text = json.dumps(about, indent=1, allow_nan=False)  # first, so that a failure leaves no half of a pair
-    (folder / "model.safetensors").write_bytes(to_bytes(model))
-    (folder / "model.json").write_text(text + "\n", encoding="utf-8")
+    write_whole(folder / "model.safetensors", weights)
+    write_whole(folder / "model.json", text + "\n")
 
 
 def load(folder):
     """The saved network in eval mode, with `normalisation` and `labels` as attributes.
 
-    Runs no code from the files. ValueError names the tensor that is missing, unknown or of the wrong shape.
+    Runs no code from the files. ValueError names the tensor that is missing, unknown or of the wrong shape, or the file
+    that is damaged.
     """
-    folder = Path(folder)
-    about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    folder, file = Path(folder), Path(folder) / "model.safetensors"
+    about, weights = _about(folder / "model.json"), file.read_bytes()
     with torch.device("meta"):
         model = models.build(**about["config"])
-    state = safetensors.torch.load_file(folder / "model.safetensors")
-    _refuse(state, model, f"{folder / 'model.safetensors'} does not fit {about['config']['name']}")
+    state = _state(weights, file)[0]
+    _refuse(state, model, f"{file} does not fit {about['config']['name']}")
+    if about.pop("sum", None) not in (None, _sum_of_both(weights, about)):  # folders of before have none
+        raise ValueError(f"{file} and model.json beside it are not as they were saved; save the network again")
     model.load_state_dict(state, assign=True)
     model.normalisation, model.labels = about["normalisation"], about["labels"]
     return model.eval()
+
+
+def _about(file):
+    """What model.json says. ValueError: it is damaged."""
+    try:
+        about = json.loads(file.read_bytes())
+        about["config"]["name"], about["normalisation"], about["labels"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); save the network again") from None
+    return about
+
+
+def _state(content, file):
+    """The tensors of a safetensors file and its metadata. ValueError: it is damaged."""
+    try:
+        state = safetensors.torch.load(content)
+        length = int.from_bytes(content[:8], "little")
+        return state, json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    except Exception as error:  # of safetensors' own kind, which derives from Exception alone; torch's for odd types
+        raise ValueError(f"{file} is damaged ({error}); save the network again") from None
+
+
+def _sum_of_both(weights, about):
+    return hashlib.sha256(weights + json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _sum_of_tensors(state):
+    """A checksum of tensors and their names."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def load_into(model, path):
@@ -44,8 +86,9 @@ def load_into(model, path):
     Tensors that the network shares between layers stay shared. ValueError names a tensor that is missing, unknown or
     of a shape that the layer cannot take.
     """
-    with safetensors.safe_open(path, "pt") as file:
-        about, state = file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    state, about = _state(Path(path).read_bytes(), path)
+    if about.get("sum", whole := _sum_of_tensors(state)) != whole:
+        raise ValueError(f"{path} is damaged: it does not fit its checksum; save the network again")
     shared = _shared(model.state_dict(keep_vars=True))
     state = {key: state[shared[key]] if shared.get(key) in state else tensor for key, tensor in state.items()}
     state |= {key: state[first] for key, first in shared.items() if first in state}
@@ -65,8 +108,11 @@ def load_into(model, path):
     return model.eval()
 
 
-def to_bytes(model):
-    """The contents of a safetensors file with the network's parameters and buffers, each shared one once."""
+def to_bytes(model, *, summed=True):
+    """The contents of a safetensors file with the network's parameters and buffers, each shared one once.
+
+    summed: with a checksum, which `load_into` asks for.
+    """
     state = model.state_dict(keep_vars=True)
     shared = _shared(state)
     state = {name: t.detach().cpu().contiguous() for name, t in state.items() if name not in shared}
@@ -75,7 +121,9 @@ def to_bytes(model):
         state[name] = t.clone() if t.untyped_storage().data_ptr() in seen else t
         seen.add(t.untyped_storage().data_ptr())
     groups = {name: layer.groups for name, layer in model.named_modules() if _grouped(layer)}
-    return safetensors.torch.save(state, {"groups": json.dumps(groups)} if groups else None)
+    about = {"groups": json.dumps(groups)} if groups else {}
+    about |= {"sum": _sum_of_tensors(state)} if summed else {}
+    return safetensors.torch.save(state, about or None)
 
 
 def _shared(state):
@@ -94,14 +142,16 @@ def _grouped(layer):
 
 
 def to_onnx(model, path, example):
-    """Export the network in eval mode for batches of any size; the other axes are those of example (N, …)."""
+    """Export the network in eval mode for batches of any size; the other axes are those of example (N, …).
+
+    The file is written whole or not at all; OSError: it names the file.
+    """
     mode = model.training
     example = torch.cat([example[:1]] * 2)  # a batch of one would be taken for a constant
     try:
-        torch.onnx.export(
+        program = torch.onnx.export(
             model.eval(),
             (example,),
-            Path(path),
             input_names=["input"],
             output_names=["output"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
@@ -109,6 +159,7 @@ def to_onnx(model, path, example):
             external_data=False,
             verbose=False,
         )
+        write_whole(path, program.model_proto.SerializeToString())
     finally:
         model.train(mode)
 

@@ -151,7 +151,7 @@ def file_bytes(model):
     """Bytes of the weights' file that `lib.saving.save` writes."""
     from .. import saving  # here, as scores are needed where nothing is saved
 
-    return len(saving.to_bytes(model))
+    return len(saving.to_bytes(model, summed=False))
 
 
 def _dtype(model):

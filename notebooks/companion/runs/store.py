@@ -179,7 +179,8 @@ def holding(path, what, *, wait=True):
         raise RunError(f"{path.parent} cannot be written ({error.strerror}); COMPANION_RUNS names another") from None
     try:
         with contextlib.suppress(OSError):
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%H:%M:%S')}")
+            since = time.strftime("%H:%M:%S")
+            write_whole(holder, f"process {os.getpid()} on {socket.gethostname()}, since {since}")
         yield True
     finally:
         with contextlib.suppress(OSError):

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import nbformat
 
+from lib.atomic import write_whole
+
 IN_SIGHT = re.compile(r"^profile = |runs\.run_parts\(|inspect\.getsource\(|claims\.card\(", re.MULTILINE)
 PLUMBING = re.compile(
     r'parameters\.check\(|figures\.(canvas|save|animate)\(|^draw\(|"(experiment|stages)":|yield run_of\(|^\w*sizes? ',
@@ -44,7 +46,7 @@ def main(names):
         book = nbformat.read(path, as_version=4)
         for cell in book.cells:
             fold(cell)
-        nbformat.write(book, path)
+        write_whole(path, nbformat.writes(book) + "\n")
 
 
 if __name__ == "__main__":

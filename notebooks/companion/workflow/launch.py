@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from snakemake.cli import main
 
 from companion.settings import ROOT
+from lib.atomic import write_whole
 
 RUNNING = ROOT / "logs" / "running"
 
@@ -70,7 +71,7 @@ def launch(cores, config, options):
         prepare()
         RUNNING.parent.mkdir(exist_ok=True)
         with FileLock(f"{RUNNING}.lock", timeout=0):
-            RUNNING.write_text(str(os.getpid()))
+            write_whole(RUNNING, str(os.getpid()))
             warn_of_changes(config)
             run(cores, config, options)
     except Timeout:

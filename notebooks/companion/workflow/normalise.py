@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from companion.settings import ROOT
+from lib.atomic import write_whole
 
 WIDGETS = ("application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json")
 METADATA = {
@@ -68,12 +69,6 @@ def execute(path):
         sys.exit(f"{path}: {error.ename}: {error.evalue}\n  not written")
 
 
-def write(book, path):
-    part = path.with_name(f".{path.name}.part")
-    nbformat.write(book, part)
-    part.replace(path)
-
-
 def main(names, *, check):
     wrong = []
     for path in map(Path, names):
@@ -83,7 +78,7 @@ def main(names, *, check):
         if cells := machine_paths(clean):
             sys.exit(f"{path}: the output of cell {cells[0]} names a folder of this machine")
         if not check:
-            write(clean, path)
+            write_whole(path, nbformat.writes(clean) + "\n")
             print(f"{path}: executed and normalised", flush=True)
         elif clean != book:
             wrong.append(path)

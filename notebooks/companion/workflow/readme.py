@@ -11,6 +11,7 @@ import nbformat
 
 from companion import claims
 from companion.settings import ROOT
+from lib.atomic import write_whole
 
 README, OVERVIEW = ROOT / "README.md", ROOT / "notebooks" / "00_overview.ipynb"
 MARKED = re.compile(r"(<!-- (verdicts|comparison|figure)(?: (\w+)/(\w+))? -->\n).*?(<!-- /\2 -->)", re.DOTALL)
@@ -44,11 +45,11 @@ def figure(notebook, name):
 
 
 def main():
-    README.write_text(render(README.read_text(encoding="utf-8")), encoding="utf-8")
+    write_whole(README, render(README.read_text(encoding="utf-8")))
     book = nbformat.read(OVERVIEW, as_version=4)
     for cell in book.cells:
         cell.source = render(cell.source)
-    nbformat.write(book, OVERVIEW)
+    write_whole(OVERVIEW, nbformat.writes(book) + "\n")
 
 
 if __name__ == "__main__":
