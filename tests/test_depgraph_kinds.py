@@ -525,5 +525,8 @@ def test_a_table_of_positions_that_a_layer_makes_into_biases():
     net.register_buffer("table", torch.randn(5, 2))
     kill(net.b, slice(6))
     net.b.weight.data[:, :4] = 0
+    net.t.bias.data[:] = 20  # all positions pass the ReLU
     small = same(net, torch.randn(2, 5, 8))
     assert (small.i.out_features, small.t.out_features, small.b.in_features) == (10, 8, 8)
+    net.t.bias.data[7] = -20  # silent at every position
+    assert same(net, torch.randn(2, 5, 8)).t.out_features == 7

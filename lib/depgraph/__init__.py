@@ -12,7 +12,7 @@ from .passes import Example
 from .report import Report, made, warn
 from .search import Search
 
-__all__ = ["Report", "ShrinkError", "report", "shrink"]
+__all__ = ["Report", "ShrinkError", "report", "shrink", "shrunk"]
 
 
 def shrink(model, example, *, keep=(), keep_one=False, seconds=60):
@@ -23,14 +23,17 @@ def shrink(model, example, *, keep=(), keep_one=False, seconds=60):
     unit where a layer died wholly, instead of ShrinkError. seconds: after which ShrinkError ends the search. A warning
     counts the dead units that stay, `report` lists them with reasons.
     """
-    search = Search(model, Example(model, example), keep=keep, keep_one=keep_one, seconds=seconds)
-    small = search.run()
-    warn(made(search))
+    small, found = shrunk(model, example, keep=keep, keep_one=keep_one, seconds=seconds)
+    warn(found)
     return small
+
+
+def shrunk(model, example, *, keep=(), keep_one=False, seconds=60):
+    """What `shrink` returns, without a warning, and the report of it."""
+    search = Search(model, Example(model, example), keep=keep, keep_one=keep_one, seconds=seconds)
+    return search.run(), made(search)
 
 
 def report(model, example, *, keep=(), seconds=60):
     """What `shrink` would leave of each layer, and why dead units stay; to print."""
-    search = Search(model, Example(model, example), keep=keep, keep_one=True, seconds=seconds)
-    search.run()
-    return made(search)
+    return shrunk(model, example, keep=keep, keep_one=True, seconds=seconds)[1]

@@ -1,0 +1,128 @@
+"""One call that makes any network smaller: the units that count least are cut and taken out, the rest is trained on."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from . import checks, depgraph, measures, training
+from .data import Part
+from .depgraph.units import Units
+from .training.given import part_of
+
+OF = ("units", "weights", "operations")
+STEPS = 6  # of the bisection: the share is met to 1/64
+HELD_OUT = 0.2  # of data without a validation part
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What `compress` returns: the tuned network, all four by name, their table, and what stayed and why; it prints."""
+
+    network: nn.Module
+    networks: dict
+    table: object  # a DataFrame: score, parameters, nonzero, operations, bytes, ms by dense, masked, shrunk, tuned
+    stayed: depgraph.Report
+
+    def __str__(self):
+        return self.table.to_string(float_format="{:,.4g}".format)
+
+
+def compress(net, data, share=0.5, *, of="units", penalty=None, score=None, keep=(), **options):
+    """A smaller network of the same class, with the given share of its units, weights or operations.
+
+    data: as `training.fit` takes it. Scores are taken on its validation part; without one, on a fifth of the examples,
+    which training does not see. The same share of the units of each layer is left (coupled layers lose the same ones),
+    and for weights or operations the largest such share that is enough. penalty: one with which a copy is trained
+    before the cut. score(outputs, y): by default the accuracy of classes, the R² of numbers. keep: names of layers
+    whose units stay. options: those of `training.fit`, for the training before the cut and the one after it. The
+    argument `net` is left as it is. ValueError: a training diverged, or not even one unit of each layer is few enough.
+    """
+    checks.number("share", share, "(0, 1]")
+    checks.one_of("of", of, OF)
+    train, held = _parts(data, next(net.parameters()).device)
+    nets, example = {"dense": copy.deepcopy(net)}, train.x[:1]
+    if penalty is not None:
+        net = _trained(net, train, penalty=penalty, **options)
+    nets["masked"], nets["shrunk"], stayed = _smaller(net, example, share, of, keep)
+    nets["tuned"] = _trained(nets["shrunk"], train, **options)
+    table = _table(nets, held, score or _score(held.y), options)
+    return Compressed(nets["tuned"], nets, table, stayed)
+
+
+def _parts(data, device):
+    """What is trained on, and what is held out for the scores."""
+    part = part_of(data, device)
+    if getattr(data, "validation", None) is not None:
+        return part, part_of(data.validation, device)
+    order = torch.randperm(len(part.x), generator=torch.Generator().manual_seed(0)).to(device)
+    count = max(1, int(HELD_OUT * len(order)))
+    return tuple(Part(part.x[rows], part.y[rows]) for rows in (order[count:], order[:count]))
+
+
+def _trained(net, part, **options):
+    net = copy.deepcopy(net)
+    history = training.fit(net, part, **options)
+    if history.status == "diverged":
+        raise ValueError(f"training diverged ({history.message}); pass a smaller learning rate, optimizer={{'lr': …}}")
+    return net
+
+
+def _smaller(net, example, share, of, keep):
+    """The masked and the shrunk network with this share of units, weights or operations, and the report."""
+    units = Units(net, example, keep=keep)
+    if of == "units":
+        return _cut(units, example, share, keep)
+    count = _operations if of == "operations" else lambda net, _: measures.parameters(net)
+    goal, low, high = share * count(net, example), 0.0, 1.0
+    best = _cut(units, example, low, keep)
+    if (least := count(best[1], example)) > goal:
+        raise ValueError(
+            f"with one unit of each layer that may go, {least / count(net, example):.1%} of the {of} are left, "
+            f"more than {share:.1%}; pass a larger share"
+        )
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        found = _cut(units, example, middle, keep)
+        low, high, best = (middle, high, found) if count(found[1], example) <= goal else (low, middle, best)
+    return best
+
+
+def _cut(units, example, share, keep):
+    masked = units.masked(share)
+    small, stayed = depgraph.shrunk(masked, example, keep=keep, keep_one=True)
+    return masked, small, stayed
+
+
+@torch.no_grad()
+def _operations(net, x):
+    net = copy.deepcopy(net).eval()
+    with FlopCounterMode(display=False) as counter:
+        net(x)
+    return counter.get_total_flops() / len(x)
+
+
+def _score(y):
+    """What is good for the type of the targets."""
+    return measures.r2 if y.is_floating_point() else measures.accuracy
+
+
+def _table(nets, held, score, options):
+    """Scores on what was held out, sizes, and the median time of one example on one thread."""
+    import pandas as pd
+
+    x, rows = held.x[:1], {}
+    times = measures.latency(nets, x)
+    for name, net in nets.items():
+        outputs = training.predict(net, held.x, outputs=options.get("outputs"))
+        rows[name] = {
+            "score": score(outputs, held.y),
+            "parameters": measures.parameters(net),
+            "nonzero": sum(int(p.count_nonzero()) for p in net.parameters()),
+            "operations": _operations(net, x),
+            "bytes": measures.file_bytes(net),
+            "ms": times[name]["median"],
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,0 +1,87 @@
+"""Which units of any network may be cut, and how much each counts: what is coupled counts, and goes, together."""
+
+import copy
+
+import numpy as np
+import torch
+
+from . import judge, slicing
+from .passes import Example
+from .search import Search
+
+
+class Units:
+    """Units of a network in blocks that the same weights make and read; `masked` leaves a share of each block.
+
+    A unit is a class of channels that go together only (a residual sum, a norm, a depthwise convolution tie them). Its
+    size is the sum of the squares of the weights that make it and read it, in units of their mean. The network's inputs
+    and outputs, what `keep` names and what is read without a weight (a query, by a key) are no units.
+    """
+
+    def __init__(self, model, example, *, keep=(), seconds=60):
+        search = Search(model, Example(model, example), keep=keep, keep_one=True, seconds=seconds)
+        self.model, self.trace = model, search.trace
+        self.roots = self.trace.classes.roots(torch.arange(self.trace.classes.count))
+        weighted = [r for r in self.trace.readers if r.weight is not None]
+        self.weights = list({id(r.weight): r.weight for r in weighted if r.weight.tensor.dim() > 1}.values())
+        self.read = _marked(len(self.roots), [r.inputs for r in weighted])
+        bare = self._classes(_marked(len(self.roots), [r.inputs for r in self.trace.readers if r.weight is None]))
+        self.loose = self._classes(self.read) - bare - {0, *self.trace.classes.pins}
+        self.sizes, places = np.zeros(len(self.roots)), {root: set() for root in self.loose}
+        self._weigh(places)
+        self.blocks = {}
+        for root, where in places.items():
+            self.blocks.setdefault(frozenset(where), []).append(root)
+
+    def __len__(self):
+        return len(self.loose)
+
+    def _classes(self, marked):
+        return set(np.unique(self.roots[marked.numpy()]).tolist())
+
+    def _weigh(self, places):
+        """Add up the sizes of units and note where they are; a unit that is dead already has the size 0."""
+        for param in self.weights:
+            squares = param.tensor.detach().double().square().cpu()
+            for side, (ids, view) in enumerate(_axes(param, squares)):
+                found = view.flatten(ids.dim()).sum(-1)
+                np.add.at(self.sizes, self.roots[ids.numpy()], (found / found.mean().clamp_min(1e-300)).numpy())
+                for group, row in enumerate(ids.view(-1, ids.shape[-1])):
+                    for root in self._classes(_marked(len(self.roots), [row])) & self.loose:
+                        places[root].add((param.name, side, group))
+        self.sizes[self.roots[judge.settle(self.trace, {}).numpy()]] = 0
+
+    def cut(self, share):
+        """Which numbers go when this share of each block is left, at least one unit of it: the smallest."""
+        gone = np.zeros(len(self.roots), dtype=bool)
+        for block in self.blocks.values():
+            order = sorted(block, key=lambda root: self.sizes[root])
+            gone[order[: len(order) - max(1, round(share * len(order)))]] = True
+        return torch.from_numpy(gone[self.roots])
+
+    @torch.no_grad()
+    def masked(self, share):
+        """A copy of the network in which nothing reads the units that go."""
+        net, gone = copy.deepcopy(self.model), self.cut(share) & self.read
+        tensors = slicing.tensors_of(net)[0]
+        for param in self.weights:
+            for ids, view in _axes(param, tensors[param.name].detach()):
+                view[gone[ids].to(view.device)] = 0
+        return net
+
+
+def _marked(n, found):
+    """Which of n numbers are in a list of tensors."""
+    marked = torch.zeros(n, dtype=torch.bool)
+    for ids in found:
+        marked[ids.reshape(-1)] = True
+    return marked
+
+
+def _axes(param, weight):
+    """Numbers along rows and columns of a weight, with its view that begins with them; of groups, group by group."""
+    if param.grouped is None:
+        return [(param.slots[axis], weight.movedim(axis, 0)) for axis in (0, 1)]
+    rows, columns = param.grouped if param.transposed else param.grouped[::-1]
+    blocks = weight.unflatten(0, (len(rows), -1))
+    return [(rows, blocks), (columns, blocks.transpose(1, 2))]
