@@ -8,7 +8,8 @@ import nbformat
 import pytest
 
 from companion import claims
-from companion.workflow import readme
+from companion.claims import plain
+from companion.workflow import front, readme
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "figures"
@@ -21,8 +22,33 @@ OVERVIEW = [cell.source for cell in CELLS if cell.cell_type == "markdown"]
 
 
 def test_tables_are_what_the_records_give():
-    assert {found[2] for found in readme.MARKED.finditer(TEXT)} == {"verdicts", "comparison"}
+    assert [found[2] for found in readme.MARKED.finditer(TEXT)] == ["numbers", "gallery", "verdicts", "comparison"]
     assert readme.render(TEXT) == TEXT, "README.md has drifted from the records: run `make notebooks`"
+
+
+def test_the_front_page_is_short_and_opens_with_what_it_is():
+    assert len(TEXT.splitlines()) <= 250
+    headings = re.findall(r"^## (.*)", TEXT, re.MULTILINE)
+    assert headings[:5] == ["What you take home", "Two commands", "Three ideas", "Gallery", "Verdicts"]
+    first = TEXT[: TEXT.index("## What you take home")]
+    assert "![" in first and TEXT.index("git clone") < TEXT.index("make lab")
+    assert 8 <= len(front.GALLERY) <= 12
+
+
+def test_claims_are_told_in_plain_words_and_findings_speak_of_their_verdict():
+    for name, claim in claims.CLAIMS.items():
+        says, finding = plain.words(name, claim.says, claims.REPRODUCED)
+        assert says and len(says) < 120
+        told = plain.PLAIN.get(name, (says, None, ""))
+        assert bool(told[1]) == bool(told[2]), f"{name}: a finding and the verdict that it speaks of go together"
+        assert finding == (told[2] if told[1] == claims.REPRODUCED else "")
+        assert not re.search(r"\d\.\d", told[2]), f"{name}: numbers come from the records, not from a sentence"
+
+
+def test_without_records_the_front_page_still_stands(monkeypatch, tmp_path):
+    monkeypatch.setenv("COMPANION_RUNS", str(tmp_path))
+    monkeypatch.setattr(front.runs, "committed", lambda _: {})
+    assert len(front.numbers().splitlines()) == 2
 
 
 def test_the_overview_shows_a_figure_of_every_notebook():
@@ -75,7 +101,8 @@ def test_the_run_of_the_readme_is_a_valid_configuration(monkeypatch):
 
 @pytest.mark.parametrize(("texts", "folder"), [([TEXT], ROOT), (OVERVIEW, ROOT / "notebooks")])
 def test_links_lead_to_files(texts, folder):
-    targets = [target for text in texts for target in re.findall(r"\]\(([^)h#][^)]*)\)", text)]
+    pattern = r"\]\(([^)h#][^)]*)\)|(?:href|src)=\"(?!http)([^\"]+)\""
+    targets = [text_link or tag for text in texts for text_link, tag in re.findall(pattern, text)]
     assert targets
     for target in targets:
         assert (folder / target).exists(), target

@@ -10,6 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 import seaborn as sns
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.ticker import (
@@ -21,6 +23,7 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
+from companion import drawn
 from lib.atomic import write_whole
 
 
@@ -34,6 +37,7 @@ class Around(tuple):
 PALETTE = Around(sns.color_palette("colorblind"))
 MARKERS = Around(("o", "s", "^", "D", "v", "P"))
 LINES = Around(("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1))))
+LETTERS = 26  # pixels of a line of words in an animation
 LOOK = {
     "figure.dpi": 110,
     "savefig.dpi": 160,
@@ -57,7 +61,7 @@ def canvas(rows=1, columns=1, *, width=7.2, height=2.8, **options):
 
 
 def save(figure, name, setup, *, alt):
-    """Write a figure as SVG and PNG into the notebook's folder and show it with its caption, the text alternative.
+    """Write a figure as SVG and PNG, and its numbers as CSV, and show it with its caption, the text alternative.
 
     The files carry no date and no ids but numbers, so the same records give the same bytes. Axes in which nothing is
     drawn say so. OSError: a file cannot be written; the older one is left as it was.
@@ -73,8 +77,19 @@ def save(figure, name, setup, *, alt):
     plt.close(figure)
     _write(setup, f"{name}.svg", steadied(svg.getvalue()))
     _write(setup, f"{name}.png", png.getvalue())
+    numbers = drawn.table(figure)
+    if len(numbers):
+        _write(setup, f"{name}.csv", numbers.to_csv(index=False))
     display(Image(data=png.getvalue(), format="png", width=100 * figure.get_figwidth(), alt=alt))
     _caption(setup, name, alt)
+
+
+def table(frame, name, setup, *, caption):
+    """Show a table below its caption, and write it as CSV beside the figures. OSError: it cannot be written."""
+    index = any(frame.index.names) or frame.index.dtype == object
+    _write(setup, f"{name}.csv", frame.to_csv(index=index))
+    display(Markdown(f"**{caption}**"))
+    display(frame)
 
 
 def _write(setup, name, content):
@@ -100,13 +115,16 @@ def steadied(svg):
     return re.sub(r"(?<![\w.#])-?[1-9]\d*\.\d{4,}", lambda match: f"{float(match[0]):.3f}".rstrip("0").rstrip("."), svg)
 
 
-def animate(frames, name, setup, *, alt, milliseconds=150):
+def animate(frames, name, setup, *, alt, headings=(), notes=(), milliseconds=150):
     """Write pictures (frames, H, W) of palette indices as a GIF that repeats, and show it with its text alternative.
 
-    0 is white, k the palette's colour k − 1; the last picture stays for two seconds.
+    0 is white, k the palette's colour k − 1; the last picture stays for two seconds. headings: a word over each of as
+    many columns of the same width; notes: a line below each picture.
     """
     colours = [255] * 3 + [round(255 * part) for colour in PALETTE for part in colour]
-    pictures = [PIL.Image.fromarray(frame) for frame in frames]
+    colours += [255] * (3 * 240 - len(colours)) + [255 - 17 * shade for shade in range(16) for _ in range(3)]
+    notes = notes or [""] * len(frames)
+    pictures = [PIL.Image.fromarray(_lettered(*both, headings)) for both in zip(frames, notes, strict=True)]
     for picture in pictures:
         picture.putpalette(colours)
     times = [milliseconds] * (len(pictures) - 1) + [2000]
@@ -116,6 +134,22 @@ def animate(frames, name, setup, *, alt, milliseconds=150):
     encoded = base64.b64encode(gif.getvalue()).decode()
     display(HTML(f'<img alt="{html.escape(alt)}" src="data:image/gif;base64,{encoded}">'))
     _caption(setup, name, alt)
+
+
+def _lettered(frame, note, headings):
+    """A picture of palette indices with words over its columns and a line below it, in the greys from index 240 on."""
+    if not note and not headings:
+        return frame
+    frame = np.pad(frame, [(LETTERS, LETTERS), (0, 0)])
+    height, width = frame.shape
+    layer = PIL.Image.new("L", (width, height))
+    draw = PIL.ImageDraw.Draw(layer)
+    font = PIL.ImageFont.truetype(matplotlib.get_data_path() + "/fonts/ttf/DejaVuSans.ttf", 15)
+    for k, word in enumerate(headings):
+        draw.text(((k + 0.5) * width / len(headings), LETTERS / 2), word, fill=255, font=font, anchor="mm")
+    draw.text((width / 2, height - LETTERS / 2), note, fill=255, font=font, anchor="mm")
+    shade = np.asarray(layer) // 16
+    return np.where(shade, 240 + shade, frame).astype(np.uint8)
 
 
 def percents(x, _):

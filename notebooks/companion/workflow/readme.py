@@ -1,4 +1,4 @@
-"""Write what is computed from the records between its markers: README's tables, the figures of the overview.
+"""Write what is computed from the records between its markers: README's parts, the overview's figures.
 
 python -m companion.workflow.readme
 """
@@ -11,18 +11,21 @@ import nbformat
 
 from companion import claims
 from companion.settings import ROOT
+from companion.workflow import front
 from lib.atomic import write_whole
 
 README, OVERVIEW = ROOT / "README.md", ROOT / "notebooks" / "00_overview.ipynb"
-MARKED = re.compile(r"(<!-- (verdicts|comparison|figure)(?: (\w+)/(\w+))? -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+MARKED = re.compile(
+    r"(<!-- (numbers|verdicts|comparison|gallery|figure)(?: (\w+)/(\w+))? -->\n).*?(<!-- /\2 -->)", re.DOTALL
+)
 
 overview = cache(claims.overview)  # the table and every figure ask for it
 
 
 def render(text):
     """The text with the tables and figures between its markers as the records have them now."""
-    write = {"verdicts": lambda *_: claims.markdown(overview(), "notebooks/"), "figure": figure}
-    write["comparison"] = lambda *_: claims.budget.markdown()
+    write = {"verdicts": lambda *_: front.verdicts(overview()), "numbers": lambda *_: front.numbers(), "figure": figure}
+    write |= {"comparison": lambda *_: claims.budget.markdown(), "gallery": lambda *_: front.gallery()}
     return MARKED.sub(lambda found: f"{found[1]}{write[found[2]](found[3], found[4])}{found[5]}", text)
 
 

@@ -1,0 +1,126 @@
+"""What README shows first, computed from the records: what is gained, the verdicts in plain words, the gallery."""
+
+from companion import claims, runs
+from companion.claims import plain
+from companion.settings import ROOT
+
+GALLERY = {  # notebook/figure: what to look at
+    "10_l0_penalty/zero_attraction": "How strongly each penalty pulls a weight to zero",
+    "10_l0_penalty/histograms": "Where the weights end: ℓ0 leaves few, and those large",
+    "11_l0_lenet/frontier": "Error against compression, published points as stars",
+    "12_l0_competitors/competitors": "ℓ0 + ℓ2 beside four other methods",
+    "13_l0_vgg16/frontier": "The same for a deep network on photographs",
+    "02_partial_running_time/step": "Does leaving units out save time? A point per situation",
+    "05_partial_optimal_structure/survivors": "How many units survive, by how many there were",
+    "20_node_dynamics/over_time": "When nodes die, and of what",
+    "20_node_dynamics/removed_against_pruned": "Nodes fall more often than chance would have it",
+    "21_stochastic_mlp/accuracy_and_nodes": "Half of the nodes gone, and what controls say",
+    "23_stochastic_unet/instances": "Cells found by a U-Net before and after",
+    "30_your_own_network/size_and_speed": "Size and speed of networks that `lib` did not build",
+}
+COLUMNS = 3
+
+
+def link(notebook, folder="notebooks/"):
+    """The number of a notebook as a link, seen from where README stands."""
+    return f"[{notebook.partition('_')[0]}]({folder}{notebook}.ipynb)"
+
+
+def numbers():
+    """A table of what networks lose in size and keep in accuracy, a line per network; only of runs that are there."""
+    lines = ["| network | what was done | what is left | error before → after | notebook |", "|---|---|---|---|---|"]
+    return "\n".join([*lines, *filter(None, (lenet(), stochastic_mlp(), resnet(), vgg()))]) + "\n"
+
+
+def frame(experiment, **where):
+    """The committed rows of an experiment whose columns have these entries, divergent runs left out."""
+    table = runs.frame(runs.committed(experiment).values())
+    for column, entry in where.items():
+        table = table[table[column] == entry] if column in table else table.iloc[:0]
+    return table
+
+
+def errors(before, after):
+    """Test errors in per cent, mean ± standard deviation over seeds, before → after."""
+    told = [runs.mean_std(1 - table["test_accuracy"], scale=100) for table in (before, after)]
+    return f"{' → '.join(told)} %"
+
+
+def lenet():
+    """P2's network: the largest compression that its verdict speaks of."""
+    table = frame("p2_lenet300_mnist", penalty="ℓ0 + ℓ2")
+    if table.empty:
+        return None
+    dense, small = (table[table["stage"] == stage] for stage in ("dense", "gradual 100 tuned"))
+    left = f"{small['nonzero'].mean():,.0f} of {dense['nonzero'].mean():,.0f} weights"
+    done = "trained with ℓ0 + ℓ2, pruned in steps, tuned"
+    return f"| LeNet-300-100, MNIST | {done} | {left} | {errors(dense, small)} | {link('11_l0_lenet')} |"
+
+
+def stochastic_mlp():
+    """P3's network: zeroing with L2, units as `lib.shrinking` counts them."""
+    table = frame("p3_mlp", network="1000-1000")
+    if table.empty:
+        return None
+    dense = table[table["stage"] == "dense"]
+    small = table[(table["stage"] == "stochastic") & (table["penalty"] == "L2")]
+    units = small["alive"].map(sum).mean()
+    left = f"{units:,.0f} of {small['units'].mean():,.0f} nodes, {small['nonzero'].mean():,.0f} weights"
+    network, done = "784-1000-1000-10, MNIST", "trained with zeroing and L2, tuned"
+    return f"| {network} | {done} | {left} | {errors(dense, small)} | {link('21_stochastic_mlp')} |"
+
+
+def resnet():
+    """A network that `lib` did not build: parameters and latency of the masked and of the shrunk one."""
+    table = frame("take_home", network="ResNet-18")
+    if table.empty:
+        return None
+    masked, small = (table[table["stage"] == stage].set_index("seed") for stage in ("masked", "shrunk"))
+    times = [(masked[c] / small[c]).mean() for c in ("ms, batch 1", "ms, batch 64")]
+    smaller = (masked["parameters"] / small["parameters"]).mean()
+    network, notebook = "torchvision's ResNet-18, digits", link("30_your_own_network")
+    left = f"{smaller:.0f}× fewer parameters, {times[0]:.1f}× (batch 1) and {times[1]:.1f}× (batch 64) faster"
+    done = "regularised, pruned, shrunk"
+    return f"| {network} | {done} | {left} | {errors(masked, small)} | {notebook} |"
+
+
+def vgg():
+    """What removed filters are worth in time: a network at its published widths, which nobody trained for this."""
+    table = frame("bench_removal", layout="channels last", batch=64)
+    if table.empty:
+        return None
+    masked, small = (table[table["network"] == name].set_index("seed") for name in ("masked", "shrunk"))
+    operations, time = ((masked[column] / small[column]).mean() for column in ("flops", "ms"))
+    left = f"{operations:.1f}× fewer operations, {time:.1f}× faster (batch 64)"
+    share = next(iter(runs.committed("bench_removal").values()))["config"]["options"]["removed"]
+    done = f"{100 * share:.0f} % of the filters removed"
+    return f"| VGG-16, full width | {done} | {left} | timed only | {link('91_bench')} |"
+
+
+def verdicts(table):
+    """An `overview` in plain words: claim, verdict, and what was found where a sentence speaks of the verdict."""
+    lines = ["| claim | verdict | what was found |", "|---|---|---|"]
+    for line in table.itertuples():
+        says, finding = plain.words(line.claim, line.says, line.verdict)
+        sign = claims.SIGNS.get(line.verdict, "")
+        name = f"[{line.claim}](notebooks/{line.notebook}.ipynb)"
+        lines.append(f"| **{name}** {says} | {sign}{line.verdict} | {finding} |")
+    return "\n".join(lines) + "\n"
+
+
+def gallery():
+    """Pictures side by side, each a link to its notebook, those of notebooks that have been run."""
+    shown = [name for name in GALLERY if (ROOT / "figures" / f"{name}.png").is_file()]
+    lines = []
+    for start in range(0, len(shown), COLUMNS):
+        row = shown[start : start + COLUMNS]
+        books = [name.partition("/")[0] for name in row]
+        pictures = [
+            f'<a href="notebooks/{book}.ipynb"><img src="figures/{name}.png" width="260" alt="{GALLERY[name]}"></a>'
+            for book, name in zip(books, row, strict=True)
+        ]
+        titles = [f"{link(book)} {GALLERY[name]}" for book, name in zip(books, row, strict=True)]
+        pad = [""] * (COLUMNS - len(row))
+        lines += [f"| {' | '.join(cells)} |" for cells in (pictures + pad, titles + pad)]
+    head = [f"|{'  |' * COLUMNS}", f"|{':-:|' * COLUMNS}"]
+    return "\n".join([*head, *lines]) + "\n"
