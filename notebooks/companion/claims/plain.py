@@ -71,7 +71,7 @@ PLAIN = {  # claim: (in plain words, the verdict that the finding speaks of, the
     "P2.2 VGG-16": (
         "The same holds for a deep network (VGG-16 at a quarter of its width)",
         INCONCLUSIVE,
-        "Cut to a tenth it loses half a point to a network trained as long; three seeds cannot say whether a whole one.",
+        "Cut to a tenth it loses half a point to one trained as long; three seeds cannot say whether a whole one.",
     ),
     "P2.4 VGG-16": (
         "And training on repairs the cut there, too",
