@@ -76,3 +76,11 @@ def test_a_shard_of_a_batch_asks_for_runs_of_the_whole(notebook, tmp_path):
     assert "== first_seed" not in source and "{first_seed:" not in source, "a shard's first seed is its own"
     shard = ("profile=laptop", "part=train", "seeds=1", "first_seed=1")
     execute(notebook, tmp_path / "out.ipynb", "--train", "never", *shard)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_gives_its_own_name(notebook):
+    """A copy that keeps another's would write into the other's figures and records."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    code = "".join(cell.source for cell in cells if cell.cell_type == "code")
+    assert f'parameters.check(\n    "{notebook.stem}"' in code or f'parameters.check("{notebook.stem}"' in code

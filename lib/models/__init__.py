@@ -30,6 +30,9 @@ __all__ = [
     "widths",
 ]
 
+# A builder takes its widths first, one a group in the order in which the groups' first layers are run, so that a shrunk
+# network is built from what is left of them; every option has a default. It chains modules that `table` has a rule for:
+# a class with a `forward` of its own would be read as a plain sequence.
 BUILDERS = {
     "mlp": mlp,
     "lenet5": lenet5,

@@ -6,6 +6,10 @@ from .. import checks
 from . import closed
 from . import penalties as of
 
+# Of a penalty with the parameter gamma, on the tensors ws, and with the scales λ times the layers' factors:
+#   value      @finite def mine(ws, gamma=1.0)           one number for all tensors, weights finite and not 0/0
+#   gradient   def mine_grad_(ws, grads, scales, gamma)  added in place, tensor by tensor
+#   proximal   def prox_mine_(ws, scales, gamma)         in place, or None
 #: name -> (value, gradient added in place, proximal operator or None, the parameters it takes)
 PENALTIES = {
     "l1": (of.l1, closed.l1_grad_, closed.prox_l1_, ()),
@@ -85,5 +89,6 @@ def _check(name, term):
         checks.number(f"{what} each of layer_weights", factor, "[0, inf)")
     if term["norms"] and name not in ELEMENTWISE:
         raise ValueError(f"{what[:-1]} does not know batch norms; known: {', '.join(ELEMENTWISE)}")
-    if term["prox"] and PENALTIES[name][2] is None:
-        raise ValueError(f"{what[:-1]} has no proximal operator here; known: gl, l1, sgl")
+    known = [other for other in sorted(PENALTIES) if PENALTIES[other][2]]
+    if term["prox"] and name not in known:
+        raise ValueError(f"{what[:-1]} has no proximal operator here; known: {', '.join(known)}")

@@ -23,7 +23,11 @@ class Lacking(LookupError):
 
 @dataclass(frozen=True)
 class Claim:
-    """What a paper says, paraphrased, the notebook that judges it, and the rule that its records are judged by."""
+    """What a paper says, paraphrased, the notebook that judges it, and the rule that its records are judged by.
+
+    where: where the paper says it, or that it is the companion's own. judge: takes `runs.frame` of the records of the
+    experiments and returns a verdict and the evidence; "; " parts the evidence into a sentence and the points below it.
+    """
 
     paper: str
     notebook: str
