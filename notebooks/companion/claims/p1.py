@@ -102,7 +102,7 @@ def improves(table, score, *, relative=False, overlap=0.0):
 
     relative: a gain is the share by which the score (an error) falls; else the points by which it rises.
     """
-    verdicts, words = [], []
+    verdicts, words, unit = [], [], "%" if relative else "points"
     table = table[table["penalty"].isin(["GL", "SGL"])]
     for part in ("train", "test"):
         found = {}
@@ -116,9 +116,9 @@ def improves(table, score, *, relative=False, overlap=0.0):
         verdicts.append(tally(sides, found.values(), GAIN))
         marks = {1: " better", -1: " worse", 0: ""}
         each = ", ".join(f"{name} {d.points()}{marks[s]}" for (name, d), s in zip(found.items(), sides, strict=True))
-        words.append(f"{part}ing {verdicts[-1]}: {each} ({seen(found.values())})".replace("testing", "test"))
-    unit = "percent by which the error falls" if relative else "accuracy in points"
-    return of_all(verdicts), f"gain of partial over full, {unit}, 95 % interval; " + "; ".join(words)
+        words.append(f"{part}ing {verdicts[-1]}: {each} ({seen(found.values(), unit)})".replace("testing", "test"))
+    gain = "fall of the error in %" if relative else "accuracy in points"
+    return of_all(verdicts), f"gain of partial over full, {gain}, 95 % interval; " + "; ".join(words)
 
 
 SETTINGS = {"case": ["data", "penalty", "extent"], "among": ["lam", "steps"]}

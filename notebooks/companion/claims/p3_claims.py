@@ -96,7 +96,7 @@ CLAIMS = {
         "p3_mlp",
         0.5,
         {"test_accuracy": 0.002},
-        "The margin is 20 of the 10,000 test images, less than dense networks of different seeds differ by.",
+        "The margin is 20 of the 10,000 test images, which a user of such a network would hardly notice.",
     ),
     "P3.5": _full_size(
         "60 % of the filters of VGG-16 (CIFAR-10) are removed at little loss of accuracy.",
@@ -123,7 +123,7 @@ CLAIMS = {
         "p3_unet",
         0.6,
         {"test_dice": 0.01, "test_ap50": 0.02},
-        "The margins are what dense networks of different seeds spread by.",
+        "The margins are about what the best and the worst of three dense networks differ by.",
     ),
     "P3.7": _application(
         "24_stochastic_covid_cnn",

@@ -163,9 +163,9 @@ def of_all(verdicts):
     return INCONCLUSIVE
 
 
-def seen(differences):
-    """What such runs would have told from nothing, for the evidence: the largest of `Difference.seen`, in points."""
-    return f"seen with power 0.8: {100 * max(difference.seen for difference in differences):.2f} points"
+def seen(differences, unit="points"):
+    """What such runs would have told from nothing, for the evidence: the largest of `Difference.seen`."""
+    return f"seen with power 0.8: {100 * max(difference.seen for difference in differences):.2f} {unit}"
 
 
 def chosen(table, *, case, among, score, smallest=False, seeds=5):
