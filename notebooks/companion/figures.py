@@ -84,10 +84,14 @@ def save(figure, name, setup, *, alt):
     _caption(setup, name, alt)
 
 
+def keep(frame, name, setup):
+    """Write a table as CSV beside the figures, with its index where that has a name. OSError: it cannot be written."""
+    _write(setup, f"{name}.csv", frame.to_csv(index=any(frame.index.names)))
+
+
 def table(frame, name, setup, *, caption):
-    """Show a table below its caption, and write it as CSV beside the figures. OSError: it cannot be written."""
-    index = any(frame.index.names) or frame.index.dtype == object
-    _write(setup, f"{name}.csv", frame.to_csv(index=index))
+    """Show a table below its caption, and keep it."""
+    keep(frame, name, setup)
     display(Markdown(f"**{caption}**"))
     display(frame)
 

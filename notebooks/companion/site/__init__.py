@@ -18,6 +18,10 @@ COPIED = ("README.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "data/READM
 COPIED += ("figures/*/*.png", "figures/*/*.svg", "figures/*/*.gif", "figures/*/*.csv", "data/published/*.csv")
 SKIPPED = ("figures/quick/", "figures/custom/")
 INTERNAL = ("atomic", "checks")  # of lib: nothing that a reader calls
+VEGA_LITE = "application/vnd.vegalite.v5+json"
+DRAW = """everyRun.width = "container";
+vegaEmbed("#every-run", everyRun, {actions: {export: true, source: false, compiled: false, editor: false}});
+"""
 API_PAGE = """# lib.{name}
 
 ```{{eval-rst}}
@@ -50,6 +54,7 @@ def gather(source=SOURCE):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, source / name)
     scripts(source / "_scripts")
+    every_run(source / "_scripts")
     reference(source / "api")
     return source
 
@@ -76,6 +81,14 @@ def vega_licences():
     packages = json.loads(listed.read_text(encoding="utf-8"))["packages"]
     found = [package for package in packages if package["name"] in ("vega", "vega-lite", "vega-embed")]
     return "\n\n".join(f"{package['name']}\n\n{package['extractedText']}" for package in found)
+
+
+def every_run(folder):
+    """Write the chart of every run, as notebook 00 was committed with it, as a script: a page without a server."""
+    cells = json.loads((ROOT / "notebooks" / "00_overview.ipynb").read_text(encoding="utf-8"))["cells"]
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    spec = next(data[VEGA_LITE] for data in outputs if VEGA_LITE in data)
+    (folder / "every_run.js").write_text(f"const everyRun = {json.dumps(spec)};\n{DRAW}", encoding="utf-8")
 
 
 def reference(folder):
