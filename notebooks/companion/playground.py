@@ -2,17 +2,19 @@
 
 import copy
 import io
+import time
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import ListedColormap
-from matplotlib.ticker import MaxNLocator
 
 from companion import figures
 from lib import measures, models, pruning, shrinking, training
 
 SMALL = 1e-3  # a smaller weight counts as zero here, since not every penalty reaches zero itself
+POINTS = 20  # of the curves
+INVITED = "Set, then press Train. Dotted: the recorded run."
 CURVES = ("accuracy", "zero weights", "dead units")
 
 
@@ -45,23 +47,28 @@ def _cut(net):
 
 
 def picture(curves, weights, *, beside=None, title=""):
-    """A figure of three panels: curves over the steps, the histogram of weights, the first layer's mask.
+    """A figure of three panels: curves over the training, the histogram of weights, the first layer's mask.
 
-    beside: the curves of another run, drawn dotted. Both are dicts of lists with "step"; `weights` is `state`'s.
+    beside: the curves of another run, drawn dotted. Both are dicts of lists; `weights` is `state`'s.
     """
     figure, panels = figures.canvas(1, 3, height=2.9, width=9.6, width_ratios=[1.5, 1.2, 1.3])
     for k, name in enumerate(CURVES):
-        style = {"color": figures.PALETTE[k], "lw": 1.6}
-        panels[0].plot(curves["step"], curves[name], **style, ls=figures.LINES[k], label=name)
+        style = {"color": figures.PALETTE[k], "lw": 1.6, "ls": figures.LINES[k]}
+        panels[0].plot(*_over(curves[name]), **style, label=name)
         if beside:
-            panels[0].plot(beside["step"], beside[name], color=figures.PALETTE[k], lw=1, ls=":", alpha=0.7)
-    panels[0].set(ylim=(-0.02, 1.02), xlabel="training steps", title=title or "over the training")
+            panels[0].plot(*_over(beside[name]), color=figures.PALETTE[k], lw=1, ls=":", alpha=0.8)
+    panels[0].set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="share of the training", title=title or "over the training")
     panels[0].yaxis.set_major_formatter(figures.percents)
-    panels[0].xaxis.set_major_locator(MaxNLocator(4))
+    panels[0].xaxis.set_major_formatter(figures.percents)
     histogram(panels[1], weights["histogram"])
     _mask(panels[2], weights["mask"], weights["dead"])
     figures.legend(panels[0])
     return figure
+
+
+def _over(values):
+    """Abscissae and ordinates of a curve of which some of the POINTS are there."""
+    return [(k + 1) / POINTS for k in range(len(values))], values
 
 
 def histogram(axes, counted):
@@ -69,7 +76,7 @@ def histogram(axes, counted):
     counts, within = counted["counts"], counted["within"]
     edges = np.linspace(-within, within, len(counts) + 1)
     axes.stairs(np.maximum(counts, 0.5), edges, fill=True, baseline=0.5, color=figures.PALETTE[0])
-    axes.set(yscale="log", ylim=(0.5, None), xlabel="weight", title="weights, how many")
+    axes.set(yscale="log", ylim=(0.5, None), xlabel="weight (outermost: and beyond)", title="weights, how many")
 
 
 def _mask(axes, rows, dead):
@@ -104,21 +111,21 @@ def to_png(figure):
 class Playground(widgets.VBox):
     """Controls for the settings of a training, two buttons, and the picture that grows while it trains.
 
-    train: called as train(settings, show), where show(curves, net) renews the picture. settings: what Reset returns to.
-    ranges: name → the choices, or (lowest, highest, step), or ("log", lowest power, highest power). beside: the curves
-    of the recorded run, dotted.
+    train: called as train(settings, watch); it calls watch(net, split) POINTS times. settings: what Reset returns to.
+    ranges: name → its label, then the choices, or the lowest, the highest and the step, or "log" and two powers of ten.
+    beside: the curves of the recorded run, dotted.
     """
 
-    def __init__(self, train, settings, ranges, beside=None):
-        self.train, self.settings, self.beside = train, settings, beside
-        self.controls = {name: _control(name, settings[name], given) for name, given in ranges.items()}
+    def __init__(self, train, settings, ranges, beside):
+        self.train, self.settings, self.beside, self.drawn = train, settings, beside, 0.0
+        self.controls = {name: _control(settings[name], *given) for name, given in ranges.items()}
         self.button = widgets.Button(description="Train", button_style="primary", icon="play")
         self.again = widgets.Button(description="Reset", icon="undo")
-        self.said = widgets.HTML("Set, then press Train. Dotted: the recorded run.")
+        self.said = widgets.HTML(INVITED)
         self.image = widgets.Image(format="png", layout={"display": "none", "max_width": "100%"})
         self.button.on_click(lambda _: self.go())
         self.again.on_click(lambda _: self.reset())
-        grid = widgets.GridBox([*self.controls.values()], layout={"grid_template_columns": "repeat(2, 25em)"})
+        grid = widgets.GridBox([*self.controls.values()], layout={"grid_template_columns": "repeat(2, 28em)"})
         super().__init__([grid, widgets.HBox([self.button, self.again, self.said]), self.image])
 
     def __repr__(self):
@@ -128,34 +135,39 @@ class Playground(widgets.VBox):
         """Train with what the controls say; the buttons rest meanwhile."""
         chosen = {name: control.value for name, control in self.controls.items()}
         self.button.disabled = self.again.disabled = True
-        self.said.value = "training …"
+        self.said.value, curves = "training …", {}
         try:
-            told = self.train(chosen, self.show)
-            self.said.value = told
+            self.train(chosen, lambda net, split: self.watch(net, split, curves))
+            last = ", ".join(f"{name} {curves[name][-1]:.1%}" for name in CURVES)
+            self.said.value = f"Done: {last}."
         except Exception as error:  # a callback's traceback would go to a log that nobody reads
             self.said.value = f"{type(error).__name__}: {error}"
         finally:
             self.button.disabled = self.again.disabled = False
 
-    def show(self, curves, net):
-        """Renew the picture."""
-        self.image.value = to_png(picture(curves, state(net), beside=self.beside, title="your run"))
-        self.image.layout.display = "block"
+    def watch(self, net, split, curves):
+        """Add a point to the curves, and renew the picture once a second and at the end."""
+        for name, value in point(net, split).items():
+            curves.setdefault(name, []).append(value)
+        done = len(curves[name])
+        if time.monotonic() - self.drawn > 1 or done == POINTS:
+            self.image.value = to_png(picture(curves, state(net), beside=self.beside, title="your run"))
+            self.image.layout.display, self.drawn = "block", time.monotonic()
+        return {}
 
     def reset(self):
         """All controls as they were, and no picture."""
         for name, control in self.controls.items():
             control.value = self.settings[name]
-        self.image.layout.display, self.image.value = "none", b""
-        self.said.value = "Set, then press Train. Dotted: the recorded run."
+        self.image.layout.display, self.image.value, self.said.value = "none", b"", INVITED
 
 
-def _control(name, value, given):
+def _control(value, label, *given):
     """A drop-down list for choices, a slider for a range."""
-    common = {"description": name, "value": value, "style": {"description_width": "9em"}, "layout": {"width": "24em"}}
+    common = {"description": label, "value": value, "style": {"description_width": "11em"}, "layout": {"width": "27em"}}
     if given[0] == "log":
         return widgets.FloatLogSlider(min=given[1], max=given[2], step=0.25, readout_format=".1e", **common)
-    if all(isinstance(entry, int | float) for entry in given):
-        kind = widgets.IntSlider if isinstance(given[2], int) else widgets.FloatSlider
-        return kind(min=given[0], max=given[1], step=given[2], **common)
-    return widgets.Dropdown(options=[("none" if choice is None else str(choice), choice) for choice in given], **common)
+    if isinstance(given[0], str):
+        return widgets.Dropdown(options=given, **common)
+    kind = widgets.IntSlider if isinstance(given[2], int) else widgets.FloatSlider
+    return kind(min=given[0], max=given[1], step=given[2], **common)

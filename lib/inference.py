@@ -1,0 +1,150 @@
+"""The inference form of a network: batch norms folded into the layers before them, channels last, same outputs.
+
+A batch norm in eval mode is a scale and a shift, and so is part of the layer whose output it alone reads. Which layer
+that is, a pass over an example tells, for any network of torch's modules; what is folded is proved on inputs.
+"""
+
+import copy
+import json
+import math
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.utils import fusion
+
+from . import models, saving
+from .atomic import write_whole
+
+FOLDABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+CLOSE = 1e-5  # of the largest output
+
+
+class InferenceError(ValueError):
+    """A network whose outputs would change."""
+
+
+@torch.no_grad()
+def form(model, example, *, channels_last=True):
+    """A copy in eval mode whose batch norms are folded where that changes no output; the argument is left as it is.
+
+    example: an input of the network (N, …), or a tuple of its arguments. The copy has `folded`, the pairs of names
+    (layer, batch norm) that were: such a norm is an `nn.Identity` now. What cannot be proved stays: a norm without a
+    layer that it alone reads, and channels last where the network does not run so. InferenceError: the outputs differ
+    by more than 1e-5 of the largest, and no single fold is the cause.
+    """
+    args = example if isinstance(example, tuple) else (example,)
+    plain = copy.deepcopy(model).eval().requires_grad_(False)
+    known = [(given, _outputs(plain, given)) for given in (args, _noise(args, 1.0), _noise(args, 10.0))]
+    known = [(given, outs) for given, outs in known if given is args or all(out.isfinite().all() for out in outs)]
+    inputs, expected = zip(*known, strict=True)
+    pairs = _pairs(plain, args)
+    if _difference(folded(plain, pairs), inputs, expected) > CLOSE:
+        pairs = [pair for pair in pairs if _difference(folded(plain, [pair]), inputs, expected) <= CLOSE]
+    small = folded(plain, pairs)
+    if (error := _difference(small, inputs, expected)) > CLOSE:
+        names = ", ".join(norm for _, norm in pairs)
+        raise InferenceError(f"outputs differ by {error:.1g} of the largest once {names} are folded; use float64")
+    last = copy.deepcopy(small).to(memory_format=torch.channels_last)
+    last.channels_last = channels_last and _flat(small) and _runs(last, inputs, expected)
+    return last if last.channels_last else small
+
+
+def folded(model, pairs):
+    """A copy in which the batch norm of each pair of names (layer, batch norm) is part of the layer."""
+    net = copy.deepcopy(model)
+    for layer_name, norm_name in pairs:
+        layer, norm = net.get_submodule(layer_name), net.get_submodule(norm_name)
+        fuse = fusion.fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fusion.fuse_conv_bn_eval
+        kind = layer.weight.dtype
+        _replace(net, layer_name, fuse(copy.deepcopy(layer).double(), copy.deepcopy(norm).double()).to(kind))
+        _replace(net, norm_name, nn.Identity())
+    net.folded, net.channels_last = [list(pair) for pair in pairs], False
+    if hasattr(model, "groups"):
+        net.groups = models.table(net) if model.groups and hasattr(model, "config") else model.groups
+    return net
+
+
+def save(net, folder):
+    """Write model.safetensors and inference.json (config, what was folded, the memory format) into a folder."""
+    about = {"config": getattr(net, "config", None), "folded": net.folded, "channels_last": net.channels_last}
+    text = json.dumps(about, indent=1, allow_nan=False)
+    write_whole(Path(folder) / "model.safetensors", saving.to_bytes(net))
+    write_whole(Path(folder) / "inference.json", text + "\n")
+
+
+def load(folder, model=None):
+    """The saved inference form. model: a fresh network of your class; needless for those of `models.build`."""
+    about = json.loads((Path(folder) / "inference.json").read_text(encoding="utf-8"))
+    if model is None and about["config"] is None:
+        raise ValueError(f"{folder} holds a network that models.build does not make; give a fresh one of its class")
+    net = models.build(**about["config"]) if model is None else copy.deepcopy(model)
+    net = folded(net.eval().requires_grad_(False), about["folded"])
+    net = saving.load_into(net, Path(folder) / "model.safetensors")
+    net.channels_last = about["channels_last"]
+    return net.to(memory_format=torch.channels_last) if net.channels_last else net
+
+
+def _pairs(model, args):
+    """(layer, batch norm) by name, the one reading what the other has put out, each called once in a pass."""
+    names = {module: name for name, module in model.named_modules()}
+    calls, wrote, read = dict.fromkeys(names, 0), {}, {}
+
+    def note(module, given, out):
+        calls[module] += 1
+        if isinstance(module, FOLDABLE):
+            wrote[id(out)] = module, out  # held, so that no other tensor gets its id
+        elif isinstance(module, NORMS) and given and id(given[0]) in wrote:
+            read[module] = wrote[id(given[0])][0]
+
+    hooks = [module.register_forward_hook(note) for module in names if isinstance(module, FOLDABLE + NORMS)]
+    try:
+        model(*args)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    once = [(a, n) for n, a in read.items() if calls[a] == calls[n] == 1 and "weight" in a._parameters]
+    return [(names[a], names[n]) for a, n in once if n.running_mean is not None]
+
+
+def _replace(net, name, module):
+    parent, _, last = name.rpartition(".")
+    setattr(net.get_submodule(parent), last, module)
+
+
+def _noise(args, size):
+    """Arguments of the same shapes: numbers drawn by chance, whatever else there is as it was."""
+    seed = torch.Generator().manual_seed(0)
+    drawn = lambda t: size * torch.randn(t.shape, generator=seed).to(t)  # noqa: E731
+    return tuple(drawn(t) if torch.is_tensor(t) and t.is_floating_point() else t for t in args)
+
+
+def _outputs(model, args):
+    """All tensors that a network puts out for some arguments."""
+    found = torch.utils._pytree.tree_leaves(model(*args))
+    return [out.double() for out in found if torch.is_tensor(out)]
+
+
+def _difference(model, inputs, expected):
+    """The largest difference of the outputs, relative to the largest output."""
+    worst = 0.0
+    for args, wanted in zip(inputs, expected, strict=True):
+        for out, want in zip(_outputs(model, args), wanted, strict=True):
+            worst = max(
+                worst, ((out - want).abs().max() / want.abs().max().clamp(min=1e-30)).nan_to_num(math.inf).item()
+            )
+    return worst
+
+
+def _flat(model):
+    """Whether there are convolutions of images, the layers that channels last are for."""
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())
+
+
+def _runs(model, inputs, expected):
+    """Whether a network runs on these inputs and gives the same: a `view` of other strides raises."""
+    try:
+        return _difference(model, inputs, expected) <= CLOSE
+    except RuntimeError:
+        return False

@@ -1,0 +1,143 @@
+"""A pruned network as a sparse file: what is not zero and where it is, as plain tensors (safetensors). Nothing pickled.
+
+A tensor `name` with zeros in it is kept as `name:values` and either `name:mask`, a bit for each entry, or
+`name:places`, how many zeros stand before each value, whichever takes fewer bytes; every other tensor is kept whole.
+Zeros come back without a sign.
+"""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import nn
+
+from . import models, saving
+from .atomic import write_whole
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+ABOUT = "sparse"  # in a file's metadata: name → shape of the tensors that are kept sparse
+
+
+def save(model, path, *, dtype="fp32", **about):
+    """Write a network of `models.build` as one sparse file, whole or not at all; returns its bytes' number.
+
+    dtype: "fp32" keeps every bit; "fp16" rounds parameters to half precision, which `load` gives back as
+    fp32. about: plain data to keep beside it, such as normalisation or labels.
+    """
+    about = {"config": model.config, "dtype": dtype} | about
+    content = to_bytes(model, dtype=dtype, about=json.dumps(about, allow_nan=False))
+    write_whole(path, content)
+    return len(content)
+
+
+def load(path):
+    """The network of a sparse file in eval mode, and what was kept beside it as a dict; runs no code from the file.
+
+    ValueError names the tensor that is missing, unknown or of the wrong shape.
+    """
+    state, metadata = read(Path(path).read_bytes(), path)
+    about = json.loads(metadata.get("about", "{}"))
+    if "config" not in about:
+        raise ValueError(f"{path} does not say which network it is; `read` gives its tensors")
+    with torch.device("meta"):
+        model = models.build(**about["config"])
+    saving._refuse(state, model, f"{path} does not fit {about['config']['name']}")
+    model.load_state_dict(state, assign=True)
+    return model.eval(), about
+
+
+def to_bytes(model, *, dtype="fp32", about="{}"):
+    """The contents of a sparse file with the parameters and buffers of any network."""
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
+    kept, shapes = {}, {}
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, tensor in model.state_dict().items():
+        tensor = tensor.detach().cpu().contiguous()
+        if name in parameters and tensor.dtype == torch.float32:
+            tensor = _rounded(name, tensor, DTYPES[dtype])
+        found = _packed(tensor) if tensor.is_floating_point() and tensor.dim() else {}
+        if found and sum(t.nbytes for t in found.values()) < tensor.nbytes:
+            shapes[name] = list(tensor.shape)
+            kept |= {f"{name}:{part}": t for part, t in found.items()}
+        else:
+            kept[name] = tensor.clone()  # a tensor that two layers share is kept twice
+    return safetensors.torch.save(kept, {ABOUT: json.dumps(shapes), "about": about})
+
+
+def read(content, what="the file"):
+    """The dense tensors by name (fp16 given back as fp32), and the metadata, of a sparse file's bytes.
+
+    ValueError: the bytes are of no such file, or a tensor's parts do not fit each other.
+    """
+    kept, size = safetensors.torch.load(content), int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + size]).get("__metadata__", {})
+    if ABOUT not in metadata:
+        raise ValueError(f"{what} is no sparse file; `saving.load` reads the dense ones")
+    shapes = json.loads(metadata[ABOUT])
+    state = {name: tensor for name, tensor in kept.items() if ":" not in name}
+    state |= {name: _unpacked(kept, name, shape, what) for name, shape in shapes.items()}
+    return {n: t.float() if t.dtype == torch.float16 else t for n, t in state.items()}, metadata
+
+
+def _rounded(name, tensor, dtype):
+    """The tensor in another precision. ValueError: a number too large for it."""
+    rounded = tensor.to(dtype)
+    if not torch.equal(rounded.isfinite(), tensor.isfinite()):
+        raise ValueError(f"tensor {name!r} has a number of size {tensor.abs().max():g}, too large for fp16; use fp32")
+    return rounded
+
+
+def _packed(tensor):
+    """The values that are not zero, bit for bit, and where they are in the smaller of two forms."""
+    flat = tensor.flatten()
+    there = flat != 0
+    places = there.nonzero().flatten().numpy()
+    gaps = np.diff(places, prepend=-1) - 1
+    kind = next(kind for kind in (np.uint8, np.uint16, np.int32, np.int64) if gaps.max(initial=0) <= np.iinfo(kind).max)
+    forms = {"mask": np.packbits(there.numpy()), "places": gaps.astype(kind)}
+    smaller = min(forms, key=lambda form: forms[form].nbytes)
+    return {"values": flat[there], smaller: torch.from_numpy(forms[smaller])}
+
+
+def _unpacked(kept, name, shape, what):
+    """The dense tensor of one that is kept sparse."""
+    values, size = kept.get(f"{name}:values"), int(np.prod(shape))
+    if values is None or (f"{name}:mask" in kept) == (f"{name}:places" in kept):
+        raise ValueError(f"{what}: tensor {name!r} lacks its values or its places; write the file again")
+    if f"{name}:mask" in kept:
+        places = np.flatnonzero(np.unpackbits(kept[f"{name}:mask"].numpy())[:size])
+    else:
+        places = np.cumsum(kept[f"{name}:places"].numpy().astype(np.int64) + 1) - 1
+    if len(places) != len(values) or places.max(initial=-1) >= size:
+        raise ValueError(f"{what}: tensor {name!r} has {len(values)} values for {len(places)} places of {shape}")
+    dense = torch.zeros(size, dtype=values.dtype)
+    dense[torch.from_numpy(places)] = values
+    return dense.view(shape)
+
+
+class SparseLinear(nn.Module):
+    """A fully connected layer whose weight (out, in) is a sparse matrix of torch's, by rows (CSR). For inference."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.register_buffer("weight", layer.weight.detach().to_sparse_csr())
+        self.register_buffer("bias", layer.bias.detach().clone() if layer.bias is not None else None)
+
+    def forward(self, x):
+        """(N, in) -> (N, out)."""
+        out = (self.weight @ x.T).T
+        return out if self.bias is None else out + self.bias
+
+
+def to_csr(model):
+    """A copy whose fully connected layers compute with sparse matrices; same outputs to rounding."""
+    copied = copy.deepcopy(model)
+    for name, layer in list(copied.named_modules()):
+        if type(layer) is nn.Linear:
+            parent, _, last = name.rpartition(".")
+            setattr(copied.get_submodule(parent), last, SparseLinear(layer))
+    return copied.eval()

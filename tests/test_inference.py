@@ -1,0 +1,136 @@
+"""The inference form puts out what the network does, in fewer layers, and leaves what it cannot prove."""
+
+import copy
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+from lib import inference, models, pruning, saving, shrinking
+
+SHAPES = {"mlp": (784,), "lenet5": (1, 28, 28), "unet": (1, 33, 40), "ct_cnn": (1, 37, 50)}
+NORMS = nn.modules.batchnorm._BatchNorm
+
+
+def trained(net):
+    """A network whose batch norms have statistics, scales and shifts of their own."""
+    for norm in (m for m in net.modules() if isinstance(m, NORMS)):
+        for tensor, low, high in ((norm.running_mean, -1, 1), (norm.running_var, 0.3, 3)):
+            nn.init.uniform_(tensor, low, high)
+        nn.init.uniform_(norm.weight, 0.5, 2)
+        nn.init.uniform_(norm.bias, -1, 1)
+    return net.eval()
+
+
+def norms(net):
+    return [name for name, m in net.named_modules() if isinstance(m, NORMS)]
+
+
+def close(a, b):
+    return (a - b).abs().max() <= 1e-5 * b.abs().max()
+
+
+@pytest.mark.parametrize("name", models.BUILDERS)
+def test_every_builder_is_folded_wholly_and_comes_back_from_its_file(name, tmp_path):
+    net = trained(models.build(name, widths=models.widths(name, scale=0.1)))
+    x = torch.randn(3, *SHAPES.get(name, (3, 32, 32)))
+    before = copy.deepcopy(net.state_dict())
+    small = inference.form(net.train(), x[:1])
+    assert net.training and all(torch.equal(t, before[k]) for k, t in net.state_dict().items())
+    assert not norms(small) and len(small.folded) == len(norms(net)) and not small.training
+    assert close(small(x), net.eval()(x))
+    assert small.channels_last == any(isinstance(m, nn.Conv2d) for m in net.modules())
+    inference.save(small, tmp_path)
+    again = inference.load(tmp_path)
+    assert torch.equal(again(x), small(x)) and again.config == net.config
+    assert shrinking.alive(small) == shrinking.alive(net)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_a_shrunk_network_is_exported(tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    net = trained(models.build("vgg16", widths=models.widths("vgg16", scale=0.1)))
+    pruning.apply(net, pruning.RULES["units"](net, [max(1, n // 2) for n in net.config["widths"]]))
+    shrinking.silence(net)
+    small, x = shrinking.shrink(net), torch.randn(4, 3, 32, 32)
+    form = inference.form(small, x)
+    saving.to_onnx(form, tmp_path / "net.onnx", x[:1])
+    session = runtime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    (out,) = session.run(None, {"input": x.numpy()})
+    assert (torch.from_numpy(out) - net(x)).abs().max() <= 1e-4 * net(x).abs().max()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v3_small", "shufflenet_v2_x0_5", "googlenet"])
+def test_torchvisions_networks_give_the_same(name, tmp_path):
+    build = getattr(torchvision.models, name)
+    options = {"weights": None} | ({"init_weights": False, "aux_logits": False} if name == "googlenet" else {})
+    net, x = trained(build(**options)), torch.randn(1, 3, 64, 64)
+    small = inference.form(net, x)
+    assert close(small(x), net(x))
+    assert bool(norms(small)) == (name == "densenet121")  # its norms stand before the convolutions
+    inference.save(small, tmp_path)
+    assert torch.equal(inference.load(tmp_path, build(**options))(x), small(x))
+
+
+class Odd(nn.Module):
+    """A network in which two of four norms may not be folded, and whose `view` takes no channels last."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(4))
+        self.na, self.nb, self.nc, self.nd = (nn.BatchNorm2d(4) for _ in range(4))
+
+    def forward(self, x):
+        x = self.na(self.a(x))
+        y = self.b(x)
+        x = self.nb(y) + y  # read twice
+        x = self.nc(F.relu_(self.c(x)))  # the same tensor, changed in between
+        return self.nd(self.d(x)).view(len(x), -1)
+
+
+def test_what_cannot_be_proved_stays():
+    net, x = trained(Odd()), torch.randn(2, 4, 5, 5)
+    small = inference.form(net, x)
+    assert norms(small) == ["nb", "nc"] and small.folded == [["a", "na"], ["d", "nd"]]
+    assert not small.channels_last and close(small(x), net(x))
+
+
+def test_a_layer_called_twice_a_norm_without_statistics_and_shared_weights():
+    conv, norm = nn.Conv1d(3, 3, 3, padding=1), nn.BatchNorm1d(3)
+    tied = nn.Conv1d(3, 3, 3, padding=1)
+    tied.weight = conv.weight
+    other, bare = nn.Conv1d(3, 3, 1), nn.BatchNorm1d(3, track_running_stats=False)
+    net = nn.Sequential(conv, norm, nn.ReLU(), conv, norm, tied, nn.BatchNorm1d(3), other, bare).eval()
+    nn.init.uniform_(net[6].running_mean)
+    x = torch.randn(4, 3, 9)
+    small = inference.form(net, x)
+    assert small.folded == [["5", "6"]] and close(small(x), net(x))
+
+
+def test_a_parametrised_layer_and_other_outputs():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.norm, self.table = nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Embedding(3, 5)
+
+        def forward(self, x, k):
+            return {"out": self.norm(self.fc(x)), "row": (self.table(k),)}
+
+    net = trained(Two())
+    args = torch.randn(4, 6), torch.tensor([0, 1, 2, 0])
+    small = inference.form(net, args)
+    assert small.folded == [["fc", "norm"]] and close(small(*args)["out"], net(*args)["out"])
+    parametrizations.weight_norm(net.fc)
+    assert inference.form(net, args).folded == []
+
+
+def test_a_network_of_ones_own_wants_a_fresh_one(tmp_path):
+    net, x = trained(Odd()), torch.randn(2, 4, 5, 5)
+    inference.save(inference.form(net, x), tmp_path)
+    with pytest.raises(ValueError, match="give a fresh one of its class"):
+        inference.load(tmp_path)
+    assert close(inference.load(tmp_path, Odd())(x), net(x))
