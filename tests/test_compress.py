@@ -1,0 +1,146 @@
+"""One call to compress: the share is met, what is coupled goes together, the report says what each network is."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lib import compress as module
+from lib import depgraph, measures
+from lib.compress import compress
+from lib.depgraph.units import Units
+
+CONV = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+ROWS = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+CLASSES = (ROWS[:, 0] * ROWS[:, 1] > 0).long()
+QUICK = {"steps": 5, "batch": 8}
+
+
+def mlp():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 2))
+
+
+class Residual(nn.Module):
+    """Two convolutions whose outputs a sum ties together, and one between them that is free."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.inner, self.outer, self.last = nn.Conv2d(16, 24, 3, padding=1), nn.Conv2d(24, 16, 1), nn.Linear(16, 4)
+
+    def forward(self, x):
+        x = self.norm(self.first(x)).relu()
+        return self.last((x + self.outer(self.inner(x).relu())).mean((2, 3)))
+
+
+def conv(*layers, width=16):
+    return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), *layers, nn.Conv2d(width, 4, 1))
+
+
+class Gate(nn.Module):
+    """A squeeze-and-excitation block."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(16, 8, 1), nn.Conv2d(8, 16, 1)
+
+    def forward(self, x):
+        return x * self.up(self.down(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
+
+
+KINDS = {
+    "plain": lambda: conv(nn.ReLU()),
+    "padding and norm": lambda: conv(nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.SiLU()),
+    "residual": Residual,
+    "depthwise": lambda: conv(nn.Conv2d(16, 16, 3, groups=16, padding=1), nn.BatchNorm2d(16), nn.Hardswish()),
+    "groups": lambda: conv(nn.ReLU(), nn.Conv2d(16, 32, 3, groups=4), nn.ReLU(), width=32),
+    "transposed": lambda: conv(nn.PReLU(16), nn.ConvTranspose2d(16, 12, 2, 2), nn.GELU(), width=12),
+    "transposed groups": lambda: conv(nn.ReLU(), nn.ConvTranspose2d(16, 8, 2, 2, groups=4), nn.ReLU(), width=8),
+    "gate": lambda: conv(Gate()),
+    "glu": lambda: conv(nn.GLU(1), width=8),
+    "flatten": lambda: nn.Sequential(conv(nn.ReLU()), nn.Flatten(), nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 2)),
+    "shuffle": lambda: conv(nn.PixelShuffle(2), nn.ReLU(), width=4),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_cut_units_go_and_the_outputs_are_the_masked_ones(name):
+    torch.manual_seed(0)
+    net = KINDS[name]().eval()
+    units = Units(net, CONV[:1])
+    masked = units.masked(0.5)
+    small, _ = depgraph.shrunk(masked, CONV[:1])
+    with torch.no_grad():
+        assert torch.allclose(masked(CONV), small(CONV), atol=1e-5)
+    assert len(Units(small, CONV[:1])) == sum(max(1, round(len(block) / 2)) for block in units.blocks.values())
+    assert measures.parameters(small) < 0.72 * measures.parameters(net)
+
+
+def test_what_a_sum_ties_is_one_block_and_loses_the_same_units():
+    net = Residual().eval()
+    units = Units(net, CONV[:1])
+    assert sorted(map(len, units.blocks.values())) == [16, 24]
+    small, _ = depgraph.shrunk(units.masked(0.25), CONV[:1])
+    assert (small.first.out_channels, small.outer.out_channels, small.inner.out_channels) == (4, 4, 6)
+
+
+def test_the_smallest_units_go_and_dead_ones_first():
+    net = mlp()
+    with torch.no_grad():
+        net[0].weight[3:11] *= 100  # large, but dead: nothing reads five of them
+        net[2].weight[:, 3:8] = 0
+        net[2].weight[:, 8:11] *= 100
+    gone = Units(net, ROWS[:1]).masked(0.5)[2].weight.eq(0).all(0)
+    assert gone[3:8].all() and not gone[8:11].any() and gone.sum() == 16
+
+
+@pytest.mark.parametrize("of", module.OF)
+def test_a_share_is_met_and_the_table_says_by_what(of):
+    net = mlp()
+    before = copy.deepcopy(net.state_dict())
+    found = compress(net, (ROWS, CLASSES), 0.3, of=of, **QUICK)
+    table, left = found.table, found.table.loc["shrunk"]
+    assert list(table.index) == ["dense", "masked", "shrunk", "tuned"]
+    assert table.loc["masked", "score"] == left["score"] and table.loc["tuned", "operations"] == left["operations"]
+    column = {"weights": "parameters", "operations": "operations"}.get(of)
+    if column:
+        assert 0.15 * table.loc["dense", column] < left[column] <= 0.3 * table.loc["dense", column]
+    else:
+        assert (found.network[0].out_features, found.network[2].out_features) == (10, 5)
+    assert left["parameters"] == measures.parameters(found.network) < table.loc["dense", "parameters"]
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+    assert "tuned" in str(found) and "layer" in str(found.stayed)
+
+
+def test_numbers_for_targets_and_data_of_every_form():
+    x, y = ROWS.numpy(), (ROWS[:, :1] * 3).numpy()
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
+    loader = DataLoader(TensorDataset(ROWS, ROWS[:, :1] * 3), batch_size=8)
+    scores = [compress(net, given, **QUICK).table["score"] for given in ((x, y), loader)]
+    held = torch.randperm(40, generator=torch.Generator().manual_seed(0))[:8]
+    with torch.no_grad():
+        assert math.isclose(scores[0]["dense"], measures.r2(net(ROWS[held]), torch.tensor(y)[held]), rel_tol=1e-6)
+    assert np.allclose(*scores)
+
+
+def test_a_penalty_comes_before_the_cut_and_keep_leaves_a_layer_alone():
+    found = compress(mlp(), (ROWS, CLASSES), penalty={"name": "gl", "lam": 0.1, "prox": True}, keep=["2"], **QUICK)
+    assert not torch.equal(found.networks["dense"][0].weight, found.networks["masked"][0].weight)
+    assert (found.network[0].out_features, found.network[2].out_features) == (32, 16)
+
+
+def test_what_cannot_be_is_refused():
+    net, data = mlp(), (ROWS, CLASSES)
+    with pytest.raises(ValueError, match=r"pass a larger share"):
+        compress(net, data, 1e-3, of="weights", **QUICK)
+    with pytest.raises(ValueError, match=r"known: units, weights, operations"):
+        compress(net, data, of="flops")
+    with pytest.raises(ValueError, match=r"share must be in \(0, 1\]"):
+        compress(net, data, 50)
+    with pytest.raises(ValueError, match=r"training diverged .* pass a smaller learning rate"):
+        compress(net, (1e6 * ROWS, 1e6 * ROWS[:, :2]), steps=50, optimizer={"name": "sgd", "lr": 1e6})
