@@ -117,7 +117,8 @@ class Playground(widgets.VBox):
     """
 
     def __init__(self, train, settings, ranges, beside):
-        self.train, self.settings, self.beside, self.drawn = train, settings, beside, 0.0
+        self.train, self.settings, self.beside = train, settings, beside
+        self.drawn = self.cost = 0.0  # when the picture was drawn last, and the seconds that it took
         self.controls = {name: _control(settings[name], *given) for name, given in ranges.items()}
         self.button = widgets.Button(description="Train", button_style="primary", icon="play")
         self.again = widgets.Button(description="Reset", icon="undo")
@@ -146,13 +147,15 @@ class Playground(widgets.VBox):
             self.button.disabled = self.again.disabled = False
 
     def watch(self, net, split, curves):
-        """Add a point to the curves, and renew the picture once a second and at the end."""
+        """Add a point to the curves, and renew the picture: at most once a second, and at the end."""
         for name, value in point(net, split).items():
             curves.setdefault(name, []).append(value)
         done = len(curves[name])
-        if time.monotonic() - self.drawn > 1 or done == POINTS:
+        started = time.monotonic()
+        if started - self.drawn > max(1, 3 * self.cost) or done == POINTS:
             self.image.value = to_png(picture(curves, state(net), beside=self.beside, title="your run"))
             self.image.layout.display, self.drawn = "block", time.monotonic()
+            self.cost = self.drawn - started
         return {}
 
     def reset(self):
