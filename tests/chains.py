@@ -1,4 +1,4 @@
-"""A chain of stages that takes about a second, for attacks on the store: what kills and damaged files are held against."""
+"""A chain of stages that takes about a second: what kills and damaged files are held against."""
 
 import json
 

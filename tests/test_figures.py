@@ -23,7 +23,7 @@ def test_the_last_bit_of_the_layout_leaves_a_figure_as_it_is(tmp_path, monkeypat
 def test_a_folder_that_cannot_be_written_names_its_variable(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("COMPANION_FIGURES", str(tmp_path / "file"))
-    figure, axes = figures.canvas()
+    figure, _ = figures.canvas()
     with pytest.raises(OSError, match=r"COMPANION_FIGURES.*one\.svg") as raised:
         figures.save(figure, "one", parameters.Setup("10_l0_penalty", "laptop", "all", True), alt="A line.")
     assert len(raised.value._render_traceback_()) == 1

@@ -9,7 +9,6 @@ import torch
 
 from ..atomic import write_whole
 
-
 SUMMED = b"sha256\n"  # a file begins so; the 32 bytes of the sum follow, then what torch.save wrote
 
 

@@ -59,8 +59,9 @@ def check(notebook, values, *, repeated=(), **ranges):
 
     The known names and their types are those of the parameters cell that was run. `ranges` gives a tuple of strings
     (the choices) or of two numbers (lowest and highest) for a name; for a list, every entry must fit, and none may
-    stand there twice, but in the lists that `repeated` names. The type of a parameter whose default is None is that of its range, and a range in a list,
-    [(0.0, 1.0)], asks for a list. ParameterError: a name that the notebook does not have, or a value that does not fit.
+    stand there twice, but in the lists that `repeated` names. The type of a parameter whose default is None is that of
+    its range, and a range in a list, [(0.0, 1.0)], asks for a list.
+    ParameterError: a name that the notebook does not have, or a value that does not fit.
     """
     run = any(PARAMETERS.search(cell) for cell in values["In"])
     defaults = declared(values["In"] if run else _cells(notebook))  # nbval keeps no history of what it runs
