@@ -43,7 +43,7 @@ help:
 	@echo "make figures PROFILE=paper MINUTES=25   train what fits that time, the most wanted first"
 	@echo "make bench                    measure speed anew (notebook 91), with nothing else at work on the machine"
 	@echo "make test                     lint, tests, and the notebooks against their committed outputs"
-	@echo "make attack                   what users may get wrong, tried at random; up to an hour"
+	@echo "make attack                   what users, kills and disks may do, tried at random; up to an hour"
 	@echo "make lab                      JupyterLab"
 	@echo "make notebooks                re-execute the committed notebooks and renew README's tables, from records"
 	@echo "make site                     README, notebooks, lib's pages and a glossary as HTML, in build/site"

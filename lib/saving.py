@@ -35,9 +35,7 @@ def load(folder):
     """
     folder, file = Path(folder), Path(folder) / "model.safetensors"
     about, weights = _about(folder / "model.json"), file.read_bytes()
-    with torch.device("meta"):
-        model = models.build(**about["config"])
-    state = _state(weights, file)[0]
+    model, state = _built(about["config"], folder / "model.json"), _state(weights, file)[0]
     _refuse(state, model, f"{file} does not fit {about['config']['name']}")
     if about.pop("sum", None) not in (None, _sum_of_both(weights, about)):  # folders of before have none
         raise ValueError(f"{file} and model.json beside it are not as they were saved; save the network again")
@@ -46,11 +44,22 @@ def load(folder):
     return model.eval()
 
 
+def _built(config, file):
+    """The network of a configuration, without its weights. ValueError: there is none."""
+    try:
+        with torch.device("meta"):
+            return models.build(**config)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{file} tells of no network ({error}); save the network again") from None
+
+
 def _about(file):
     """What model.json says. ValueError: it is damaged."""
     try:
         about = json.loads(file.read_bytes())
         about["config"]["name"], about["normalisation"], about["labels"]
+        if extra := set(about) - {"config", "normalisation", "labels", "sum"}:
+            raise ValueError(f"it has an unknown entry {sorted(extra)[0]!r}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); save the network again") from None
     return about

@@ -1,4 +1,4 @@
-"""A chain of stages that takes about a second, for attacks on the store: killed, or its files damaged."""
+"""A chain of stages that takes about a second: what kills and damaged files are held against."""
 
 import json
 

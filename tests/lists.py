@@ -1,16 +1,21 @@
 """What the tests of list parameters share: which a notebook has, lists drawn for them, and a call at `quick`."""
 
 import ast
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from companion import parameters
+import warm
+
+from companion import applications, claims, figures, parameters, runs  # noqa: F401
+from companion.runs import execution
 from lib import training
 
 ROOT = Path(__file__).resolve().parent.parent
+STEPS = int(os.environ.get("ATTACK_STEPS", "0"))  # cut every training to so many; 0: as `quick` has them
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ENTRIES = {"targets": [0.5, 0.7, 0.9], "lams_l2": [1e-3, 1e-2], "lams_l1": [1e-4, 1e-3]}  # where the default is None
 
@@ -23,6 +28,15 @@ def code(notebook):
 
 def ranges(notebook):
     """What the notebook gives `parameters.check` as ranges."""
+    return {name: allowed for name, allowed in _given(notebook).items() if name != "repeated"}
+
+
+def repeated(notebook):
+    """The lists of a notebook in which an entry may stand twice."""
+    return _given(notebook).get("repeated", ())
+
+
+def _given(notebook):
     (cell,) = [source for source in code(notebook) if "parameters.check(" in source]
     calls = [node for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Call)]
     (call,) = [node for node in calls if ast.unparse(node.func) == "parameters.check"]
@@ -53,3 +67,37 @@ def call(notebook, folder, **lists):
     if done.returncode:
         assert "ParameterError" in done.stderr and any(name in done.stderr for name in lists), (given, done.stderr)
         assert not list((folder / "runs").rglob("*.json")), (given, "it was refused after something had been trained")
+
+
+def tried(notebook, folder, given):
+    """The same in a fork of this process, where nothing has to be imported: what `make attack` does hundreds of times.
+
+    Returns whether it was refused. Trainings are cut to `STEPS` steps, where that is set.
+    """
+    environment = {"COMPANION_RUNS": folder / "runs", "COMPANION_FIGURES": folder / "figures"}
+    environment |= {"COMPANION_TRAIN": "missing", "COMPANION_DOWNLOAD": "0", "MPLBACKEND": "agg"}
+    environment |= {"COMPANION_COMMITTED": "0"}
+    values = {"profile": "quick", "seeds": 2} | given
+
+    def work():
+        if STEPS:
+            execution.typed = shortened(execution.typed)
+        warm.notebook(notebook, values, {name: str(value) for name, value in environment.items()})
+
+    status, said = warm.tried(work, folder / "log", seconds=600)
+    if status == 0:
+        return False
+    last = said.strip().splitlines()[-1]
+    assert status == 1 and last.startswith("ParameterError: ") and any(name in last for name in given), (given, said)
+    assert not list((folder / "runs").rglob("*.json")), (given, "it was refused after something had been trained")
+    return True
+
+
+def shortened(typed):
+    """Stages of at most `STEPS` steps."""
+
+    def short(kind, given, what):
+        stage = typed(kind, given, what)
+        return dataclasses.replace(stage, steps=min(stage.steps, STEPS)) if what == "stage" else stage
+
+    return short

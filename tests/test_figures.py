@@ -20,6 +20,15 @@ def test_the_last_bit_of_the_layout_leaves_a_figure_as_it_is(tmp_path, monkeypat
     assert one.read_bytes() == two.read_bytes()
 
 
+def test_a_folder_that_cannot_be_written_names_its_variable(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("COMPANION_FIGURES", str(tmp_path / "file"))
+    figure, _ = figures.canvas()
+    with pytest.raises(OSError, match=r"COMPANION_FIGURES.*one\.svg") as raised:
+        figures.save(figure, "one", parameters.Setup("10_l0_penalty", "laptop", "all", True), alt="A line.")
+    assert len(raised.value._render_traceback_()) == 1
+
+
 def test_only_coordinates_and_hashes_of_an_svg_are_steadied():
     svg = '<use x="-37.3130525" href="#m01234567ef"/><path id="m01234567ef" transform="scale(0.015625)" d="M 1.0001"/>'
     steady = '<use x="-37.313" href="#m0"/><path id="m0" transform="scale(0.015625)" d="M 1"/>'

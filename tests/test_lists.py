@@ -16,6 +16,8 @@ def test_an_empty_list_and_one_with_an_entry_twice_are_refused_by_name(notebook)
     declared = parameters.declared(cells)
     for name, entries in lists.of(notebook).items():
         for how in ("none", "one twice"):
+            if how == "one twice" and name in lists.repeated(notebook):
+                continue
             values = declared | {name: lists.drawn(entries, how, rng), "In": cells}
             with pytest.raises(parameters.ParameterError, match=f"^{name} must be a list"):
                 parameters.check(notebook.stem, values, **ranges)
@@ -23,6 +25,13 @@ def test_an_empty_list_and_one_with_an_entry_twice_are_refused_by_name(notebook)
             assert parameters.check(
                 notebook.stem, declared | {name: lists.drawn(entries, how, rng), "In": cells}, **ranges
             )
+
+
+def test_layers_of_one_width_are_no_repetition():
+    (notebook,) = [path for path in lists.NOTEBOOKS if path.stem.startswith("03")]
+    cells = lists.code(notebook)
+    values = parameters.declared(cells) | {"widths": [50, 50], "In": cells}
+    assert parameters.check(notebook.stem, values, repeated=lists.repeated(notebook), **lists.ranges(notebook))
 
 
 @pytest.mark.parametrize("stem", ["01", "11", "20"])

@@ -407,6 +407,39 @@ def test_a_store_that_cannot_be_written_names_its_variable(store, monkeypatch):
         runs.run(config())
 
 
+def test_a_place_for_arrays_that_cannot_be_written_names_the_variable(store):
+    kept = with_frames()
+    runs.run(kept)
+    (store / "tiny").write_text("no folder")
+    with pytest.raises(runs.RunError, match=r"tiny cannot be written .*COMPANION_RUNS"):
+        runs.collect([kept])
+    (store / "tiny").unlink()
+    runs.collect([kept])
+    assert runs.arrays(runs.find(kept)), "nothing was lost"
+
+
+def with_frames():
+    """A configuration whose run keeps arrays."""
+    network = {"name": "mlp", "widths": [4], "inputs": 64, "outputs": 10}
+    stage = {"name": "a", "steps": 2, "dynamics": {"frames": 1}}
+    return config() | {"model": network, "stages": [stage]}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), "is damaged"),
+        (lambda path: path.write_bytes(b"\x00" + path.read_bytes()[1:]), "is damaged"),
+        (lambda path: path.unlink(), "is missing"),
+    ],
+)
+def test_arrays_that_are_damaged_or_gone_are_named(store, damage, message):
+    kept = with_frames()
+    damage(runs.Run.of(kept).folder.with_suffix(".npz") if runs.run(kept) else None)
+    with pytest.raises(runs.RunError, match=rf"{runs.identity(kept)}.npz {message}.*take it from git"):
+        runs.arrays(runs.find(kept))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

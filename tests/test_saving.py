@@ -118,6 +118,55 @@ def test_what_is_not_plain_data_is_refused_before_anything_is_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+def test_a_damaged_file_is_refused_by_name(name, tmp_path):
+    """Every tenth byte has its lowest bit flipped in turn: each is noticed."""
+    saving.save(models.build("mlp", widths=[2], inputs=3, outputs=2), tmp_path, labels=["a", "b"])
+    whole = (tmp_path / name).read_bytes()
+    for place in range(0, len(whole), 10):
+        (tmp_path / name).write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        if name.endswith("json") and json.loads(whole) == quietly(tmp_path / name):
+            continue
+        with pytest.raises(ValueError, match="model"):
+            saving.load(tmp_path)
+    (tmp_path / name).write_bytes(whole[:20])
+    with pytest.raises(ValueError, match=f"{name} is damaged"):
+        saving.load(tmp_path)
+
+
+def quietly(path):
+    """What a JSON file says, or nothing."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None
+
+
+def test_a_bit_of_a_file_of_ones_own_is_enough(tmp_path):
+    file = tmp_path / "own.safetensors"
+    content = bytearray(saving.to_bytes(own()))
+    content[-3] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="own.safetensors is damaged: it does not fit its checksum"):
+        saving.load_into(own(), file)
+
+
+def test_a_full_disk_leaves_the_old_network(tmp_path, monkeypatch):
+    old = shrunk()
+    saving.save(old, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(path, content):
+        with path.open("wb") as file:
+            file.write(content[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"No space left on device.*model\.safetensors"):
+        saving.save(small("mlp"), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def own():
     layers = [nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3, groups=6, bias=False), nn.BatchNorm2d(6)]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(6 * 4, 3)).eval()

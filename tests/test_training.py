@@ -176,6 +176,22 @@ def test_a_damaged_checkpoint_is_said_and_kept_aside(digits, tmp_path, capsys):
     assert (tmp_path / "checkpoint.aside").read_bytes() == half and "cannot be read" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("place", [3, 20, 700, -400])
+def test_one_bit_of_a_checkpoint_is_enough(tmp_path, capsys, place):
+    """torch itself reads on: it compares no checksum of the weights."""
+    file = tmp_path / "0.pt"
+    training.save_whole({"weights": torch.zeros(500)}, file)
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+    assert training.load_whole(file) is None and "0.pt cannot be read" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_before_the_checksums_is_read(tmp_path):
+    torch.save({"weights": torch.ones(3)}, tmp_path / "0.pt")
+    assert torch.equal(training.load_whole(tmp_path / "0.pt")["weights"], torch.ones(3))
+
+
 OTHERS = {
     "seed": {"seed": 5},
     "penalty": {"penalty": {"name": "l1", "lam": 0.1}},

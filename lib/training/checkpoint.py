@@ -9,20 +9,34 @@ import torch
 
 from ..atomic import write_whole
 
+SUMMED = b"sha256\n"  # a file begins so; the 32 bytes of the sum follow, then what torch.save wrote
+
 
 def save_whole(content, path):
-    """torch.save, whole or not at all. OSError: it names the path."""
+    """torch.save behind a checksum, as torch reads damaged weights without a word; whole or not at all.
+
+    OSError: it names the path.
+    """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_whole(path, buffer.getbuffer())
+    write_whole(path, b"".join([SUMMED, hashlib.sha256(buffer.getbuffer()).digest(), buffer.getbuffer()]))
 
 
 def load_whole(path):
-    """What `save_whole` wrote, or None where there is no such file; one that cannot be read is said and kept aside."""
+    """What `save_whole` wrote, or None where there is no such file; one that cannot be read is said and kept aside.
+
+    Files without a checksum are those of before.
+    """
     if not (path and Path(path).exists()):
         return None
     try:
-        return torch.load(path, weights_only=True)
+        content = Path(path).read_bytes()
+        if content.startswith(SUMMED):
+            start = len(SUMMED) + 32
+            if hashlib.sha256(content[start:]).digest() != content[len(SUMMED) : start]:
+                raise ValueError("it does not fit its checksum")
+            content = content[start:]
+        return torch.load(io.BytesIO(content), weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         return set_aside(path, f"cannot be read ({type(error).__name__})")
 

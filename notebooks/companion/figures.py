@@ -27,6 +27,13 @@ from companion import drawn
 from lib.atomic import write_whole
 
 
+class FolderError(OSError):
+    """A figure that cannot be written: its path, why, and the variable that names another folder."""
+
+    def _render_traceback_(self):  # IPython's hook: one line in a notebook
+        return [f"FolderError: {self}"]
+
+
 class Around(tuple):
     """Entries that begin again after the last one, so that a long list runs out of no colours."""
 
@@ -101,7 +108,7 @@ def _write(setup, name, content):
         write_whole(setup.figures / name, content)
     except OSError as error:
         why = f"{error.strerror}; make room, or let COMPANION_FIGURES name a folder that can be written"
-        raise OSError(error.errno, why, error.filename) from None
+        raise FolderError(error.errno, why, error.filename) from None
 
 
 def _caption(setup, name, alt):

@@ -65,13 +65,14 @@ class Setup:
         return folder / name if self.default else folder / "custom" / name / (self.setting or "unchanged")
 
 
-def check(notebook, values, **ranges):
+def check(notebook, values, *, repeated=(), **ranges):
     """Check the parameters of `notebook` (its file's stem) in `values`, the notebook's globals(), and return a Setup.
 
     The known names and their types are those of the parameters cell that was run. `ranges` gives a tuple of strings
     (the choices) or of two numbers (lowest and highest) for a name; for a list, every entry must fit, and none may
-    stand there twice. The type of a parameter whose default is None is that of its range, and a range in a list,
-    [(0.0, 1.0)], asks for a list. ParameterError: a name that the notebook does not have, or a value that does not fit.
+    stand there twice, but in the lists that `repeated` names. The type of a parameter whose default is None is that of
+    its range, and a range in a list, [(0.0, 1.0)], asks for a list.
+    ParameterError: a name that the notebook does not have, or a value that does not fit.
     """
     run = any(PARAMETERS.search(cell) for cell in values["In"])  # nbval keeps no history of what it runs
     defaults = declared(values["In"]) if run else committed(notebook)
@@ -80,7 +81,7 @@ def check(notebook, values, **ranges):
         if name not in defaults:
             raise ParameterError(f"unknown parameter {name!r}; known: {', '.join(defaults)}")
     for name, default in defaults.items():
-        _check_one(name, values[name], default, ranges.get(name))
+        _check_one(name, values[name], default, ranges.get(name), once=name not in repeated)
     setup = made(notebook, {name: values[name] for name in defaults}, defaults)
     if setup.part == "all" and (setup.changed or setup.profile != "laptop"):
         banner(setup)
@@ -158,13 +159,13 @@ def _assignments(source):
             yield line.target.id, line.value
 
 
-def _check_one(name, value, default, allowed):
+def _check_one(name, value, default, allowed, *, once):
     if value is None and default is None:
         return
     many = isinstance(default, list) or isinstance(allowed, list)
     if many and not (isinstance(value, list) and value):
         raise ParameterError(f"{name} must be a list that is not empty, got {value!r}")
-    if many and len(set(map(repr, value))) < len(value):
+    if many and once and len(set(map(repr, value))) < len(value):
         raise ParameterError(f"{name} must be a list in which nothing stands twice, got {value!r}")
     default, allowed = (given[0] if isinstance(given, list) else given for given in (default, allowed))
     kind = type(allowed[0] if default is None else default)

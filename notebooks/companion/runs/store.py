@@ -21,6 +21,7 @@ from companion.settings import runs_folder
 from lib.atomic import write_whole
 
 SUMMED = re.compile(r'\{"sum": "([0-9a-f]{16})", ')
+REMEDY = "take it from git, or remove the record that it belongs to and train again"
 PATIENCE = 5  # seconds of silent waiting for a lock
 
 
@@ -128,13 +129,26 @@ def _only_new(found, wanted):
 
 
 def arrays(record):
-    """The small arrays that were kept beside a record, by "stage/name"; none is an empty dict."""
+    """The small arrays that were kept beside a record, by "stage/name"; none is an empty dict.
+
+    RunError: the file is damaged, or is not there.
+    """
     name = Path(record["experiment"], f"{record['id']}.npz")
     for path in (runs_folder() / "live" / name, runs_folder() / name):
         if path.is_file():
-            with np.load(path) as kept:
-                return dict(kept)
+            try:
+                with np.load(path) as kept:
+                    return dict(kept)
+            except Exception as error:  # zipfile, zlib and NumPy have a dozen kinds
+                raise RunError(f"{path} is damaged ({type(error).__name__}: {error}); {REMEDY}") from None
+    if record["status"] == "done" and any(map(_keeps_arrays, record["config"].get("stages") or ())):
+        raise RunError(f"{runs_folder() / name} is missing; {REMEDY}")
     return {}
+
+
+def _keeps_arrays(stage):
+    """Whether a stage leaves arrays beside the record."""
+    return bool(stage.get("pictures") or (stage.get("dynamics") or {}).get("frames"))
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -230,8 +244,15 @@ def _collect(experiment, runs):
     for run in runs:
         if run.id not in found:
             continue
-        if (beside := run.folder.with_suffix(".npz")).exists():
-            path.with_suffix("").mkdir(exist_ok=True)
-            beside.replace(path.with_suffix("") / beside.name)
+        _move_arrays(run.folder.with_suffix(".npz"), path.with_suffix(""))
         run.record.unlink(missing_ok=True)
         sweep(run)
+
+
+def _move_arrays(file, folder):
+    try:
+        if file.exists():
+            folder.mkdir(exist_ok=True)
+            file.replace(folder / file.name)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be written ({error.strerror}); COMPANION_RUNS names another") from None
