@@ -144,3 +144,13 @@ def test_what_cannot_be_is_refused():
         compress(net, data, 50)
     with pytest.raises(ValueError, match=r"training diverged .* pass a smaller learning rate"):
         compress(net, (1e6 * ROWS, 1e6 * ROWS[:, :2]), steps=50, optimizer={"name": "sgd", "lr": 1e6})
+
+
+def test_groups_that_a_sum_ties_go_down_to_one_channel_each():
+    class Net(Residual):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Conv2d(16, 24, 3, padding=1, groups=4)
+
+    small = compress(Net(), (CONV.repeat(8, 1, 1, 1), torch.arange(16) % 4), 0.1, of="operations", **QUICK).network
+    assert small.inner.groups == 4 and small.inner.weight.shape[1] == 1

@@ -530,3 +530,11 @@ def test_a_table_of_positions_that_a_layer_makes_into_biases():
     assert (small.i.out_features, small.t.out_features, small.b.in_features) == (10, 8, 8)
     net.t.bias.data[7] = -20  # silent at every position
     assert same(net, torch.randn(2, 5, 8)).t.out_features == 7
+
+
+def test_groups_that_are_left_with_one_channel_each_are_not_taken_for_a_depthwise_convolution():
+    net = first(nn.ReLU(), nn.Conv2d(16, 16, 3, groups=4), nn.ReLU(), last())
+    for layer in (net[0], net[2]):
+        kill(layer, [k for k in range(16) if k % 4 != 2])
+    small = same(net, torch.randn(2, 3, 8, 8))
+    assert small[2].weight.shape == (4, 1, 3, 3) and small[2].groups == 4

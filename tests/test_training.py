@@ -571,3 +571,49 @@ def test_the_proximal_step_ends_at_the_lasso(momentum):
     found = net.fc1.weight.detach().flatten()
     assert torch.allclose(found, torch.tensor(lasso.coef_).float(), atol=1e-3)
     assert torch.equal(found == 0, torch.tensor(lasso.coef_ == 0))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "y", "remedy"),
+    [
+        (1, torch.zeros(16), r"outputs \(16, 1\) and targets \(16,\) differ in shape; .* y.view\(16, 1\)"),
+        (3, torch.zeros(16, 1, dtype=torch.int64), r"classes of shape \(16, 1\) must have the shape \(16,\)"),
+    ],
+)
+def test_targets_of_another_shape_are_not_spread_in_silence(outputs, y, remedy):
+    with pytest.raises(ValueError, match=remedy):
+        training.fit(torch.nn.Linear(4, outputs), (torch.randn(16, 4), y), steps=1, batch=16)
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.bool, torch.uint8, torch.int64])
+def test_classes_may_be_of_any_whole_type_and_inputs_of_double_precision(kind):
+    torch.manual_seed(0)
+    x, y = torch.randn(16, 4), torch.arange(16) % 2
+    nets = [torch.nn.Linear(4, 2) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    training.fit(nets[0], (x, y), steps=3, batch=16)
+    training.fit(nets[1], (x.double(), y.to(kind)), steps=3, batch=16)
+    assert torch.equal(training.predict(nets[0], x), training.predict(nets[1], x.double()))
+
+
+def test_a_network_that_returns_a_mapping_says_what_to_pass():
+    class Both(torch.nn.Linear):
+        def forward(self, x):
+            return {"logits": super().forward(x), "aux": None}
+
+    net, data = Both(4, 2), (torch.randn(16, 4), torch.arange(16) % 2)
+    with pytest.raises(TypeError, match=r"keys \['logits', 'aux'\] .* pass outputs="):
+        training.fit(net, data, steps=1)
+    with pytest.raises(TypeError, match=r"pass outputs="):
+        training.predict(net, data[0])
+    assert training.fit(net, data, steps=1, outputs=lambda found: found["logits"]).status == "done"
+
+
+def test_tables_of_pandas_are_data():
+    pandas = pytest.importorskip("pandas")
+    x, y = torch.randn(16, 4), torch.randn(16, 1)
+    losses = [
+        training.fit(torch.nn.Linear(4, 1).requires_grad_(True), given, steps=2, batch=16, optimizer="sgd").status
+        for given in ((x, y), (pandas.DataFrame(x.numpy()), pandas.DataFrame(y.numpy())))
+    ]
+    assert losses == ["done", "done"]

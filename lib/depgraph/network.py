@@ -116,7 +116,7 @@ class Network:
         classes, tensors, params = self.trace.classes, slicing.tensors_of(model)[0], []
         for p in self.trace.params:
             slots, grouped = (p.slots, p.grouped) if removed is None else slicing.slots_left(p, removed)
-            params.append(Param(p.name, tensors[p.name], slots, grouped, p.transposed))
+            params.append(Param(p.name, tensors[p.name], slots, grouped, p.transposed, p.alone))
         classes.again(mode)
         trace = Trace(params, classes, until=self.until, gone=gone)
         try:

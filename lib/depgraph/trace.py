@@ -27,6 +27,7 @@ class Param:
     slots: list
     grouped: tuple = None  # numbers of (groups, inputs) and (groups, outputs) where a grouped convolution uses it
     transposed: bool = False
+    alone: bool = False  # whether it is a depthwise convolution's; groups cut to one channel each are none
     uses: int = 0
 
 

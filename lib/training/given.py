@@ -29,8 +29,24 @@ def part_of(given, device):
 
 
 def _tensor(values):
-    """Tensors stay as they are; arrays of double precision become float32, whole numbers int64."""
+    """Tensors stay as they are; tables and arrays of double precision become float32, whole numbers int64."""
     if isinstance(values, torch.Tensor):
         return values
-    tensor = torch.as_tensor(values)
+    tensor = torch.as_tensor(values.to_numpy().copy() if hasattr(values, "to_numpy") else values)
     return tensor.float() if tensor.is_floating_point() else tensor.long()
+
+
+def taken(model, x):
+    """Inputs as a network takes them: float32 in place of double precision where no parameter has that."""
+    if x.dtype is torch.float64 and all(p.dtype is not torch.float64 for p in model.parameters()):
+        return x.float()
+    return x
+
+
+def picked(found, outputs=None):
+    """The tensor that is asked for of what a network returned. TypeError: it returned no tensor."""
+    found = outputs(found) if outputs else found
+    if not isinstance(found, torch.Tensor):
+        what = f"the keys {list(found)}" if isinstance(found, dict) else f"a {type(found).__name__}"
+        raise TypeError(f"the network returned {what} instead of a tensor; pass outputs=, a function that picks one")
+    return found.float()

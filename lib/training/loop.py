@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from ..checks import check
 from .checkpoint import Checkpoint, identity, plain
-from .given import part_of
+from .given import part_of, picked, taken
 from .schedules import plateau
 from .speed import autocast
 from .step import Options, Trainer
@@ -26,9 +26,9 @@ def predict(model, x, *, batch=1000, precision="fp32", outputs=None):
     was_training = model.training
     model.eval()
     with autocast(precision, x.device):
-        found = [model(part) for part in x.split(batch)]
+        found = [picked(model(part), outputs) for part in taken(model, x).split(batch)]
     model.train(was_training)
-    return torch.cat([(outputs(part) if outputs else part).float() for part in found])
+    return torch.cat(found)
 
 
 def progress(items, **options):

@@ -31,13 +31,34 @@ def boundary_dice(logits, ids):
     return boundary(logits, ids) + 1 - overlap / (inside.sum() + true.sum() + 1)
 
 
+def squared(outputs, y):
+    """The mean squared error. ValueError: (N, 1) against (N,) would be spread to (N, N) in silence."""
+    if outputs.shape != y.shape:
+        given, wanted = (tuple(t.shape) for t in (y, outputs))
+        raise ValueError(f"outputs {wanted} and targets {given} differ in shape; reshape the targets, y.view{wanted}")
+    return F.mse_loss(outputs, y.to(outputs.dtype))
+
+
+def classes(outputs, y, **options):
+    """Cross-entropy of logits (N, classes, …) and classes (N, …) of any whole type, or of chances.
+
+    ValueError: the classes have another shape.
+    """
+    if not y.is_floating_point():
+        if y.shape != outputs.shape[:1] + outputs.shape[2:]:
+            wanted = tuple(outputs.shape[:1] + outputs.shape[2:])
+            raise ValueError(f"classes of shape {tuple(y.shape)} must have the shape {wanted}: reshape y")
+        y = y if y.dtype == torch.uint8 else y.long()
+    return F.cross_entropy(outputs, y, **options)
+
+
 LOSSES = {
-    "cross_entropy": F.cross_entropy,
+    "cross_entropy": classes,
     # label smoothing of 0.1 (arXiv 1512.00567): a tenth of the target is spread over all classes
-    "smoothed": lambda logits, y: F.cross_entropy(logits, y, label_smoothing=0.1),
+    "smoothed": lambda logits, y: classes(logits, y, label_smoothing=0.1),
     # the authors' P1 demo feeds softmax outputs to a softmax cross-entropy (arXiv 2009.01395, authors' code)
-    "double_softmax": lambda logits, y: F.cross_entropy(logits.softmax(1), y),
-    "mse": F.mse_loss,
+    "double_softmax": lambda logits, y: classes(logits.softmax(1), y),
+    "mse": squared,
     "boundary": boundary,
     "boundary_dice": boundary_dice,
 }
@@ -50,7 +71,7 @@ def fitting(loss, y):
     """
     numbers = y.is_floating_point()
     if loss is None:
-        return F.mse_loss if numbers else F.cross_entropy
+        return squared if numbers else classes
     if numbers and loss in ("cross_entropy", "smoothed", "double_softmax") and (y.ndim == 1 or y.shape[1] == 1):
         raise ValueError(f"loss {loss!r} takes classes, but the targets are numbers ({y.dtype}); loss='mse' takes them")
     return named(LOSSES, loss, "loss")

@@ -11,6 +11,7 @@ import torch
 from .. import models, regularizers
 from ..checks import Checked, check, named
 from .augmentation import AUGMENTATIONS
+from .given import picked, taken
 from .losses import fitting
 from .schedules import SCHEDULES
 from .speed import PRECISIONS, autocast, compile_pays, compiled, keep_freed_memory, lean
@@ -147,6 +148,7 @@ class Trainer:
         Networks of `lib.models` begin with a product, which would cast them in every step: they are cast once for all.
         Others may begin with an embedding or a norm, which takes them as they are.
         """
+        x = taken(self.model, x)
         if x.ndim == 4:
             self.model.to(memory_format=torch.channels_last)
             x = x.contiguous(memory_format=torch.channels_last)
@@ -183,8 +185,7 @@ class Trainer:
         done = k / self.options.steps
         with autocast(self.options.precision, x.device):
             outputs = self.model(x)
-        outputs = self.options.outputs(outputs) if self.options.outputs else outputs
-        loss = self.loss(outputs.float(), y)
+        loss = self.loss(picked(outputs, self.options.outputs), y)
         (loss + self.extra_loss(done) if self.extra_loss else loss).backward()
         if self.options.penalty:
             self.add_gradient_()
