@@ -8,6 +8,8 @@ SNAKEMAKE ?=
 LAB ?=
 UPGRADE ?=
 MINUTES ?=
+WRITE ?=
+READ_ONLY := --ServerApp.contents_manager_class=companion.workflow.lab.Protecting
 
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 ifeq ($(OS),Windows_NT)
@@ -44,7 +46,7 @@ help:
 	@echo "make bench                    measure speed anew (notebook 91), with nothing else at work on the machine"
 	@echo "make test                     lint, tests, and the notebooks against their committed outputs"
 	@echo "make attack                   what users, kills and disks may do, tried at random; up to an hour"
-	@echo "make lab                      JupyterLab"
+	@echo "make lab                      JupyterLab, the committed notebooks read-only; WRITE=1: to change them"
 	@echo "make notebooks                re-execute the committed notebooks and renew README's tables, from records"
 	@echo "make site                     README, notebooks, lib's pages and a glossary as HTML, in build/site"
 	@echo "make environment              only set up .venv/; every command above does that first"
@@ -80,7 +82,7 @@ attack: environment
 	$(BIN)pytest $(WORKERS) tests/attack
 
 lab: environment
-	$(BIN)jupyter lab $(LAB)
+	$(BIN)jupyter lab $(if $(filter-out 0,$(WRITE)),,$(READ_ONLY)) $(LAB)
 
 notebooks: environment
 	@$(if $(NOTEBOOKS),$(BIN)python -m companion.workflow.normalise $(NOTEBOOKS),echo "no notebooks")

@@ -6,6 +6,7 @@ the committed ``data/runs/<experiment>.jsonl``.
 """
 
 from companion import parameters, settings
+from companion.runs import estimate
 from companion.runs.configuration import Run, identity, resolve
 from companion.runs.execution import execute, replay
 from companion.runs.own import own
@@ -50,6 +51,8 @@ def run_all(configs):
     fresh = settings.train() == "fresh"
     these = [Run.of(config) for config in configs]
     records = [find(this, fresh=fresh) for this in these]
+    if settings.train() != "never":
+        estimate.tell([this for this, record in zip(these, records, strict=True) if record is None])
     for wait in (False, True):
         missing = [k for k, record in enumerate(records) if record is None]
         for k in training.progress(missing, desc="runs") if missing else ():

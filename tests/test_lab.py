@@ -1,0 +1,40 @@
+"""JupyterLab with the committed notebooks read-only."""
+
+import asyncio
+import shutil
+
+import pytest
+from tornado.web import HTTPError
+
+from companion.settings import ROOT
+from companion.workflow import lab
+
+NAME = "10_l0_penalty.ipynb"
+
+
+def test_committed_notebooks_open_read_only_and_copies_do_not(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    for name in (NAME, "mine.ipynb"):
+        shutil.copy(ROOT / "notebooks" / NAME, tmp_path / "notebooks" / name)
+    assert f"notebooks/{NAME}" in lab.committed()
+    monkeypatch.setattr(lab, "committed", lambda: {f"notebooks/{NAME}"})
+    manager = lab.Protecting(root_dir=str(tmp_path))
+    theirs, mine = (asyncio.run(manager.get(f"notebooks/{name}")) for name in (NAME, "mine.ipynb"))
+    assert not theirs["writable"] and mine["writable"]
+    before = (tmp_path / "notebooks" / NAME).read_bytes()
+    with pytest.raises(HTTPError, match="is a committed notebook: File > Save Notebook As"):
+        asyncio.run(manager.save(theirs, f"/notebooks/{NAME}"))
+    assert (tmp_path / "notebooks" / NAME).read_bytes() == before
+    mine["content"]["cells"][0]["source"] = "# Mine"
+    asyncio.run(manager.save(mine, "notebooks/mine.ipynb"))
+    assert "# Mine" in (tmp_path / "notebooks" / "mine.ipynb").read_text()
+
+
+def test_without_git_all_notebooks_that_are_there_count(monkeypatch):
+    def missing(*_, **__):
+        raise OSError("git")
+
+    monkeypatch.setattr(lab.subprocess, "run", missing)
+    lab.committed.cache_clear()
+    assert f"notebooks/{NAME}" in lab.committed()
+    lab.committed.cache_clear()
