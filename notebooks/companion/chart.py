@@ -4,11 +4,11 @@ import altair as alt
 from IPython.display import display
 
 LEFT = {  # column: what is on the abscissa
-    "weights": "weights that are not zero",
-    "units": "hidden units that are left",
-    "operations": "operations of the shrunk network",
-    "ms_1": "latency at batch 1, ms",
-    "ms_64": "latency at batch 64, ms",
+    "weights": "nonzero weights",
+    "units": "hidden units",
+    "operations": "operations, shrunk",
+    "ms_1": "ms at batch 1, shrunk",
+    "ms_64": "ms at batch 64, shrunk",
 }
 TOLD = ["method", "setting", "stage", "network", "data", "notebook", "error", "sd", "seeds", "score", *LEFT]
 COLOURS = ["#0173b2", "#de8f05", "#029e73", "#949494"]  # the figures' own, told apart without colour vision

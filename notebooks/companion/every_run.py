@@ -3,6 +3,7 @@
 import math
 import re
 from functools import cache
+from itertools import pairwise
 
 import pandas as pd
 import torch
@@ -172,6 +173,6 @@ def _shrunk(name, widths, options):
 def _operations(model, widths):
     if model["name"] == "mlp":
         sizes = [model["inputs"], *widths, model["outputs"]]
-        return sum(2 * a * b for a, b in zip(sizes, sizes[1:], strict=False))
+        return sum(2 * a * b for a, b in pairwise(sizes))
     options = {key: value for key, value in model.items() if key not in ("name", "widths") and value is not None}
     return _shrunk(model["name"], widths, tuple(sorted(options.items())))

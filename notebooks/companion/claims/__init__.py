@@ -73,9 +73,11 @@ def overview():
 
 def markdown(table, folder=""):
     """An `overview` as a Markdown table, with links to the notebooks in a folder seen from where the table stands."""
-    lines = ["| claim | source | verdict | evidence | notebook |", "|---|---|---|---|---|"]
+    lines = ["| claim | verdict | evidence |", "|---|---|---|"]
     for line in table.itertuples():
-        link = f"[{line.notebook.partition('_')[0]}]({folder}{line.notebook}.ipynb)"
-        cells = [f"**{line.claim}** {line.says}", line.source, line.verdict, line.evidence, link]
-        lines.append(f"| {' | '.join(cells)} |")
+        link = f"**[{line.claim}]({folder}{line.notebook}.ipynb)**"
+        source = "" if line.source.startswith("notebooks/") else f" ({line.source})"
+        evidence = re.sub(r"; (?![^(]*\))", "<br>", line.evidence)  # not in parentheses
+        sign = SIGNS.get(line.verdict, "")
+        lines.append(f"| {link} {line.says}{source} | {sign}{line.verdict} | {evidence} |")
     return "\n".join(lines) + "\n"

@@ -69,7 +69,7 @@ def scripts(folder):
     shutil.copyfile(mathjax / "es5" / "tex-svg.js", folder / "mathjax.js")
     shutil.copyfile(mathjax / "LICENSE", folder / "mathjax-licence.txt")
     bundle = vl_convert.javascript_bundle(vl_version="5.20")
-    (folder / "vega.js").write_text(bundle, encoding="utf-8")
+    (folder / "vega.js").write_text(f"(() => {{\n{bundle}\n}})();\n", encoding="utf-8")  # its names are its own
     (folder / "vega-licence.txt").write_text(vega_licences(), encoding="utf-8")
 
 

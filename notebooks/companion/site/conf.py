@@ -15,7 +15,7 @@ extensions = [
     "sphinx_copybutton",
 ]
 exclude_patterns = ["README.md"]  # index.md includes it
-suppress_warnings = ["config.cache"]
+suppress_warnings = ["config.cache", "mystnb.unknown_mime_type"]  # Vega-Lite: the page every_run draws it
 
 # notebooks: nothing is executed, folded cells open on a click
 nb_execution_mode = "off"
