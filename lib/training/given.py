@@ -1,5 +1,6 @@
 """What a reader trains on: x and y as tensors, whatever they come as."""
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -32,7 +33,7 @@ def _tensor(values):
     """Tensors stay as they are; tables and arrays of double precision become float32, whole numbers int64."""
     if isinstance(values, torch.Tensor):
         return values
-    tensor = torch.as_tensor(values.to_numpy().copy() if hasattr(values, "to_numpy") else values)
+    tensor = torch.as_tensor(np.array(values))
     return tensor.float() if tensor.is_floating_point() else tensor.long()
 
 
