@@ -3,7 +3,8 @@
 import torch
 
 from .. import checks, models
-from .masks import SCOPES, hold, smallest
+from .masks import hold, smallest
+from .options import GradualOptions
 
 
 class GradualMagnitude:
@@ -14,35 +15,27 @@ class GradualMagnitude:
     at `end`, and held in between. Sparsity is the share of the weights that training moves: frozen layers stay.
     """
 
-    def __init__(self, model, *, steps, final, initial=0.0, begin=0.0, end=0.75, every=100, scope="global"):
-        what = "gradual pruning:"
-        checks.number(f"{what} steps", steps, "[1, inf)", whole=True)
-        checks.number(f"{what} every", every, "[1, inf)", whole=True)
-        checks.one_of("scope", scope, SCOPES)
-        for name, share in {"initial": initial, "final": final}.items():
-            checks.number(f"{what} {name}", share, "[0, 1)")
-        for name, share in {"begin": begin, "end": end}.items():
-            checks.number(f"{what} {name}", share, "[0, 1]")
-        if initial > final or begin >= end:
-            raise ValueError(f"{what} initial <= final and begin < end, got {initial}, {final} and {begin}, {end}")
-        self.steps, self.initial, self.final, self.begin, self.end = steps, initial, final, begin, end
-        self.every, self.scope = every, scope
+    def __init__(self, model, *, steps, **options):
+        """steps: of the whole training; options: see `GradualOptions`."""
+        self.steps = checks.number("gradual pruning: steps", steps, "[1, inf)", whole=True)
+        self.options = GradualOptions(**options)
         self.masks, self.finished, self.held = None, False, None
 
     def sparsity(self, t):
         """The share of the weights to be zero when the share t of the training is done."""
-        left = 1 - (min(max(t, self.begin), self.end) - self.begin) / (self.end - self.begin)
-        return self.final + (self.initial - self.final) * left**3
+        begin, end, initial, final = (getattr(self.options, name) for name in ("begin", "end", "initial", "final"))
+        left = 1 - (min(max(t, begin), end) - begin) / (end - begin)
+        return final + (initial - final) * left**3
 
     @torch.no_grad()
     def __call__(self, model, step):
-        t = (step + 1) / self.steps
-        if not self.finished and t >= self.begin and ((step + 1) % self.every == 0 or t >= self.end):
+        t, of = (step + 1) / self.steps, self.options
+        if not self.finished and t >= of.begin and ((step + 1) % of.every == 0 or t >= of.end):
             ws = models.weights(model)
             moved = zip(ws.items(), models.trained(ws.values()), strict=True)
             ws = {name: w for (name, w), moves in moved if moves}
-            self.masks = smallest(ws, self.sparsity(t), self.scope) if ws else {}
-            self.held, self.finished = hold(self.masks), t >= self.end
+            self.masks = smallest(ws, self.sparsity(t), of.scope) if ws else {}
+            self.held, self.finished = hold(self.masks), t >= of.end
         if self.held:
             self.held(model, step)
 

@@ -1,9 +1,34 @@
-"""The options of stochastic zeroing."""
+"""The options of pruning while training."""
 
 from dataclasses import dataclass
 
 from .. import checks
 from .masks import SCOPES
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradualOptions:
+    """What gradual pruning may be told; ValueError names what is out of its range.
+
+    initial, final: shares of zeros at the shares begin and end of the training. every: new masks at each k-th step.
+    """
+
+    final: float
+    initial: float = 0.0
+    begin: float = 0.0
+    end: float = 0.75
+    every: int = 100
+    scope: str = "global"
+
+    def __post_init__(self):
+        what = "gradual pruning:"
+        checks.number(f"{what} every", self.every, "[1, inf)", whole=True)
+        checks.one_of("scope", self.scope, SCOPES)
+        for name, allowed in {"initial": "[0, 1)", "final": "[0, 1)", "begin": "[0, 1]", "end": "[0, 1]"}.items():
+            checks.number(f"{what} {name}", getattr(self, name), allowed)
+        if self.initial > self.final or self.begin >= self.end:
+            got = f"{self.initial}, {self.final} and {self.begin}, {self.end}"
+            raise ValueError(f"{what} initial <= final and begin < end, got {got}")
 
 
 @dataclass(frozen=True, kw_only=True)

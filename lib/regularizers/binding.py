@@ -1,5 +1,7 @@
 """What a penalty, given as plain data, does to given weights: its value, its gradient, its proximal step."""
 
+from functools import partial
+
 import torch
 
 from .. import models
@@ -47,16 +49,19 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
         if torch.is_tensor(total) and total.requires_grad:
             total.backward()
 
-    def prox_(step):
-        chosen = [term for term in terms if term.proximal]
-        if chosen:
-            moved = [w if moves else None for w, moves in zip(seen.plain, models.trained(tensors), strict=True)]
-            shown = seen.weights(moved)
-            for term in chosen:
-                term.prox_(shown, step)
-            seen.write_back(shown, moved)
+    proximal = [term for term in terms if term.proximal]
+    return value, add_by_autograd_ if autograd else add_gradient_, partial(_prox_, proximal, seen, tensors)
 
-    return value, add_by_autograd_ if autograd else add_gradient_, prox_
+
+def _prox_(terms, seen, tensors, step):
+    """Apply the proximal operators of terms, at one step, to those of the tensors that training moves."""
+    if not terms:
+        return
+    moved = [w if moves else None for w, moves in zip(seen.plain, models.trained(tensors), strict=True)]
+    shown = seen.weights(moved)
+    for term in terms:
+        term.prox_(shown, step)
+    seen.write_back(shown, moved)
 
 
 class _Term:

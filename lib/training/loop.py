@@ -101,10 +101,7 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
 def _train(trainer, history, kept, watch, watching):
     """The steps of a training, logged, watched and kept; its History."""
     model, steps = trainer.model, trainer.options.steps
-    total = torch.zeros((), device=trainer.x.device)
-    if saved := kept.resume():
-        total = saved["total"]
-        vars(history).update(saved["history"])
+    total = _resumed(kept, history, trainer.x.device)
     stop, log_at, was_training = min(steps, watching.until or steps), watching.at(steps), model.training
     every = CHECKPOINT_SECONDS if watching.checkpoint_seconds is None else watching.checkpoint_seconds
     saved_at = time.monotonic()
@@ -132,6 +129,13 @@ def _train(trainer, history, kept, watch, watching):
         history.status = "stopped"
     model.train(was_training)
     return history
+
+
+def _resumed(kept, history, device):
+    """The sum of the losses since the last logged step; a saved training's history is taken over."""
+    saved = kept.resume()
+    vars(history).update(saved["history"] if saved else {})
+    return saved["total"] if saved else torch.zeros((), device=device)
 
 
 def _diverged(total, trainer, last):

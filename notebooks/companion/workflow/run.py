@@ -94,16 +94,10 @@ def main():
     what = " ".join([given.source.stem, *given.parameters])
     kernel_log = given.executed.with_suffix(".stderr")
     terminal, start = divert(kernel_log), time.monotonic()
+    kernel = {"kernel_name": "python3", "language": "python", "progress_bar": False}
+    kernel["cwd"] = str(given.source.parent)  # as in JupyterLab and nbval
     try:
-        papermill.execute_notebook(
-            str(given.source),
-            str(given.executed),
-            parameters,
-            kernel_name="python3",
-            language="python",
-            cwd=str(given.source.parent),  # as in JupyterLab and nbval
-            progress_bar=False,
-        )
+        papermill.execute_notebook(str(given.source), str(given.executed), parameters, **kernel)
     except Exception as error:
         traceback.print_exc()
         cause, where = f"{type(error).__name__}: {error}", kernel_log
