@@ -7,6 +7,7 @@ python -m companion.site SOURCE OUT     the same with other folders for what is 
 import importlib
 import json
 import pkgutil
+import re
 import shutil
 from pathlib import Path
 
@@ -53,6 +54,9 @@ def gather(source=SOURCE):
         if not name.startswith(SKIPPED):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, source / name)
+    readme = source / "README.md"  # Sphinx follows the links of Markdown, not those of HTML
+    text = re.sub(r'href="(notebooks/\w+)\.ipynb"', r'href="\1.html"', readme.read_text(encoding="utf-8"))
+    readme.write_text(text, encoding="utf-8")
     scripts(source / "_scripts")
     every_run(source / "_scripts")
     reference(source / "api")
