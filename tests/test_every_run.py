@@ -20,6 +20,8 @@ def test_every_experiment_with_scores_is_in_it_and_names_a_notebook(table):
         first = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
         if first["config"].get("kind") == "chain":
             scored.add(path.stem)
+    unnamed = {name for name in scored if every_run.notebook_of(name) is None}
+    assert not unnamed, f"every_run.NOTEBOOKS does not say which notebook made {unnamed}"
     assert set(table["experiment"]) == scored
     for name in set(table["notebook"]):
         assert (settings.ROOT / "notebooks" / f"{name}.ipynb").is_file(), name

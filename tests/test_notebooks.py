@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 
 from companion import parameters
@@ -38,6 +39,11 @@ def test_committed_figures_are_drawn_again_to_the_byte(notebook, tmp_path):
     assert drawn.keys() == committed.keys() and (drawn or not_run(notebook))
     for name, path in drawn.items():
         assert path.read_bytes() == committed[name].read_bytes(), f"{name} has drifted: run `make figures`"
+    numbers = {path.name: path for path in (tmp_path / "figures" / notebook.stem).glob("*.csv")}
+    beside = {path.name: path for path in (ROOT / "figures" / notebook.stem).glob("*.csv")}
+    assert numbers.keys() == beside.keys()
+    for name, path in numbers.items():  # six digits, the last of which depends on the processor
+        pd.testing.assert_frame_equal(pd.read_csv(path), pd.read_csv(beside[name]), rtol=1e-4, atol=1e-9, obj=name)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

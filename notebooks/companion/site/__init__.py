@@ -7,6 +7,7 @@ python -m companion.site SOURCE OUT     the same with other folders for what is 
 import importlib
 import json
 import pkgutil
+import re
 import shutil
 from pathlib import Path
 
@@ -26,6 +27,7 @@ API_PAGE = """# lib.{name}
 
 ```{{eval-rst}}
 .. automodule:: lib.{name}
+   :exclude-members: {elsewhere}
 ```
 """
 API_INDEX = """# The pages of lib
@@ -53,6 +55,9 @@ def gather(source=SOURCE):
         if not name.startswith(SKIPPED):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, source / name)
+    readme = source / "README.md"  # Sphinx follows the links of Markdown, not those of HTML
+    text = re.sub(r'href="(notebooks/\w+)\.ipynb"', r'href="\1.html"', readme.read_text(encoding="utf-8"))
+    readme.write_text(text, encoding="utf-8")
     scripts(source / "_scripts")
     every_run(source / "_scripts")
     reference(source / "api")
@@ -97,11 +102,21 @@ def reference(folder):
 
     folder.mkdir()
     names = [module.name for module in pkgutil.iter_modules(lib.__path__) if module.name not in INTERNAL]
-    for name in names:
-        (folder / f"{name}.md").write_text(API_PAGE.format(name=name), encoding="utf-8")
-    told = {name: importlib.import_module(f"lib.{name}").__doc__.strip().splitlines()[0] for name in names}
+    modules = {name: importlib.import_module(f"lib.{name}") for name in names}
+    for name, module in modules.items():
+        page = API_PAGE.format(name=name, elsewhere=", ".join(borrowed(name, module)))
+        (folder / f"{name}.md").write_text(page, encoding="utf-8")
+    told = {name: module.__doc__.strip().splitlines()[0] for name, module in modules.items()}
     table = "".join(f"| [lib.{name}]({name}.md) | {first} |\n" for name, first in told.items())
     (folder / "index.md").write_text(API_INDEX.format(table=table, names="\n".join(names)), encoding="utf-8")
+
+
+def borrowed(name, module):
+    """What a module of `lib` offers that another one's page describes."""
+    for member in getattr(module, "__all__", ()):
+        home = str(getattr(getattr(module, member), "__module__", "")).split(".")
+        if home[0] == "lib" and home[1:2] not in ([name], []):
+            yield member
 
 
 def build(source=SOURCE, out=OUT):

@@ -40,7 +40,7 @@ codeautolink_warn_on_failed_resolve = False
 html_theme = "furo"
 html_css_files = ["companion.css"]
 mathjax_path = "mathjax.js"
-html_show_sphinx = True
+html_show_copyright = False
 html_copy_source = False
 
 
