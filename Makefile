@@ -98,5 +98,5 @@ lock: environment
 	@$(PYTHON) .ci/setup.py
 
 clean:
-	rm -rf logs figures/quick figures/custom .snakemake .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf logs figures/quick figures/custom .snakemake .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find .ci lib tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

@@ -63,7 +63,8 @@ def _errorbars(axes, container):
         return
     ends = {"x": None, "y": None}
     for bar, axis in zip(bars, [a for a in "xy" if getattr(container, f"has_{a}err")], strict=False):
-        ends[axis] = [segment[:, "xy".index(axis)] for segment in bar.get_segments()]
+        column = "xy".index(axis)  # a bar that is not finite has no ends
+        ends[axis] = [s[:, column] if np.shape(s) == (2, 2) else [None] * 2 for s in bar.get_segments()]
     for k, (x, y) in enumerate(zip(line.get_xdata(), line.get_ydata(), strict=True)):
         sides = [list(ends[a][k]) if ends[a] is not None and len(ends[a]) > k else [None] * 2 for a in "xy"]
         yield [_named(container), "point", _row(axes, x, y), x, y, *sides[0], *sides[1]]

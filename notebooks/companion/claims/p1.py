@@ -8,6 +8,7 @@ from companion.claims.rules import (
     NOT,
     PARTLY,
     REPRODUCED,
+    SEEDS,
     Lacking,
     chosen,
     enough,
@@ -181,6 +182,8 @@ def structure(table):
 
     if table["width"].nunique() < 2:
         raise Lacking("a second starting width")
+    if (seeds := table.groupby(["penalty", "data", "width"]).size().min()) < SEEDS:
+        raise Lacking(f"{SEEDS} seeds, and there {'is' if seeds == 1 else 'are'} {seeds}")
     table = table.assign(survivors=[sum(counts[1:]) for counts in table["alive_1e-3"]])  # inputs are not counted
     low, high = sorted(set(table["width"]))[-2:]
     growth, depends, words = {}, {}, []

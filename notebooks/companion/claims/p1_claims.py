@@ -110,7 +110,8 @@ CLAIMS = {
         f"width 800 differ between data sets (analysis of variance, p < {p1.ONE_IN}). Reproduced: exists for every "
         "penalty and data set, depends for every penalty; partly: exists in at least half of the cases and depends "
         "for "
-        "at least one penalty; not reproduced: otherwise.",
+        "at least one penalty; not reproduced: otherwise; "
+        f"not judged: fewer than {SEEDS} seeds.",
         judge=p1.structure,
     ),
 }

@@ -71,6 +71,8 @@ def fewer_orphans(table):
 
 def more_than_independent(table):
     """Weight and node pruning depend on each other: removed nodes beyond what independent zeros would remove."""
+    if (seeds := table["seed"].nunique()) < SEEDS:
+        raise Lacking(f"{SEEDS} seeds, and there {'is' if seeds == 1 else 'are'} {seeds}")
     extra = [independent(d["pruned"], sizes) for d, sizes in zip(table["dynamics"], table["sizes"], strict=True)]
     table = table.assign(beyond=removed(table) - extra)
     beyond = table[table["penalty"] != "none"].groupby(["penalty", "q"])["beyond"].mean()
