@@ -99,6 +99,24 @@ def test_what_cannot_be_proved_stays():
     assert not small.channels_last and close(small(x), net(x))
 
 
+def test_a_wrong_fold_is_seen_where_the_signal_of_a_fresh_network_dies_out():
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convs = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(14))
+            self.norms = nn.ModuleList(nn.BatchNorm2d(8) for _ in range(14))
+            nn.init.constant_(self.norms[0].bias, 0.5)
+
+        def forward(self, x):
+            for k, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+                x = F.relu(norm(F.relu_(conv(x)) if k == 0 else conv(x)))
+            return x
+
+    net = Deep().eval()
+    small = inference.form(net, torch.randn(4, 8, 9, 9))
+    assert norms(small) == ["norms.0"] and len(small.folded) == 13
+
+
 def test_a_layer_called_twice_a_norm_without_statistics_and_shared_weights():
     conv, norm = nn.Conv1d(3, 3, 3, padding=1), nn.BatchNorm1d(3)
     tied = nn.Conv1d(3, 3, 3, padding=1)
