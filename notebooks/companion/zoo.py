@@ -12,7 +12,6 @@ from lib.depgraph.passes import tensors_in
 
 SMALL_VIT = dict(image_size=32, patch_size=8, num_layers=2, num_heads=4, hidden_dim=64, mlp_dim=128)
 NAMES = [
-    "alexnet",
     "squeezenet1_1",
     "resnet18",
     "resnet50",
@@ -21,7 +20,6 @@ NAMES = [
     "regnet_y_400mf",
     "densenet121",
     "googlenet",
-    "inception_v3",
     "mobilenet_v2",
     "mobilenet_v3_small",
     "mobilenet_v3_large",
