@@ -2,7 +2,7 @@
 
 import pytest
 
-from companion import claims
+from companion import claims, runs
 from companion.claims import amendments, rules
 
 VERDICTS = {rules.REPRODUCED, rules.PARTLY, rules.NOT}
@@ -28,3 +28,10 @@ def test_the_withdrawn_rules_give_the_verdicts_that_were_published(claim, verdic
 def test_a_changed_verdict_is_bold():
     changed = TABLE["old verdict"] != TABLE["new verdict"]
     assert amendments.markdown(TABLE).count("**") == 2 * changed.sum()
+
+
+def test_a_claim_that_has_a_verdict_has_records_of_each_of_its_experiments():
+    """A misspelt experiment would leave a claim without a part of its runs."""
+    for name, claim in claims.CLAIMS.items():
+        found = {experiment: bool(runs.committed(experiment)) for experiment in claim.experiments}
+        assert len(set(found.values())) == 1, f"{name}: {found}"

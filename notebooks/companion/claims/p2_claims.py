@@ -48,7 +48,7 @@ CLAIMS = {
         notebook="10_l0_penalty",
         says="At an equal share of small weights, ℓ0 keeps more accuracy than ℓ1.",
         where="the companion: the argument of zero attraction, put to the test",
-        experiment=("p2_penalty_mnist", "p2_penalty_mnist_l1"),
+        experiment=("p2_penalty_mnist", "p2_penalty_l1_mnist"),
         rule="LeNet-300-100 on MNIST, nothing pruned, ℓ1 at several α. Per penalty (ℓ0, ℓ0 + ℓ2) and seed: the share "
         "of "
         "weights below 0.001, and the test accuracy minus that of ℓ1 at this share, by a straight line between its "
