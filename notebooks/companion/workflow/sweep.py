@@ -17,6 +17,7 @@ import pandas as pd
 
 from companion import parameters, runs
 from companion.settings import ROOT
+from lib.atomic import write_whole
 
 
 def entries(text):
@@ -40,9 +41,8 @@ def points(notebook, grid):
 def launch(notebook, made, cores):
     """Run the points that the launcher has not run yet, or whose sources have changed; its exit code."""
     said = ROOT / "logs" / "sweep" / f"{notebook}.json"
-    said.parent.mkdir(parents=True, exist_ok=True)
     called = {setup.figures.name: [f"{k}={v!r}" for k, v in given.items()] for given, setup in made}
-    said.write_text(json.dumps({"notebook": notebook, "points": called}))
+    write_whole(said, json.dumps({"notebook": notebook, "points": called}))
     command = [sys.executable, "-m", "companion.workflow.launch", cores, f"sweep={said}", "--"]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
@@ -81,7 +81,7 @@ def main(path, *given):
         sys.exit(failed or f"{path}: no point has a table of runs")
     varied = [name for name, values in grid.items() if len(values) > 1]
     target = made[0][1].figures.parent / f"sweep-{'-'.join(varied)}.csv"
-    table.to_csv(target, index=False)
+    write_whole(target, table.to_csv(index=False))
     print(summary(table).to_string(), f"\n{len(made)} settings, {len(table)} lines: {target}")
     sys.exit(failed)
 
