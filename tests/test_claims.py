@@ -5,18 +5,13 @@ from functools import partial
 
 import pandas as pd
 import pytest
+from judging import judged
 from scipy import stats
 
 from companion import claims
 from companion.claims import companion, p3, rules
 from companion.claims.rules import Difference, holm, interval
 from lib import models
-
-
-def judged(judge, table, monkeypatch):
-    """The verdict of a claim with this rule on a table, and its evidence."""
-    monkeypatch.setattr(rules.runs, "frame", lambda records: table)
-    return claims.Claim("P1", "", "", "", "", "", judge).verdict([{}])
 
 
 def runs_of(differences, *, penalty="GL"):

@@ -4,16 +4,11 @@ from functools import partial
 
 import pandas as pd
 import pytest
+from judging import judged
 
 from companion import claims
-from companion.claims import p2, p2_competitors, rules, withdrawn
+from companion.claims import p2, p2_competitors, withdrawn
 from lib import models
-
-
-def judged(judge, table, monkeypatch):
-    """The verdict of a claim with this rule on a table, and its evidence."""
-    monkeypatch.setattr(rules.runs, "frame", lambda records: table)
-    return claims.Claim("P2", "", "", "", "", "", judge).verdict([{}])
 
 
 def penalised(shares, costs):

@@ -38,6 +38,7 @@ __all__ += [
 
 PAPERS = {"P1": "arXiv 2009.01395", "P2": "arXiv 2109.05075", "P3": "arXiv 2012.03827"}
 CLAIMS = p1_claims.CLAIMS | p2_claims.CLAIMS | p3_claims.CLAIMS | companion.CLAIMS
+PARTS = re.compile(r"; (?![^(]*\))")  # what parts the evidence; not in parentheses
 SIGNS = {REPRODUCED: "✓ ", PARTLY: "~ ", NOT: "✗ "}
 
 
@@ -53,7 +54,7 @@ def card_text(name, verdict, evidence):
     """The card of a claim in Markdown: the evidence's first part as a sentence, the others one below the other."""
     claim = CLAIMS[name]
     source = f"{PAPERS[claim.paper]}, {claim.where}" if claim.paper in PAPERS else claim.where
-    lead, *parts = re.split(r"; (?![^(]*\))", evidence)  # not in parentheses
+    lead, *parts = PARTS.split(evidence)
     lines = [f"**{name}** {claim.says}", "", f"*Source:* {source}", ""]
     lines += [f"**Verdict: {SIGNS.get(verdict, '')}{verdict}**", "", lead, *[""] * bool(parts)]
     lines += [*(f"- {part}" for part in parts), ""]
@@ -77,7 +78,7 @@ def markdown(table, folder=""):
     for line in table.itertuples():
         link = f"**[{line.claim}]({folder}{line.notebook}.ipynb)**"
         source = "" if line.source.startswith("notebooks/") else f" ({line.source})"
-        evidence = re.sub(r"; (?![^(]*\))", "<br>", line.evidence)  # not in parentheses
+        evidence = PARTS.sub("<br>", line.evidence)
         sign = SIGNS.get(line.verdict, "")
         lines.append(f"| {link} {line.says}{source} | {sign}{line.verdict} | {evidence} |")
     return "\n".join(lines) + "\n"

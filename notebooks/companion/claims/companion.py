@@ -1,6 +1,6 @@
 """What the companion itself has to show."""
 
-from companion.claims.rules import INCONCLUSIVE, NOT, REPRODUCED, SEEDS, Claim, enough, of_all, paired
+from companion.claims.rules import SEEDS, Claim, alike, enough, of_all, paired
 
 ALIKE = 0.001
 
@@ -12,10 +12,7 @@ def same_precision(table):
         for penalty, group in table.groupby("penalty")
     }
     enough(*found.values())
-    verdict = of_all(
-        REPRODUCED if max(-d.low, d.high) < ALIKE else NOT if max(d.low, -d.high) > ALIKE else INCONCLUSIVE
-        for d in found.values()
-    )
+    verdict = of_all(alike(difference, ALIKE) for difference in found.values())
     words = "; ".join(f"{penalty} {difference.points(3)}" for penalty, difference in found.items())
     n = next(iter(found.values())).n
     return verdict, f"test accuracy in points, bf16 − fp32, 95 % interval, {n} seeds; {words}"
@@ -29,9 +26,8 @@ CLAIMS = {
         where="notebooks/90_bf16_against_fp32.ipynb",
         experiment="bf16_mnist",
         rule="Per penalty, the 95 % interval of the difference of test accuracies, bf16 − fp32, paired by seed, is "
-        f"held against ±{100 * ALIKE:g} points. Reproduced: within for all; partly: for some; not reproduced: beyond "
-        "for "
-        f"one, within for none; inconclusive: otherwise; not judged: fewer than {SEEDS} seeds.",
+        f"held against ±{100 * ALIKE:g} points. Reproduced: within for all; partly: for some; not reproduced: "
+        f"beyond for one, within for none; inconclusive: otherwise; not judged: fewer than {SEEDS} seeds.",
         judge=same_precision,
     )
 }

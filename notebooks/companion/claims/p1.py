@@ -4,14 +4,14 @@ import pandas as pd
 import torch
 
 from companion.claims.rules import (
-    INCONCLUSIVE,
     NOT,
     PARTLY,
     REPRODUCED,
-    SEEDS,
     Lacking,
+    alike,
     chosen,
     enough,
+    enough_seeds,
     holm,
     interval,
     need,
@@ -36,9 +36,7 @@ def faster_partial(table):
     need(table, "form", PAPERS_FORM)
     ratios = {}
     for (form, penalty), group in table[table.penalty.isin(["GL", "SGL"])].groupby(["form", "penalty"]):
-        times = group.set_index("extent").step_s
-        rounds = [p / f for p, f in zip(times["partial"], times["full"], strict=True)]
-        ratios.setdefault(form, {})[penalty] = pd.Series(rounds).median()
+        ratios.setdefault(form, {})[penalty] = over_full(group, "partial").median()
     wins = sum(ratio < FASTER for ratio in ratios[PAPERS_FORM].values())
     words = [f"{form}: " + ", ".join(f"{name} {r:.3f}" for name, r in of.items()) for form, of in ratios.items()]
     verdict = REPRODUCED if wins == 2 else PARTLY if wins else NOT
@@ -66,6 +64,12 @@ def faster_in_almost_all(table):
     return verdict, "cases in which partial is faster than full; " + "; ".join(words)
 
 
+def over_full(group, extent):
+    """The ratio of times, an extent / full, of every round; a line of the group per extent."""
+    times = group.set_index("extent")["step_s"]
+    return pd.Series([p / f for p, f in zip(times[extent], times["full"], strict=True)])
+
+
 def partial_ratios(table):
     """Median and quartiles over rounds of the ratio of times, partial / full: a line per case.
 
@@ -73,10 +77,8 @@ def partial_ratios(table):
     """
     lines = []
     for keys, group in table[table["penalty"] != "none"].groupby(["situation", "what", "penalty", "form"], sort=False):
-        times = group.set_index("extent")["step_s"]
-        for extent in times.index.drop("full"):
-            rounds = [p / f for p, f in zip(times[extent], times["full"], strict=True)]
-            low, ratio, high = pd.Series(rounds).quantile([0.25, 0.5, 0.75])
+        for extent in group["extent"][group["extent"] != "full"]:
+            low, ratio, high = over_full(group, extent).quantile([0.25, 0.5, 0.75])
             line = dict(zip(("situation", "what", "penalty", "form"), keys, strict=True))
             lines.append(line | {"beta": int(extent), "ratio": ratio, "q1": low, "q3": high})
     return pd.DataFrame(lines)
@@ -105,7 +107,7 @@ def improves(table, score, *, relative=False, overlap=0.0):
     """
     verdicts, words, unit = [], [], "%" if relative else "points"
     table = table[table["penalty"].isin(["GL", "SGL"])]
-    for part in ("train", "test"):
+    for part, told in {"train": "training", "test": "test"}.items():
         found = {}
         for name, group in table.groupby("data", sort=False):
             need(group, "extent", "full", "partial")
@@ -117,7 +119,7 @@ def improves(table, score, *, relative=False, overlap=0.0):
         verdicts.append(tally(sides, found.values(), GAIN))
         marks = {1: " better", -1: " worse", 0: ""}
         each = ", ".join(f"{name} {d.points()}{marks[s]}" for (name, d), s in zip(found.items(), sides, strict=True))
-        words.append(f"{part}ing {verdicts[-1]}: {each} ({seen(found.values(), unit)})".replace("testing", "test"))
+        words.append(f"{told} {verdicts[-1]}: {each} ({seen(found.values(), unit)})")
     gain = "fall of the error in %" if relative else "accuracy in points"
     return of_all(verdicts), f"gain of partial over full, {gain}, 95 % interval; " + "; ".join(words)
 
@@ -167,13 +169,10 @@ def relabelled(table):
     for extent, group in table.groupby("extent", sort=False):
         found[extent] = paired(group, "test_accuracy", by="inputs", of="relabelled", against="in order")
     enough(*found.values())
-    verdicts = [
-        REPRODUCED if max(-d.low, d.high) < ALIKE else NOT if max(d.low, -d.high) > ALIKE else INCONCLUSIVE
-        for d in found.values()
-    ]
     words = "; ".join(f"{extent} {difference.points()}" for extent, difference in found.items())
     n = next(iter(found.values())).n
-    return of_all(verdicts), f"test accuracy in points, relabelled − in order, {n} seeds; {words}"
+    verdict = of_all(alike(difference, ALIKE) for difference in found.values())
+    return verdict, f"test accuracy in points, relabelled − in order, {n} seeds; {words}"
 
 
 def structure(table):
@@ -182,8 +181,7 @@ def structure(table):
 
     if table["width"].nunique() < 2:
         raise Lacking("a second starting width")
-    if (seeds := table.groupby(["penalty", "data", "width"]).size().min()) < SEEDS:
-        raise Lacking(f"{SEEDS} seeds, and there {'is' if seeds == 1 else 'are'} {seeds}")
+    enough_seeds(table.groupby(["penalty", "data", "width"]).size().min())
     table = table.assign(survivors=[sum(counts[1:]) for counts in table["alive_1e-3"]])  # inputs are not counted
     low, high = sorted(set(table["width"]))[-2:]
     growth, depends, words = {}, {}, []

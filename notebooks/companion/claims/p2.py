@@ -57,11 +57,15 @@ def by_network(table, penalty=METHOD):
     return {f"{net} on {data}": group for (net, data), group in kept.groupby(["net", "data"], sort=True)}
 
 
+def by_compression(differences):
+    """The `Difference` at each compression of a series by compression and seed."""
+    return {ratio: interval(values) for ratio, values in differences.groupby("ratio")}
+
+
 def costs(stages, reference):
     """What each compression costs: the `Difference` of test error to one stage of reference, paired by seed."""
     scores = accuracy(stages)
-    loss = reference.set_index("seed")["test_accuracy"].reindex(scores.index, level="seed") - scores
-    found = {ratio: interval(values) for ratio, values in loss.groupby("ratio")}
+    found = by_compression(reference.set_index("seed")["test_accuracy"].reindex(scores.index, level="seed") - scores)
     enough(*found.values())
     return found
 
@@ -143,8 +147,7 @@ def effective_at_equal_epochs(table, *, network=None, floor=0.0):
     if cut.empty or never.empty:
         raise Lacking("the method itself, and the network that is never cut")
     dense = kept[kept["stage"] == "dense"]["test_accuracy"].mean()
-    losses = (accuracy(never) - accuracy(cut)).dropna()
-    found = {ratio: interval(values) for ratio, values in losses.groupby("ratio")}
+    found = by_compression((accuracy(never) - accuracy(cut)).dropna())
     seeds = min(cost.n for cost in found.values())
     evidence = f"dense {100 * dense:.2f} %, {seeds} {'seed' if seeds == 1 else 'seeds'}; error in points, pruned − "
     evidence += f"never cut: {_listed(found)}"
@@ -178,10 +181,11 @@ def less_overfitting(table):
     ]
     worse = gaps.count(-1) + gains.count(-1) > gaps.count(1) + gains.count(1)
     nothing = all(gain.high < MORE for gain in better.values())
-    verdict = REPRODUCED if both >= 2 else PARTLY if both or all(gap == 1 for gap in gaps) else None
-    return verdict or (
-        NOT if worse or nothing else INCONCLUSIVE
-    ), "points of accuracy, with ℓ2 − without; " + "; ".join(words)
+    if both or all(gap == 1 for gap in gaps):
+        verdict = REPRODUCED if both >= 2 else PARTLY
+    else:
+        verdict = NOT if worse or nothing else INCONCLUSIVE
+    return verdict, "points of accuracy, with ℓ2 − without; " + "; ".join(words)
 
 
 def published_frontier():
@@ -193,10 +197,8 @@ def better_tuned(table, mode="one-shot"):
     """P2's fourth claim: the error before fine-tuning minus the one after, wherever the cut costs something."""
     gains, words = [], []
     for name, group in by_network(table).items():
-        before, after = (accuracy(by_ratio(group, mode, state)) for state in ("cut", "tuned"))
-        dense = group[group["stage"] == "dense"].set_index("seed")["test_accuracy"].reindex(before.index, level="seed")
-        gain = {ratio: interval(values) for ratio, values in (after - before).groupby("ratio")}
-        cost = {ratio: interval(values) for ratio, values in (dense - before).groupby("ratio")}
+        before, after = (by_ratio(group, mode, state) for state in ("cut", "tuned"))
+        cost, gain = costs(before, group[group["stage"] == "dense"]), by_compression(accuracy(after) - accuracy(before))
         enough(*gain.values())
         counted = {ratio: difference for ratio, difference in gain.items() if cost[ratio].low > 0}
         gains += counted.values()

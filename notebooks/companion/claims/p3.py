@@ -12,6 +12,7 @@ from companion.claims.rules import (
     SEEDS,
     Lacking,
     enough,
+    enough_seeds,
     held,
     holm,
     of_all,
@@ -71,8 +72,7 @@ def fewer_orphans(table):
 
 def more_than_independent(table):
     """Weight and node pruning depend on each other: removed nodes beyond what independent zeros would remove."""
-    if (seeds := table["seed"].nunique()) < SEEDS:
-        raise Lacking(f"{SEEDS} seeds, and there {'is' if seeds == 1 else 'are'} {seeds}")
+    enough_seeds(table["seed"].nunique())
     extra = [independent(d["pruned"], sizes) for d, sizes in zip(table["dynamics"], table["sizes"], strict=True)]
     table = table.assign(beyond=removed(table) - extra)
     beyond = table[table["penalty"] != "none"].groupby(["penalty", "q"])["beyond"].mean()
@@ -80,6 +80,11 @@ def more_than_independent(table):
     words = "; ".join(f"{penalty} q={q} {100 * value:+.1f}" for (penalty, q), value in beyond.items())
     verdict = REPRODUCED if strong == len(beyond) else PARTLY if strong else NOT
     return verdict, f"removed nodes beyond independent zeros, in points; {words}"
+
+
+def pruned_and_dense(table):
+    """The stages that P3's claims compare: the dense network, and the one pruned with L2 and tuned."""
+    return table[(table["stage"] == "dense") | ((table["stage"] == "stochastic") & (table["penalty"] == "L2"))]
 
 
 def verdict_of(gone, share, kept):
@@ -96,7 +101,7 @@ def application(table, *, share, margins):
 
     margins: score → what may be lost; see `verdict_of`.
     """
-    table = table[(table["stage"] == "dense") | ((table["stage"] == "stochastic") & (table["penalty"] == "L2"))]
+    table = pruned_and_dense(table)
     verdicts, words = [], []
     for network, group in table.groupby("network", sort=False):
         gone = removed(group)[group["stage"] == "stochastic"].mean()
@@ -133,7 +138,7 @@ def only_slightly_less(table, *, margin):
 
 def full_size(table, *, share, margin, floor):
     """The same for one network at its published widths, with what three seeds cannot tell said as such."""
-    pair = table[(table["stage"] == "dense") | ((table["stage"] == "stochastic") & (table["penalty"] == "L2"))]
+    pair = pruned_and_dense(table)
     if not {"dense", "stochastic"} <= set(pair["stage"]):
         raise Lacking("the dense network, or the pruned one")
     dense, pruned = (pair[pair["stage"] == stage] for stage in ("dense", "stochastic"))

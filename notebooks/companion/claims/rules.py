@@ -127,10 +127,15 @@ def paired(table, value, *, by, of, against, overlap=0.0):
     return interval(wide[of] - wide[against], overlap)
 
 
-def enough(*differences, seeds=SEEDS):
+def enough(*differences):
     """Raise Lacking where a difference has fewer pairs than a rule needs."""
-    if (n := min(difference.n for difference in differences)) < seeds:
-        raise Lacking(f"{seeds} seeds, and there {'is' if n == 1 else 'are'} {n}")
+    enough_seeds(min(difference.n for difference in differences))
+
+
+def enough_seeds(n):
+    """Raise Lacking where there are fewer seeds than a rule needs."""
+    if n < SEEDS:
+        raise Lacking(f"{SEEDS} seeds, and there {'is' if n == 1 else 'are'} {n}")
 
 
 def holm(differences, level=0.05):
@@ -152,15 +157,21 @@ def held(difference, margin):
     return 1 if difference.low >= -margin else -1 if difference.high < -margin else 0
 
 
+def alike(difference, margin):
+    """The verdict on "no difference": whether the interval lies within ±margin, beyond it, or on both sides."""
+    if max(-difference.low, difference.high) < margin:
+        return REPRODUCED
+    return NOT if max(difference.low, -difference.high) > margin else INCONCLUSIVE
+
+
 def of_all(verdicts):
     """The verdict on "for every case" from those of the cases."""
-    verdicts = list(verdicts)
-    if all(verdict == REPRODUCED for verdict in verdicts):
+    found = set(verdicts)
+    if found <= {REPRODUCED}:
         return REPRODUCED
-    for found in ({REPRODUCED, PARTLY}, {NOT}):
-        if found & set(verdicts):
-            return PARTLY if NOT not in found else NOT
-    return INCONCLUSIVE
+    if found & {REPRODUCED, PARTLY}:
+        return PARTLY
+    return NOT if NOT in found else INCONCLUSIVE
 
 
 def seen(differences, unit="points"):

@@ -1,10 +1,8 @@
 """Rules that were in force when their runs were made and are no longer; `amendments` shows what they say."""
 
-import pandas as pd
-
 from companion.claims import p2, p2_competitors, p3
-from companion.claims.p1 import SETTINGS, gains, partial_ratios
-from companion.claims.rules import NOT, PARTLY, REPRODUCED, chosen, interval, paired
+from companion.claims.p1 import SETTINGS, gains, over_full, partial_ratios
+from companion.claims.rules import NOT, PARTLY, REPRODUCED, chosen, paired
 
 
 def _tally(better, worse, total):
@@ -15,8 +13,7 @@ def faster_partial(table):
     """Faster in at least 3 of GL and SGL × autograd and closed; partly: in 1 or 2."""
     table, wins = table[table.penalty.isin(["GL", "SGL"]) & table.form.isin(["autograd", "closed"])], 0
     for _, group in table.groupby(["penalty", "form"]):
-        times = group.set_index("extent").step_s
-        wins += pd.Series([p / f for p, f in zip(times["partial"], times["full"], strict=True)]).median() < 0.99
+        wins += over_full(group, "partial").median() < 0.99
     return REPRODUCED if wins >= 3 else PARTLY if wins else NOT
 
 
@@ -91,7 +88,7 @@ def better_tuned(table):
     helped = []
     for group in p2.by_network(table).values():
         before, after = (p2.accuracy(p2.by_ratio(group, "one-shot", state)) for state in ("cut", "tuned"))
-        helped += [interval(values).low > 0 for _, values in (after - before).groupby("ratio")]
+        helped += [gain.low > 0 for gain in p2.by_compression(after - before).values()]
     return REPRODUCED if all(helped) else PARTLY if sum(helped) >= len(helped) / 2 else NOT
 
 
@@ -104,7 +101,7 @@ def compares_well(table):
 
 def application(table, *, share, margins):
     """The mean within the margin and the interval within twice it; partly: the mean within twice; else not."""
-    table = table[(table["stage"] == "dense") | ((table["stage"] == "stochastic") & (table["penalty"] == "L2"))]
+    table = p3.pruned_and_dense(table)
     full, near = [], []
     for _, group in table.groupby("network", sort=False):
         gone = p3.removed(group)[group["stage"] == "stochastic"].mean()
