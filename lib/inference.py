@@ -15,6 +15,7 @@ from torch.nn.utils import fusion
 
 from . import models, saving
 from .atomic import write_whole
+from .depgraph.passes import tensors_in
 
 FOLDABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -83,8 +84,8 @@ def folded(model, pairs):
         layer, norm = net.get_submodule(layer_name), net.get_submodule(norm_name)
         fuse = fusion.fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fusion.fuse_conv_bn_eval
         kind = layer.weight.dtype
-        _replace(net, layer_name, fuse(copy.deepcopy(layer).double(), copy.deepcopy(norm).double()).to(kind))
-        _replace(net, norm_name, nn.Identity())
+        net.set_submodule(layer_name, fuse(copy.deepcopy(layer).double(), copy.deepcopy(norm).double()).to(kind))
+        net.set_submodule(norm_name, nn.Identity())
     net.folded, net.channels_last = [list(pair) for pair in pairs], False
     if hasattr(model, "groups"):
         net.groups = models.table(net) if model.groups and hasattr(model, "config") else model.groups
@@ -133,11 +134,6 @@ def _pairs(model, args):
     return [(names[a], names[n]) for a, n in once if n.running_mean is not None]
 
 
-def _replace(net, name, module):
-    parent, _, last = name.rpartition(".")
-    setattr(net.get_submodule(parent), last, module)
-
-
 def _noise(args, size):
     """Arguments of the same shapes: numbers drawn by chance, whatever else there is as it was."""
     seed = torch.Generator().manual_seed(0)
@@ -151,8 +147,7 @@ def _real(t):
 
 def _outputs(model, args):
     """All tensors that a network puts out for some arguments."""
-    found = torch.utils._pytree.tree_leaves(model(*args))
-    return [out.double() for out in found if torch.is_tensor(out)]
+    return [out.double() for out in tensors_in(model(*args))]
 
 
 def _difference(model, inputs, expected):

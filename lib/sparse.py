@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from . import models, saving
+from . import saving
 from .atomic import write_whole
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
@@ -42,8 +42,7 @@ def load(path):
     about = json.loads(metadata.get("about", "{}"))
     if "config" not in about:
         raise ValueError(f"{path} does not say which network it is; `read` gives its tensors")
-    with torch.device("meta"):
-        model = models.build(**about["config"])
+    model = saving._built(about["config"], path)
     saving._refuse(state, model, f"{path} does not fit {about['config']['name']}")
     model.load_state_dict(state, assign=True)
     return model.eval(), about
@@ -73,8 +72,7 @@ def read(content, what="the file"):
 
     ValueError: the bytes are of no such file, or a tensor's parts do not fit each other.
     """
-    kept, size = safetensors.torch.load(content), int.from_bytes(content[:8], "little")
-    metadata = json.loads(content[8 : 8 + size]).get("__metadata__", {})
+    kept, metadata = saving._state(content, what)
     if ABOUT not in metadata:
         raise ValueError(f"{what} is no sparse file; `saving.load` reads the dense ones")
     shapes = json.loads(metadata[ABOUT])
@@ -137,7 +135,6 @@ def to_csr(model):
     """A copy whose fully connected layers compute with sparse matrices; same outputs to rounding."""
     copied = copy.deepcopy(model)
     for name, layer in list(copied.named_modules()):
-        if type(layer) is nn.Linear:
-            parent, _, last = name.rpartition(".")
-            setattr(copied.get_submodule(parent), last, SparseLinear(layer))
+        if name and type(layer) is nn.Linear:
+            copied.set_submodule(name, SparseLinear(layer))
     return copied.eval()

@@ -3,12 +3,12 @@
 import math
 import re
 from functools import cache
-from itertools import pairwise
 
 import pandas as pd
 import torch
 
 from companion import runs, settings
+from companion.claims import budget
 from lib import models
 
 NOTEBOOKS = {  # how the names of experiments begin: the notebook that made them
@@ -82,7 +82,7 @@ def _lines(record):
             continue
         stage = row["stage"]
         notebook = notebook_of(record["experiment"])
-        widths = [max(1, int(units)) for units in row["alive"]]
+        widths = budget.widths_of(row)
         cut = stage.endswith(" cut") or (stage == "train" and len(record["rows"]) > 1)
         timed = _timed() if config["model"]["name"] == "mlp" and config["model"]["inputs"] == 784 else {}
         yield {
@@ -99,8 +99,8 @@ def _lines(record):
             "error": 100 * (1 - row[score]),
             "weights": row["nonzero"],
             "units": sum(row["alive"]),
-            "operations": _operations(config["model"], tuple(widths)),
-            **{f"ms_{batch}": timed.get((tuple(widths), batch)) for batch in (1, 64)},
+            "operations": _operations(config["model"], widths),
+            **{f"ms_{batch}": timed.get((widths, batch)) for batch in (1, 64)},
         }
 
 
@@ -139,8 +139,7 @@ def _setting(config, case, stage):
 @cache
 def _timed():
     """Milliseconds by widths and batch, of networks on 28 × 28 images, as notebook 00 timed them."""
-    timed = runs.committed("equal_budget_latency").values()
-    return {(tuple(row["widths"]), row["batch"]): row["median"] for record in timed for row in record["rows"]}
+    return budget.latencies(runs.committed("equal_budget_latency").values())
 
 
 @cache
@@ -172,7 +171,6 @@ def _shrunk(name, widths, options):
 
 def _operations(model, widths):
     if model["name"] == "mlp":
-        sizes = [model["inputs"], *widths, model["outputs"]]
-        return sum(2 * a * b for a, b in pairwise(sizes))
+        return 2 * budget.weights_between(model, widths)
     options = {key: value for key, value in model.items() if key not in ("name", "widths") and value is not None}
     return _shrunk(model["name"], widths, tuple(sorted(options.items())))

@@ -27,9 +27,17 @@ def weights_of(record, row):
     A weight into or out of a unit that is gone does nothing. Of a network whose weights are pruned one by one the
     records do not say how many of those that are left lie there, so that its count is an upper bound.
     """
-    model = record["config"]["model"]
-    sizes = [model["inputs"], *widths_of(row), model["outputs"]]
-    return min(row["nonzero"], sum(a * b for a, b in pairwise(sizes)))
+    return min(row["nonzero"], weights_between(record["config"]["model"], widths_of(row)))
+
+
+def weights_between(mlp, widths):
+    """How many weights a perceptron has, with a configuration's inputs and outputs and these hidden widths."""
+    return sum(a * b for a, b in pairwise([mlp["inputs"], *widths, mlp["outputs"]]))
+
+
+def latencies(timed):
+    """Milliseconds of a forward pass by (hidden widths, batch), of the records that notebook 00 timed."""
+    return {(tuple(row["widths"]), row["batch"]): row["median"] for record in timed for row in record["rows"]}
 
 
 def points(records, timed):
@@ -44,7 +52,7 @@ def points(records, timed):
     table = table[table["stage"] != "train"]
     left = [weights_of(done[row["id"]], row) for row in table.to_dict("records")]
     names = table["stage"].str.partition(": ")
-    took = {(tuple(row["widths"]), row["batch"]): row["median"] for record in timed for row in record["rows"]}
+    took = latencies(timed)
     widths = [widths_of(row) for row in table.to_dict("records")]
     latency = {f"ms, batch {b}": [took.get((w, b)) for w in widths] for b in sorted({b for _, b in took})}
     table = table.assign(
