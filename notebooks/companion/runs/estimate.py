@@ -24,8 +24,9 @@ def pace(experiment):
 def words(these):
     """A sentence on the time that these runs will take, None where that is short."""
     known, unknown, seconds = 0, 0, 0.0
+    paces = {name: pace(name) for name in {run.config["experiment"] for run in these}}
     for run in these:
-        if speed := pace(run.config["experiment"]):
+        if speed := paces[run.config["experiment"]]:
             known, seconds = known + 1, seconds + speed * examples(run.config)
         else:
             unknown += sum(stage["steps"] for stage in run.config.get("stages") or ())
