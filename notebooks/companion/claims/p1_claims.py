@@ -4,19 +4,17 @@ from companion.claims import p1
 from companion.claims.rules import SEEDS, Claim
 
 FASTER = (
-    f"Partial is faster where the median over interleaved rounds of the ratio of times, partial / full, is below "
+    "Partial is faster where the median over interleaved rounds of the ratio of times, partial / full, is below "
     f"{p1.FASTER}. The form that decides is {p1.PAPERS_FORM}, the paper's; the closed and the compiled form are the "
     "companion's and stand beside it."
 )
 BETTER = (
     "Training and test are judged apart; GL and SGL, which hardly differ, count as their mean. Partial is better "
     "(worse) on {case} where the gain over full, paired by seed, differs from 0 upwards (downwards) by a t test at 5 "
-    "%, "
-    "after Holm's correction for the number of sets. A part is reproduced: better on more than half of the sets and "
-    "worse on none; partly: better on more than worse; not reproduced: worse on as many as better, or every interval "
-    f"below {{gain}}; inconclusive: otherwise. The claim is reproduced where both parts are, and partly where one "
-    "is, or "
-    f"is partly; not judged: fewer than {SEEDS} seeds."
+    "%, after Holm's correction for the number of sets. A part is reproduced: better on more than half of the sets "
+    "and worse on none; partly: better on more than worse; not reproduced: worse on as many as better, or every "
+    "interval below {gain}; inconclusive: otherwise. The claim is reproduced where both parts are, and partly where "
+    f"one is, or is partly; not judged: fewer than {SEEDS} seeds."
 )
 GAIN = f"a gain of {100 * p1.GAIN:g} points, less than which nobody would change the method for"
 
@@ -28,8 +26,7 @@ CLAIMS = {
         where="abstract; the authors' MNIST demo",
         experiment="p1_mnist_timing",
         rule=f"The whole training step, for GL and for SGL. {FASTER} Reproduced: faster for both; partly: for one; "
-        "not "
-        "reproduced: for none.",
+        "not reproduced: for none.",
         judge=p1.faster_partial,
     ),
     "P1.2 MNIST": Claim(
@@ -48,8 +45,7 @@ CLAIMS = {
         where="abstract",
         experiment="p1_running_time",
         rule=f"A case is a situation (network and data), a penalty and a β. {FASTER} The penalty with its gradient "
-        "and "
-        "the whole training step are judged apart; each holds if partial is faster in at least "
+        "and the whole training step are judged apart; each holds if partial is faster in at least "
         f"{100 * p1.ALMOST_ALL:g} % of the cases. Reproduced: both hold; partly: one; not reproduced: none.",
         judge=p1.faster_in_almost_all,
     ),
@@ -60,8 +56,7 @@ CLAIMS = {
         where="abstract",
         experiment="p1_regression",
         rule="RMSE, each extent at the λ and steps that are best on validation over the first 5 splits; the interval "
-        "is "
-        "corrected for overlapping training sets. "
+        "is corrected for overlapping training sets. "
         + BETTER.format(case="a table", gain=f"a fall of the error by {100 * p1.GAIN:g} %"),
         judge=p1.better_fits,
     ),
@@ -82,8 +77,7 @@ CLAIMS = {
         where="abstract",
         experiment="p1_free",
         rule="A theorem. It is tried on P1's network with random weights in double precision: every hidden layer's "
-        "units "
-        "in another order. Reproduced: no output moves by more than 1e-12; not reproduced: otherwise.",
+        "units in another order. Reproduced: no output moves by more than 1e-12; not reproduced: otherwise.",
         judge=p1.relabelled_units,
     ),
     "P1.3 inputs": Claim(
@@ -109,9 +103,7 @@ CLAIMS = {
         "finds cannot be twice as large for a network twice as wide. It depends on the data where the numbers from "
         f"width 800 differ between data sets (analysis of variance, p < {p1.ONE_IN}). Reproduced: exists for every "
         "penalty and data set, depends for every penalty; partly: exists in at least half of the cases and depends "
-        "for "
-        "at least one penalty; not reproduced: otherwise; "
-        f"not judged: fewer than {SEEDS} seeds.",
+        f"for at least one penalty; not reproduced: otherwise; not judged: fewer than {SEEDS} seeds.",
         judge=p1.structure,
     ),
 }

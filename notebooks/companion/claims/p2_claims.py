@@ -20,14 +20,20 @@ PUBLISHED_WIDTHS = (
     "; not tested as stated: widths that are not the published ones, or a dense network below {floor} %. Margin and "
     "compressions are those of the quarter-width network, whose three seeds tell 0.5 points apart."
 )
+
+
+def at_published_widths(network, floor):
+    """The rule and the judge of a deep network at equal epochs; floor: what its dense accuracy must reach."""
+    judge = partial(p2.effective_at_equal_epochs, network=network, floor=floor)
+    return {"rule": EQUAL_EPOCHS + PUBLISHED_WIDTHS.format(floor=f"{100 * floor:g}"), "judge": judge}
+
+
 P2_CHAINS = ("p2_lenet300_mnist", "p2_lenet300_fashion", "p2_lenet5_mnist")
 TUNED = (
     f"{p2.METHOD}, {{mode}}. A compression counts where the cut alone costs test accuracy (its 95 % interval lies "
-    "above "
-    "0), since elsewhere there is nothing to gain. Fine-tuning helps where the 95 % interval of its gain, paired by "
-    "seed, lies above 0. Reproduced: at every compression that counts{networks}; partly: in at least half of them; "
-    "not "
-    f"reproduced: otherwise; not judged: fewer than {SEEDS} seeds.{{more}}"
+    "above 0), since elsewhere there is nothing to gain. Fine-tuning helps where the 95 % interval of its gain, "
+    "paired by seed, lies above 0. Reproduced: at every compression that counts{networks}; partly: in at least half "
+    f"of them; not reproduced: otherwise; not judged: fewer than {SEEDS} seeds.{{more}}"
 )
 
 CLAIMS = {
@@ -50,14 +56,10 @@ CLAIMS = {
         where="the companion: the argument of zero attraction, put to the test",
         experiment=("p2_penalty_mnist", "p2_penalty_l1_mnist"),
         rule="LeNet-300-100 on MNIST, nothing pruned, ℓ1 at several α. Per penalty (ℓ0, ℓ0 + ℓ2) and seed: the share "
-        "of "
-        "weights below 0.001, and the test accuracy minus that of ℓ1 at this share, by a straight line between its "
-        "two "
-        "nearest strengths. Reproduced: the 95 % interval of the difference lies above 0 for both; partly: for one; "
-        "not "
-        f"reproduced: for none, and below 0 for one; inconclusive: otherwise; not judged: fewer than {SEEDS} seeds, "
-        "or "
-        "the share is none that ℓ1 reaches.",
+        "of weights below 0.001, and the test accuracy minus that of ℓ1 at this share, by a straight line between its "
+        "two nearest strengths. Reproduced: the 95 % interval of the difference lies above 0 for both; partly: for "
+        f"one; not reproduced: for none, and below 0 for one; inconclusive: otherwise; not judged: fewer than {SEEDS} "
+        "seeds, or the share is none that ℓ1 reaches.",
         judge=p2.sparser_than_l1,
     ),
     "P2.2": Claim(
@@ -86,11 +88,9 @@ CLAIMS = {
         rule="LeNet-300-100 on MNIST, dense, one α_ℓ0; 1,000, 5,000 and 55,000 training images; at each size the α_ℓ2 "
         "with the best mean validation accuracy, against none. The gap (training minus test accuracy) is smaller, and "
         "the test accuracy is higher, where a t test paired by seed says so at 5 % after Holm's correction for the "
-        "three "
-        "sizes. Reproduced: both at two sizes or more; partly: both at one, or the gap at all; not reproduced: more "
-        "is "
-        f"worse than better, or no interval of the test accuracy reaches {100 * p2.MORE:g} points; inconclusive: "
-        f"otherwise; not judged: fewer than {SEEDS} seeds.",
+        "three sizes. Reproduced: both at two sizes or more; partly: both at one, or the gap at all; not reproduced: "
+        f"more is worse than better, or no interval of the test accuracy reaches {100 * p2.MORE:g} points; "
+        f"inconclusive: otherwise; not judged: fewer than {SEEDS} seeds.",
         judge=p2.less_overfitting,
     ),
     "P2.4": Claim(
@@ -109,24 +109,19 @@ CLAIMS = {
         where="abstract",
         experiment=(*P2_CHAINS, "p2_competitors_mnist"),
         rule=f"{p2.METHOD}, pruned step by step and fine-tuned, against each published point (Han 2015, SWS, DNS, "
-        "sparse "
-        f"VD), at the first compression of at least {100 * p2_competitors.SIMILAR:g} % of its own; against the "
-        "competitors trained "
-        "here at theirs; and against ℓ1, ℓ2 and no penalty in the identical chain, a case per network, at the mean "
-        "over "
-        "the compressions that the published points of this network span. Won (lost): the test error is lower "
-        "(higher) "
-        "by a t test, paired by seed, at 5 % after Holm's correction for all cases. Reproduced: none is lost and at "
-        "least half are won; partly: more are won than lost; not reproduced: otherwise; inconclusive: none is won or "
-        f"lost; not judged: fewer than {SEEDS} seeds.",
+        f"sparse VD), at the first compression of at least {100 * p2_competitors.SIMILAR:g} % of its own; against the "
+        "competitors trained here at theirs; and against ℓ1, ℓ2 and no penalty in the identical chain, a case per "
+        "network, at the mean over the compressions that the published points of this network span. Won (lost): the "
+        "test error is lower (higher) by a t test, paired by seed, at 5 % after Holm's correction for all cases. "
+        "Reproduced: none is lost and at least half are won; partly: more are won than lost; not reproduced: "
+        f"otherwise; inconclusive: none is won or lost; not judged: fewer than {SEEDS} seeds.",
         judge=p2_competitors.compares_well,
     ),
     "P2.2 VGG-16": Claim(
         paper="P2",
         notebook="13_l0_vgg16",
         says="Pruning the smaller weights then gives smaller yet highly effective networks: VGG-16 at a quarter of "
-        "its "
-        "widths on CIFAR-10.",
+        "its widths on CIFAR-10.",
         where="abstract; network and data set are the companion's",
         experiment="p2_vgg16_cifar10",
         rule=f"The coefficients that are best on validation after the last step. {EQUAL_EPOCHS}.",
@@ -153,8 +148,7 @@ CLAIMS = {
         "widths on CIFAR-10.",
         where="abstract; network and data set are the companion's",
         experiment="p2_vgg16_full",
-        rule=EQUAL_EPOCHS + PUBLISHED_WIDTHS.format(floor=92),
-        judge=partial(p2.effective_at_equal_epochs, network="vgg16", floor=0.92),
+        **at_published_widths("vgg16", floor=0.92),
     ),
     "P2 Experiment 5": Claim(
         paper="P2",
@@ -162,7 +156,6 @@ CLAIMS = {
         says="Pruning the smaller weights then gives smaller yet highly effective networks: ResNet-50 on CIFAR-100.",
         where="abstract; authors' code of Experiment 5",
         experiment="p2_resnet50_cifar100",
-        rule=EQUAL_EPOCHS + PUBLISHED_WIDTHS.format(floor=60),
-        judge=partial(p2.effective_at_equal_epochs, network="resnet50", floor=0.6),
+        **at_published_widths("resnet50", floor=0.6),
     ),
 }

@@ -23,9 +23,8 @@ def _full_size(says, where, experiment, *, share, margin, floor, reason):
         where=where,
         experiment=experiment,
         rule="At the published widths, L2 against dense of the same epochs, schedule and weight decay, paired by "
-        "seed. "
-        f"Reproduced: at least {_percent(share)} % of the units are removed on average, and the 95 % interval of the "
-        f"test accuracy lies above −{_percent(margin)} points; partly: the interval does, and at least "
+        f"seed. Reproduced: at least {_percent(share)} % of the units are removed on average, and the 95 % interval "
+        f"of the test accuracy lies above −{_percent(margin)} points; partly: the interval does, and at least "
         f"{_percent(share - p3.SHORT)} % are removed; not reproduced: fewer are, or the interval lies below "
         f"−{_percent(margin)}; inconclusive: it lies on both sides; {UNJUDGED}; not tested as stated: dense has less "
         f"than {_percent(floor)} %, or the network other widths. {reason}",
@@ -41,13 +40,12 @@ def _application(notebook, says, experiment, share, margins, reason):
         says=says,
         where="abstract",
         experiment=experiment,
-        rule="L2 against dense, paired by seed, each network apart. Reproduced: at least "
-        f"{_percent(share)} % of the units are removed on average, and the 95 % interval of each score lies above "
-        "minus "
-        f"its margin (in points: {bounds}); partly: the intervals do, and at least {_percent(share - p3.SHORT)} % are "
-        "removed; not reproduced: fewer are, or an interval lies below; inconclusive: otherwise. Of several networks, "
-        "all must be reproduced; the claim is partly reproduced where one is, not reproduced where none is and one is "
-        f"not; {UNJUDGED}; not tested as stated: VGG-16 at widths that are not the published ones. {reason}",
+        rule=f"L2 against dense, paired by seed, each network apart. Reproduced: at least {_percent(share)} % of the "
+        "units are removed on average, and the 95 % interval of each score lies above minus its margin (in points: "
+        f"{bounds}); partly: the intervals do, and at least {_percent(share - p3.SHORT)} % are removed; not "
+        "reproduced: fewer are, or an interval lies below; inconclusive: otherwise. Of several networks, all must be "
+        "reproduced; the claim is partly reproduced where one is, not reproduced where none is and one is not; "
+        f"{UNJUDGED}; not tested as stated: VGG-16 at widths that are not the published ones. {reason}",
         judge=partial(p3.application, share=share, margins=margins),
     )
 
@@ -59,10 +57,9 @@ CLAIMS = {
         says="L1 and L2 regularization make more nodes fall while only weights are pruned.",
         where="abstract",
         experiment="p3_dynamics",
-        rule="Per regularizer (L1, L2) and q (1, 2): more nodes are removed than without a regularizer "
-        f"{CORRECTED}. Reproduced: more in all 4; partly: in at least 1 and fewer in none; not reproduced: otherwise; "
-        f"inconclusive: no difference is told; {UNJUDGED}; not tested as stated: the pruned weights differ by more "
-        "than "
+        rule=f"Per regularizer (L1, L2) and q (1, 2): more nodes are removed than without a regularizer {CORRECTED}. "
+        "Reproduced: more in all 4; partly: in at least 1 and fewer in none; not reproduced: otherwise; inconclusive: "
+        f"no difference is told; {UNJUDGED}; not tested as stated: the pruned weights differ by more than "
         f"{_percent(p3.EQUALLY_PRUNED)} point on average.",
         judge=p3.more_nodes,
     ),
@@ -73,9 +70,9 @@ CLAIMS = {
         where="the companion: a mechanism that would explain the abstract's claim",
         experiment="p3_dynamics",
         rule="Orphans are nodes whose outgoing weights went first and that keep incoming ones; their share of those "
-        "whose outgoing weights went first is lower than without a regularizer "
-        f"{CORRECTED} (L1 and L2 at q = 1 and 2). Reproduced: lower in all; partly: in at least 1 and higher in none; "
-        f"not reproduced: otherwise; inconclusive: no difference is told; {UNJUDGED}.",
+        f"whose outgoing weights went first is lower than without a regularizer {CORRECTED} (L1 and L2 at q = 1 and "
+        "2). Reproduced: lower in all; partly: in at least 1 and higher in none; not reproduced: otherwise; "
+        f"inconclusive: no difference is told; {UNJUDGED}.",
         judge=p3.fewer_orphans,
     ),
     "P3.3": Claim(
@@ -86,9 +83,7 @@ CLAIMS = {
         experiment="p3_dynamics",
         rule="Removed nodes minus 1 − (1 − ρ_in^n_in)(1 − ρ_out^n_out), the expectation of independent zeros at the "
         f"same pruned shares ρ of the layers, mean over seeds, is held against {_percent(p3.BEYOND)} points for L1 "
-        "and "
-        "L2 at q = 1 and 2. Reproduced: above for all; partly: for some; not reproduced: for none; "
-        f"{UNJUDGED}.",
+        f"and L2 at q = 1 and 2. Reproduced: above for all; partly: for some; not reproduced: for none; {UNJUDGED}.",
         judge=p3.more_than_independent,
     ),
     "P3.4": _application(
@@ -152,8 +147,7 @@ CLAIMS = {
         margin=0.005,
         floor=0.9,
         reason="The margin is half a point because the claim is the dense network's accuracy; published dense "
-        "networks "
-        "have 94 %.",
+        "networks have 94 %.",
     ),
     "P3.9": Claim(
         paper="P3",
@@ -163,11 +157,9 @@ CLAIMS = {
         experiment=("p3_mlp", "p3_vgg16", "p3_unet", "p3_covid"),
         rule="Stochastic pruning with L2 against the dense network, paired by seed, each network apart (VGG-16 has a "
         f"quarter of its widths). Reproduced: the 95 % interval lies above −{_percent(SLIGHTLY)} point of accuracy "
-        "(U-Net: "
-        "of Dice) for all networks; partly: for some; not reproduced: for none, and below for one; inconclusive: "
-        f"otherwise; {UNJUDGED}. Beside it stands the difference to the smallest weights cut at once, at the same "
-        "share. "
-        "The rule was written after the runs.",
+        "(U-Net: of Dice) for all networks; partly: for some; not reproduced: for none, and below for one; "
+        f"inconclusive: otherwise; {UNJUDGED}. Beside it stands the difference to the smallest weights cut at once, "
+        "at the same share. The rule was written after the runs.",
         judge=partial(p3.only_slightly_less, margin=SLIGHTLY),
     ),
 }
