@@ -14,7 +14,7 @@ def application():
         networks={"net": {"name": "mlp", "widths": [20, 10], "inputs": 64, "outputs": 10}},
         experiments={"net": "mine"},
         data={"net": {"name": "digits"}},
-        controls={"net": ["magnitude", "units", "scratch", "chance"]},
+        controls={"net": ["magnitude", "units", "scratch", "chance", "no sampling"]},
         steps=(30, 20),
         common={"batch": 32},
         zeroing={"every": 4},
@@ -41,13 +41,15 @@ def test_a_pruned_network_is_zeroed_and_then_tuned(application):
 
 
 def test_the_controls_have_as_much_left_as_zeroing_with_l2(application, pruned):
-    dense, scratch, chance = application.compared("net", 3, pruned)
+    dense, scratch, chance, ranked = application.compared("net", 3, pruned)
     assert [stage["name"] for stage in dense["stages"]] == ["train", "dense", "magnitude", "units"]
     assert [stage.get("from") for stage in dense["stages"]] == [None, None, "train", "train"]
     assert dense["stages"][2]["prune"] == {"sparsity": 0.95}
     assert dense["stages"][3]["prune"] == {"rule": "units", "widths": [7, 1]}, "a layer keeps one unit at least"
     assert scratch["model"]["widths"] == [7, 1] and scratch["case"]["units"] == 30
     assert chance["stages"][0]["zeroing"] == {"every": 4, "target": 0.95, "by": "chance"}, "L2 went beyond its target"
+    assert ranked["stages"][0]["zeroing"] == {"every": 4, "target": 0.95, "by": "rank"}
+    assert [config["stages"][1]["name"] for config in (chance, ranked)] == ["chance", "no sampling"]
 
 
 def test_what_has_lost_units_may_be_tuned_as_the_smaller_network_that_it_is(application, pruned):

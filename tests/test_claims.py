@@ -65,7 +65,7 @@ def test_differences_know_their_p_value_their_effect_and_what_they_would_have_se
     assert found.effect == pytest.approx(pd.Series(values).mean() / pd.Series(values).std())
     spread, needed = pd.Series(values).std(), stats.t.ppf([0.975, 0.8], 3).sum()
     assert found.seen == pytest.approx(needed * spread / 2)
-    assert found.points() == "+1.75 [+0.23, +3.27]" and interval([0.01]).points() == "+1.00"
+    assert found.points() == "+1.75 [+0.23, +3.27], d = 1.8" and interval([0.01]).points() == "+1.00"
     assert interval([0.1, 0.1]).p == 0 and interval([0.0, 0.0]).p == 1 and interval([0.5]).p == 1
 
 

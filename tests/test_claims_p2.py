@@ -289,7 +289,7 @@ def test_other_penalties_in_the_same_chain_are_competitors_within_the_published_
     worse = ours.assign(penalty="ℓ1", test_accuracy=ours["test_accuracy"] - 0.01)
     worse.loc[worse["stage"].str.contains("300"), "test_accuracy"] = 1.0
     _, evidence = p2_competitors.compares_well(pd.concat([ours, worse, competitor(0.02, 60)]))
-    assert "ℓ1 in the same chain (LeNet-300-100 on MNIST) -1.00 [-1.00, -1.00] won" in evidence
+    assert "ℓ1 in the same chain (LeNet-300-100 on MNIST) -1.00 [-1.00, -1.00], d = -inf won" in evidence
 
 
 def test_published_points_are_compared_at_no_smaller_compression():

@@ -149,6 +149,7 @@ ZEROING = [
     {"target": 0.6, "q": 1, "every": 3},
     {"target": 0.6, "scope": "global"},
     {"target": 0.6, "by": "chance"},
+    {"target": 0.6, "by": "rank"},
 ]
 
 

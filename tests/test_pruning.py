@@ -76,6 +76,20 @@ def test_a_filter_without_weights_takes_its_batch_norm_along():
     assert norm.weight[0] != 0 and norm.bias[0] == 0.5
 
 
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_without_sampling_the_smallest_weights_go(scope):
+    net = mlp(40)
+    ws = list(pruning.masks.prunable(net).values())
+    before = [w.detach().abs().clone() for w in ws]
+    hook = pruning.StochasticZeroing(net, steps=10, target=0.75, scope=scope, ramp=0.1, freeze=1.0, by="rank")
+    hook(net, 1)
+    for group in [range(len(ws))] if scope == "global" else [[k] for k in range(len(ws))]:
+        zero = torch.cat([(ws[k] == 0).flatten() for k in group])
+        sizes = torch.cat([before[k].flatten() for k in group])
+        assert zero.double().mean().item() == pytest.approx(0.75, abs=0.01)
+        assert sizes[zero].max() <= sizes[~zero].min()
+
+
 def test_the_control_takes_as_many_weights_whatever_their_size():
     """Half of the weights are small: by size those go, by chance both halves lose the same share."""
     lost = {}
@@ -151,7 +165,7 @@ def assert_resumes(folder, cuts, hook_of):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("by", ["size", "chance"])
+@pytest.mark.parametrize("by", ["size", "chance", "rank"])
 def test_resumed_draws_are_the_uninterrupted_ones(tmp_path, by):
     options = {"steps": 100, "target": 0.7, "every": 2, "by": by}
     assert_resumes(tmp_path, (30, 70), lambda net: pruning.StochasticZeroing(net, **options))
@@ -164,7 +178,7 @@ def test_resumed_draws_are_the_uninterrupted_ones(tmp_path, by):
         ({"scale": 1.0, "target": 0.5}, "either scale .s. or target"),
         ({"scale": 1.0, "q": 3}, r"q must be a whole number in \[1, 2\], got 3"),
         ({"scale": 1.0, "q": True}, "q must be a whole number .* got True"),
-        ({"scale": 1.0, "by": "luck"}, "unknown way of zeroing .by. 'luck'; known: size, chance"),
+        ({"scale": 1.0, "by": "luck"}, "unknown way of zeroing .by. 'luck'; known: size, chance, rank"),
         ({"scale": 0.0}, r"scale must be in \(0, inf\), got 0.0"),
         ({"scale": [1.0, -1.0]}, r"scale must be in \(0, inf\), got -1.0"),
         ({"target": 1.0}, r"target must be in \(0, 1\), got 1.0"),

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from .. import checks
 from .masks import SCOPES
 
+WAYS = ("size", "chance", "rank")  # of zeroing
+
 
 @dataclass(frozen=True, kw_only=True)
 class GradualOptions:
@@ -39,8 +41,9 @@ class ZeroingOptions:
     layer's own s is such that this share of the layer is expected to be zero, approached along 1 − (1 − t/ramp)³. Both
     take one number, or a list with one for each layer. scope: "global" has one s for all layers instead, and the target
     is the share of all weights: layers of small weights lose more. every: draw only every k-th step, with the
-    probability 1 − (1 − p)^k of being zeroed at least once in k steps. by: "size", or the control "chance", which takes
-    as many weights but wherever they are. From the share `freeze` of the training on, what is zero stays zero.
+    probability 1 − (1 − p)^k of being zeroed at least once in k steps. by: "size", or a control:
+    "chance" takes as many weights but wherever they are, "rank" the smallest ones, without sampling. From the share
+    `freeze` of the training on, what is zero stays zero.
     """
 
     scale: float | list | None = None
@@ -64,7 +67,7 @@ class ZeroingOptions:
         checks.number(f"{what} every", self.every, "[1, inf)", whole=True)
         checks.number(f"{what} freeze", self.freeze, "(0, 1]")
         checks.number(f"{what} ramp (before freeze)", self.ramp, f"(0, {self.freeze}]")
-        checks.one_of("way of zeroing (by)", self.by, ("size", "chance"))
+        checks.one_of("way of zeroing (by)", self.by, WAYS)
         checks.one_of("scope", self.scope, SCOPES)
         if self.scope == "global" and (self.target is None or isinstance(self.target, list | tuple)):
             raise ValueError(f"{what} scope 'global' takes one number as target, got {self.target!r}")

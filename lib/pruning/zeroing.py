@@ -91,10 +91,17 @@ class StochasticZeroing:
             self._zero(w, self.s[name])
 
     def _scale(self, ws, wanted):
-        """s at which the wanted share of weights drawn by chance is expected to go, by halving an interval of ln s."""
+        """s at which the wanted share of weights drawn by chance is expected to go, by halving an interval of ln s.
+
+        By rank it is the size up to which weights go.
+        """
         if wanted <= 0:
             return 0.0
         total, sizes = sum(w.numel() for w in ws), []
+        if self.options.by == "rank":  # the largest of the weights that go
+            sizes = torch.cat([w.abs().flatten() for w in ws])
+            sizes = sizes if sizes.element_size() > 2 else sizes.float()
+            return sizes.kthvalue(max(1, round(wanted * total))).values.item()
         for w in ws:
             count = max(1, min(SAMPLE, total) * w.numel() // total)
             places = torch.randint(w.numel(), (count,), generator=self.offsets).to(w.device)
@@ -112,6 +119,9 @@ class StochasticZeroing:
 
     def _zero(self, w, s):
         """Zero the weights with |w/τ| ≤ s in place, in two passes over memory, by the rule of hardshrink."""
+        if self.options.by == "rank":
+            w.masked_fill_(w.abs() <= s, 0)
+            return
         start = int(torch.randint(len(self.table) - self.largest, (), generator=self.offsets))
         inverse, whole = self.table[start : start + w.numel()].view(w.shape), w.dtype == self.table.dtype
         ratios = torch.mul(w, inverse, out=self.scratch[: w.numel()].view(w.shape)) if whole else w * inverse

@@ -10,7 +10,8 @@ import pandas as pd
 from companion import runs
 from companion.claims.p3 import removed
 
-FINALS = ("dense", "stochastic", "magnitude", "units", "chance", "scratch")
+FINALS = ("dense", "stochastic", "no sampling", "magnitude", "units", "chance", "scratch")
+BY = {"size": "stochastic", "rank": "no sampling", "chance": "chance"}  # way of zeroing: the stage tuned after it
 METHODS = ("dense", "zeroing, none", "zeroing, L1", "zeroing, L2", *FINALS[2:])
 
 
@@ -19,7 +20,7 @@ class Application:
     """Every run in two halves: with zeroing, or trained densely; then what is zero is held, and the rest tuned.
 
     networks, experiments, data: network → its model, the experiment that its runs belong to, their data set.
-    controls: network → what it is compared with beside the dense one, if anything: magnitude, units, scratch, chance.
+    controls: network → what it is compared with beside the dense one, if anything: any of FINALS[2:].
     steps: of the two halves. common: options of all stages. zeroing: options of `lib.pruning.StochasticZeroing`.
     norms: whether the regularizer of the first half is on the scales and shifts of batch norms as well.
     shrunk: whether a network without some of its units is tuned as the smaller one that it is: same outputs, less time.
@@ -39,13 +40,12 @@ class Application:
     last: dict = field(default_factory=dict)
 
     def zeroed(self, network, seed, penalty, lam, target, *, by="size", suffix=""):
-        """A network pruned by zeroing to a target share; by="chance" takes as many weights, wherever they are."""
+        """A network pruned by zeroing to a target share; by="rank" takes the smallest weights, "chance" any."""
         term = {"name": penalty.lower(), "lam": lam} | ({"norms": True} if self.norms else {})
         zeroing = self.zeroing | {"target": target} | ({} if by == "size" else {"by": by})
-        name = "stochastic" if by == "size" else "chance"
         first = self._stage("zeroing", penalty=None if penalty == "none" else term, zeroing=zeroing)
         case = {"penalty": penalty, "lam": lam, "target": target}
-        return self.run(network, seed, [first, self._tuned(name, seed)], suffix=suffix, **case)
+        return self.run(network, seed, [first, self._tuned(BY[by], seed)], suffix=suffix, **case)
 
     def compared(self, network, seed, pruned):
         """The dense network and the controls; `pruned`, the record of zeroing with L2, says how much they leave."""
@@ -58,9 +58,10 @@ class Application:
         if "scratch" in wanted:
             stages = [self._stage("train", penalty=self._decay), self._tuned("scratch", seed)]
             yield self.run(network, seed, stages, widths=widths, penalty="none")
-        if "chance" in wanted:
-            target = matched(case["target"], last["sparsity"])
-            yield self.zeroed(network, seed, "L2", case["lam"], target, by="chance")
+        for by in ("chance", "rank"):
+            if BY[by] in wanted:
+                target = matched(case["target"], last["sparsity"])
+                yield self.zeroed(network, seed, "L2", case["lam"], target, by=by)
 
     def dense(self, network, seed, *tuned, suffix=""):
         """The dense network; `tuned` are further stages, which start from its first half."""

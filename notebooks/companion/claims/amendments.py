@@ -8,6 +8,7 @@ import pandas as pd
 
 from companion import runs
 from companion.claims import withdrawn
+from companion.claims.rules import NOT_RUN
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,10 @@ class Amendment:
         return getattr(self.judge, "func", self.judge).__doc__
 
     def verdict(self, claim):
-        """What the old rule makes of the committed records."""
+        """What the old rule makes of the committed records; NOT RUN where there are none."""
         names = self.experiment or claim.experiments
-        return self.judge(runs.frame([record for name in names for record in runs.committed(name).values()]))
+        records = [record for name in names for record in runs.committed(name).values()]
+        return self.judge(runs.frame(records)) if records else NOT_RUN
 
 
 CORRECTED = "many cases were tested without correction, and near-duplicates (GL and SGL) counted twice"

@@ -10,6 +10,7 @@ from companion.claims.rules import (
     PARTLY,
     REPRODUCED,
     SEEDS,
+    Difference,
     Lacking,
     enough,
     enough_seeds,
@@ -18,6 +19,7 @@ from companion.claims.rules import (
     of_all,
     paired,
     seen,
+    tally,
 )
 from lib import models
 from lib.dynamics import independent
@@ -134,6 +136,31 @@ def only_slightly_less(table, *, margin):
         each = ", ".join(f"− {other} {difference.points()}" for other, difference in found.items())
         words.append(f"{network} {verdicts[-1]}: {100 * l2['sparsity'].mean():.1f} % of the weights pruned, {each}")
     return of_all(verdicts), "accuracy or Dice in points, stochastic with L2, 95 % interval; " + "; ".join(words)
+
+
+def sampling(table, *, gains):
+    """Sampled zeros against the smallest weights, with L2, the same schedule and share: nodes, and accuracy or Dice.
+
+    gains: measure → the smallest gain of interest.
+    """
+    table = table.assign(removed=removed(table))
+    table = table[table["stage"].isin(["stochastic", "no sampling"]) & (table["penalty"] == "L2")]
+    found = {
+        (network, measure): paired(group, measure, by="stage", of="stochastic", against="no sampling")
+        for network, group in table.groupby("network", sort=False)
+        for measure in gains
+        if measure in group and group[measure].notna().all()
+    }
+    enough(*found.values())
+    scaled = [
+        Difference(*(value / gains[measure] for value in difference[:3]), difference.n)
+        for (_, measure), difference in found.items()
+    ]
+    words = (
+        f"{network} {measure.removeprefix('test_')} {difference.points()}" + f" ({difference.n} seeds)"
+        for (network, measure), difference in found.items()
+    )
+    return tally(holm(scaled), scaled, 1), "sampled − smallest in points, 95 % interval; " + "; ".join(words)
 
 
 def full_size(table, *, share, margin, floor):

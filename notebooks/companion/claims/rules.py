@@ -91,8 +91,9 @@ class Difference(NamedTuple):
 
     @property
     def effect(self):
-        """The mean in standard deviations of the differences (Cohen's d for pairs)."""
-        return self.mean / (self.error * math.sqrt(self.n))
+        """The mean in standard deviations of the differences (Cohen's d for pairs); infinite where they are all one."""
+        spread = self.error * math.sqrt(self.n)
+        return self.mean / spread if spread else math.copysign(math.inf, self.mean) if self.mean else 0.0
 
     @property
     def seen(self):
@@ -100,9 +101,9 @@ class Difference(NamedTuple):
         return self.error * float(special.stdtrit(self.n - 1, 0.975) + special.stdtrit(self.n - 1, 0.8))
 
     def points(self, digits=2):
-        """In percentage points, as in "+0.12 [-0.05, +0.29]"; the mean alone where there is no interval."""
+        """In percentage points, as in "+0.12 [-0.05, +0.29], d = 0.8"; the mean alone where there is no interval."""
         mean, low, high = (f"{100 * value:+.{digits}f}" for value in self[:3])
-        return f"{mean} [{low}, {high}]" if self.n > 1 else mean
+        return f"{mean} [{low}, {high}], d = {self.effect:.1f}" if self.n > 1 else mean
 
 
 def interval(values, overlap=0.0):
