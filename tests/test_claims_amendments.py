@@ -1,5 +1,7 @@
 """Rules that were changed: the old verdict stands beside the new, both from the committed records."""
 
+import dataclasses
+
 import pytest
 
 from companion import claims, runs
@@ -23,6 +25,11 @@ def test_every_amendment_has_a_claim_a_reason_its_rule_and_both_verdicts():
 )
 def test_the_withdrawn_rules_give_the_verdicts_that_were_published(claim, verdict):
     assert TABLE.set_index("claim")["old verdict"][claim] == verdict
+
+
+def test_a_withdrawn_rule_without_records_judges_nothing():
+    amendment = dataclasses.replace(amendments.AMENDMENTS[0], experiment=("no_such_experiment",))
+    assert amendment.verdict(claims.CLAIMS[amendment.claim]) == rules.NOT_RUN
 
 
 def test_a_changed_verdict_is_bold():

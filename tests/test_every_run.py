@@ -27,6 +27,12 @@ def test_every_experiment_with_scores_is_in_it_and_names_a_notebook(table):
         assert (settings.ROOT / "notebooks" / f"{name}.ipynb").is_file(), name
 
 
+def test_a_store_without_records_has_a_table_and_a_chart_without_points(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "runs_folder", lambda: tmp_path)
+    none = every_run.points()
+    assert none.empty and chart.spec(none)["mark"]
+
+
 def test_points_are_whole(table):
     assert table["error"].between(0, 200).all() and (table["weights"] > 0).mean() > 0.9
     assert table["operations"].notna().all() and set(table["paper"]) == {"P1", "P2", "P3", "others"}

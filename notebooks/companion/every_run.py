@@ -38,6 +38,8 @@ PENALTIES = {"GL": "group lasso", "SGL": "sparse group lasso", "none": "no penal
 NAMES = {"300-100": "LeNet-300-100", "784-300-100-10": "LeNet-300-100", "1000-1000": "784-1000-1000-10"}
 CONTROLS = ("dense", "no sampling", "magnitude", "units", "chance", "scratch")
 SHAPES = {"lenet5": (1, 28, 28), "unet": (1, 256, 256), "ct_cnn": (1, 128, 128)}  # the others': (3, 32, 32)
+KEYS = ["paper", "notebook", "experiment", "data", "network", "method", "setting", "stage", "score", "intermediate"]
+VALUES = ["error", "weights", "units", "operations", "ms_1", "ms_64"]
 KNOWN = ("penalty", "extent", "method", "data", "net", "network", "chain", "units", "sizes", "examples")  # of a case
 
 
@@ -60,10 +62,9 @@ def points():
                 lines += _lines(record)
     table = pd.DataFrame(lines)
     if table.empty:
-        return table
-    keys = ["paper", "notebook", "experiment", "data", "network", "method", "setting", "stage", "score", "intermediate"]
-    groups = table.groupby(keys, sort=True)
-    means = groups[["error", "weights", "units", "operations", "ms_1", "ms_64"]].mean()
+        return pd.DataFrame(columns=[*KEYS, VALUES[0], "sd", "seeds", *VALUES[1:]])
+    groups = table.groupby(KEYS, sort=True)
+    means = groups[VALUES].mean()
     means.insert(1, "sd", groups["error"].std(ddof=1))
     means.insert(2, "seeds", groups["error"].size())
     numbers = means.select_dtypes("float").columns
