@@ -18,7 +18,7 @@ else
 BIN := .venv/bin/
 endif
 
-# Tests run one process a core, four at most for the memory's sake; the cells of a notebook stay in one of them.
+# Tests run one process a core, four at most for the memory's sake; tests/test_notebooks.py calls nbval, a notebook at a time.
 WORKERS := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 # The environment's own packages and kernel, whatever else this shell has set up.
@@ -76,7 +76,6 @@ test: environment
 	$(BIN)ruff check .
 	$(BIN)ruff format --check .
 	$(BIN)pytest $(WORKERS)
-	$(if $(NOTEBOOKS),$(BIN)pytest $(WORKERS) --dist loadfile --nbval --nbval-current-env notebooks)
 
 attack: environment
 	$(BIN)pytest $(WORKERS) tests/attack

@@ -1,5 +1,6 @@
-"""The notebooks: every one renders its committed figures from records alone, byte by byte, and trains at quick."""
+"""The notebooks: every one gives its committed outputs and figures from records alone, and trains at quick."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+import warm
 
 from companion import parameters
 from companion.workflow import fold
@@ -17,10 +19,36 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def execute(notebook, out, *arguments, **environment):
-    """Run a notebook as `make figures` does."""
-    command = [sys.executable, "-m", "companion.workflow.run", notebook, out, "--threads", "1", "--offline", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
+def validate(notebook, **environment):
+    """Execute a notebook from its records with nbval, which compares every output with the committed one."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
+    command += ["--nbval", "--nbval-current-env", notebook]
+    around = {name: value for name, value in os.environ.items() if not name.startswith(("COMPANION_", "PYTEST_"))}
+    done = subprocess.run(command, cwd=ROOT, env=around | environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
+
+
+@pytest.fixture(scope="module")
+def execute():
+    """Run a notebook with parameters in a fork, where its imports are made already; `make figures` does with papermill.
+
+    Where a system has no forks, papermill does it here, too.
+    """
+    for name in ("companion.applications", "companion.chart", "companion.playground", "companion.zoo", "torch_pruning"):
+        importlib.import_module(name)
+    return in_a_fork if hasattr(os, "fork") else with_papermill
+
+
+def in_a_fork(notebook, folder, given, environment):
+    environment = {"MPLBACKEND": "agg", "COMPANION_COMMITTED": "0", "COMPANION_DOWNLOAD": "0"} | environment
+    status, said = warm.tried(lambda: warm.notebook(notebook, given, environment), folder / "log", seconds=1200)
+    assert status == 0, said[-3000:]
+
+
+def with_papermill(notebook, folder, given, environment):
+    command = [sys.executable, "-m", "companion.workflow.run", notebook, folder / "out.ipynb", "--threads", "1"]
+    command += ["--offline", "--train", environment["COMPANION_TRAIN"], *(f"{key}={given[key]!r}" for key in given)]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -31,9 +59,8 @@ def not_run(notebook):
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_committed_figures_are_drawn_again_to_the_byte(notebook, tmp_path):
-    nowhere = {"COMPANION_DATA": str(tmp_path / "no data"), "COMPANION_FIGURES": str(tmp_path / "figures")}
-    execute(notebook, tmp_path / "out.ipynb", "--train", "never", **nowhere)
+def test_outputs_are_the_committed_ones_and_figures_to_the_byte(notebook, tmp_path):
+    validate(notebook, COMPANION_DATA=str(tmp_path / "no data"), COMPANION_FIGURES=str(tmp_path / "figures"))
     committed = {path.name: path for path in (ROOT / "figures" / notebook.stem).glob("*.svg")}
     drawn = {path.name: path for path in (tmp_path / "figures" / notebook.stem).glob("*.svg")}
     assert drawn.keys() == committed.keys() and (drawn or not_run(notebook))
@@ -47,10 +74,11 @@ def test_committed_figures_are_drawn_again_to_the_byte(notebook, tmp_path):
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_quick_trains_for_real_without_a_network(notebook, tmp_path):
+def test_quick_trains_for_real_without_a_network(notebook, tmp_path, execute):
     figures = tmp_path / "figures"
-    nowhere = {"COMPANION_DATA": str(tmp_path / "no data"), "COMPANION_FIGURES": str(figures)}
-    execute(notebook, tmp_path / "out.ipynb", "--scratch", "profile=quick", "seeds=2", **nowhere)
+    places = {"COMPANION_DATA": tmp_path / "no data", "COMPANION_FIGURES": figures, "COMPANION_RUNS": tmp_path / "runs"}
+    environment = {"COMPANION_TRAIN": "missing"} | {name: str(place) for name, place in places.items()}
+    execute(notebook, tmp_path, {"profile": "quick", "seeds": 2}, environment)
     drawn = {path.name for path in (figures / "quick" / notebook.stem).glob("*.svg")}
     committed = {path.name for path in (ROOT / "figures" / notebook.stem).glob("*.svg")}
     assert drawn and (drawn == committed or not_run(notebook))
@@ -76,12 +104,12 @@ def test_plumbing_is_folded_and_the_idea_in_sight(notebook):
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_shard_of_a_batch_asks_for_runs_of_the_whole(notebook, tmp_path):
+def test_a_shard_of_a_batch_asks_for_runs_of_the_whole(notebook, tmp_path, execute):
     code = [cell for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     source = "".join(line for cell in code for line in cell["source"])
     assert "== first_seed" not in source and "{first_seed:" not in source, "a shard's first seed is its own"
-    shard = ("profile=laptop", "part=train", "seeds=1", "first_seed=1")
-    execute(notebook, tmp_path / "out.ipynb", "--train", "never", *shard)
+    shard = {"profile": "laptop", "part": "train", "seeds": 1, "first_seed": 1}
+    execute(notebook, tmp_path, shard, {"COMPANION_TRAIN": "never", "COMPANION_FIGURES": str(tmp_path / "figures")})
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

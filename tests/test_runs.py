@@ -12,16 +12,18 @@ import time
 from pathlib import Path
 
 import pytest
+import replays
 import torch
 from filelock import FileLock
 
 from companion import runs
-from companion.runs import configuration, datasets, provenance
+from companion.runs import configuration, datasets
 from companion.runs import store as store_module
 from lib import data, measures
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = {"name": "mlp", "widths": [16], "inputs": 64, "outputs": 10}
+RECORDED = replays.recorded()
 
 
 @pytest.fixture
@@ -676,40 +678,12 @@ def test_own_code_that_changes_is_another_run(store):
 # --- the committed records -----------------------------------------------------------------------------------------
 
 
-def cheapest():
-    """The cheapest committed chain of every experiment; its grid trains the same networks and is not taken as well."""
-    for path in sorted((ROOT / "data" / "runs").glob("*.jsonl")):
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        chains = [r for r in records if r["config"]["kind"] == "chain" and r["status"] == "done"]
-        if chains and not path.stem.endswith(("_grid", "_rules")):
-            yield min(chains, key=lambda record: (record["wall_s"], record["id"]))
-
-
-REPLAY = """
-import json, sys, torch
-from companion import runs
-torch.set_num_threads(1)
-print(json.dumps(runs.replay(*json.load(sys.stdin))))
-"""
-
-
-def replayed(record, steps):
-    """The curves of `runs.replay`, multiplied in the order of the record's processor.
-
-    Those without bf16 had AVX2, those with it AVX512-BF16; oneDNN can be told to keep to either before it starts. That
-    gives the recorded digits where the rest of the processor is the record's, too.
-    """
-    tiles = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
-    if record["provenance"]["bf16"] and not tiles:
-        return runs.replay(record, steps)
-    kept_to = "AVX512_CORE_BF16" if record["provenance"]["bf16"] else "AVX2"
-    command, given = [sys.executable, "-c", REPLAY], json.dumps([record, steps])
-    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": kept_to}
-    return json.loads(subprocess.check_output(command, input=given, text=True, env=environment, cwd=ROOT))
+def at_hand(record, real):
+    return real(record["config"]["data"]["name"], split=record["config"]["data"]["split"])
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize("record", list(cheapest()), ids=lambda record: record["experiment"])
+@pytest.mark.parametrize("record", RECORDED["light"], ids=lambda record: record["experiment"])
 def test_records_are_proved_by_training_their_beginning_again(record, real):
     """The first log point of the cheapest record: its training loss within 5 %; its score, on such a processor.
 
@@ -717,13 +691,18 @@ def test_records_are_proved_by_training_their_beginning_again(record, real):
     norms tells such orders apart: after 210 steps of the U-Net, 0.90 on an AMD EPYC and 0.81 on an Intel Xeon, with
     the same code. So the validation score is compared, within 2 points, where the record's processor is this one.
     """
-    real(record["config"]["data"]["name"], split=record["config"]["data"]["split"])
-    recorded = record["rows"][0]["curves"]
-    curves = replayed(record, recorded["step"][0])
-    assert curves["step"][0] == recorded["step"][0]
-    assert curves["loss"][0] == pytest.approx(recorded["loss"][0], rel=0.05)
-    if record["provenance"]["device"] == provenance.processor():
-        assert curves["validation"][0] == pytest.approx(recorded["validation"][0], abs=0.02)
+    at_hand(record, real)
+    replays.prove(record)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("record", RECORDED["heavy"], ids=lambda record: record["experiment"])
+def test_the_first_steps_of_heavy_records_are_the_noted_ones(record, real):
+    """`make attack` trains on to their first log point, which takes minutes."""
+    at_hand(record, real)
+    noted = json.loads(replays.BEGINNINGS.read_text(encoding="utf-8"))[record["experiment"]]
+    assert noted["id"] == record["id"], "the cheapest record is another: `python tests/replays.py` notes its beginning"
+    assert runs.replay(record, noted["steps"])["loss"] == pytest.approx([noted["loss"]], rel=0.03)
 
 
 def test_committed_records_are_whole_and_named_by_their_configuration():

@@ -1,0 +1,92 @@
+"""What the tests of replays share: one record of every experiment, and its training's beginning, trained again.
+
+python tests/replays.py notes the first steps of the heavy ones in tests/reference/beginnings.json; `make attack` proves
+that they go on to the record's first log point.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from companion import runs
+from companion.runs import provenance
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGINNINGS = ROOT / "tests" / "reference" / "beginnings.json"
+FIRST = 20  # steps of a heavy record that `make test` trains
+REPLAY = """
+import json, sys, torch
+from companion import runs
+torch.set_num_threads(1)
+print(json.dumps(runs.replay(*json.load(sys.stdin))))
+"""
+
+
+def cheapest():
+    """The cheapest committed chain of every experiment; its grid trains the same networks and is not taken as well."""
+    for path in sorted((ROOT / "data" / "runs").glob("*.jsonl")):
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        chains = [r for r in records if r["config"]["kind"] == "chain" and r["status"] == "done"]
+        if chains and not path.stem.endswith(("_grid", "_rules")):
+            yield min(chains, key=lambda record: (record["wall_s"], record["id"]))
+
+
+def heavy(record):
+    """Whether its first log point was more than twenty seconds away."""
+    row = record["rows"][0]
+    return row["train_s"] * row["curves"]["step"][0] > 20 * row["steps"]
+
+
+def replayed(record, steps):
+    """The curves of `runs.replay`; on the record's own processor, multiplied in the order that the record was.
+
+    Two processors of one name differ: those without bf16 had AVX2, those with it AVX512-BF16. oneDNN can be told to
+    keep to either before it starts, in a process of its own, and gives the recorded digits. Elsewhere no digits are
+    compared, and this process trains as fast as it can.
+    """
+    tiles = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
+    elsewhere = record["provenance"]["device"] != provenance.processor()
+    if elsewhere or (record["provenance"]["bf16"] and not tiles):
+        return runs.replay(record, steps)
+    kept_to = "AVX512_CORE_BF16" if record["provenance"]["bf16"] else "AVX2"
+    command, given = [sys.executable, "-c", REPLAY], json.dumps([record, steps])
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": kept_to}
+    return json.loads(subprocess.check_output(command, input=given, text=True, env=environment, cwd=ROOT))
+
+
+def recorded():
+    """The records to prove: the "light" ones by every `make test`, the "heavy" ones by `make attack`."""
+    found = list(cheapest())
+    return {"light": [r for r in found if not heavy(r)], "heavy": [r for r in found if heavy(r)]}
+
+
+def prove(record):
+    """Train a record up to its first log point: its loss is within 5 %; its score within 2 points, where they compare.
+
+    test_runs.py says where they do.
+    """
+    noted = record["rows"][0]["curves"]
+    curves = replayed(record, noted["step"][0])
+    assert curves["step"][0] == noted["step"][0]
+    assert curves["loss"][0] == pytest.approx(noted["loss"][0], rel=0.05)
+    if record["provenance"]["device"] == provenance.processor():
+        assert curves["validation"][0] == pytest.approx(noted["validation"][0], abs=0.02)
+
+
+def note():
+    """Write the losses of the heavy records' first steps, as the sources of today train them."""
+    noted = {}
+    for record in recorded()["heavy"]:
+        (loss,) = runs.replay(record, FIRST)["loss"]
+        noted[record["experiment"]] = {"id": record["id"], "steps": FIRST, "loss": round(loss, 5)}
+    BEGINNINGS.write_text(json.dumps(noted, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    note()
