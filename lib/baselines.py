@@ -6,13 +6,14 @@ weights of the plain network, with zeros where gates are shut or weights are noi
 
 import copy
 import math
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from . import checks
-from .checks import named
 from .training import compiled
 
 # --- hard-concrete gates (Louizos, Welling & Kingma 2018, arXiv 1712.01312) ---------------------------------------
@@ -116,38 +117,70 @@ class VariationalDropout(nn.Linear):
 # --- both ---------------------------------------------------------------------------------------------------------
 
 
-def hard_concrete(layers, *, lam=0.1, factors=None, keep=(0.8, 0.5)):
-    """Noisy layers: gates that are open with chances `keep`, in the first layer and the others.
+@dataclass(frozen=True, kw_only=True)
+class HardConcreteOptions(checks.Checked):
+    """What hard-concrete gates may be told.
 
-    λ weighs the count of weights, in every layer times one of the `factors`, if there are any.
+    lam: λ, which weighs the count of weights, in every layer times one of the `factors`, if there are any. keep: the
+    chances that the gates of the first layer and those of the others are open at the start.
     """
-    checks.number("hard_concrete: lam", lam, "[0, inf)")
-    factors = factors or [1.0] * len(layers)
-    if len(factors) != len(layers) or len(keep) != 2:
-        raise ValueError(
-            f"hard_concrete: factors has {len(factors)} entries for {len(layers)} layers, keep {len(keep)} for 2"
-        )
-    for factor in factors:
-        checks.number("hard_concrete: each of factors", factor, "[0, inf)")
-    for share in keep:
-        checks.number("hard_concrete: each of keep", share, "(0, 1)")
-    keeps = [keep[0], *[keep[1]] * (len(layers) - 1)]
+
+    lam: Annotated[float, "[0, inf)"] = 0.1
+    factors: Annotated[list, (float, "[0, inf)")] = None
+    keep: Annotated[list, (float, "(0, 1)")] = (0.8, 0.5)
+
+    what = "hard_concrete: "
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.keep) != 2:
+            raise ValueError(f"{self.what}keep has two chances, the first layer's and the others', got {self.keep!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariationalDropoutOptions(checks.Checked):
+    """What variational dropout may be told.
+
+    The weight of the divergence rises from 0 to lam between the shares `warmup` of the training. log_variance: of the
+    noise at the start.
+    """
+
+    lam: Annotated[float, "[0, inf)"] = 1.0
+    warmup: Annotated[list, (float, "[0, 1]")] = (0.025, 0.1)
+    log_variance: Annotated[float, "(-inf, inf)"] = -10.0
+
+    what = "variational_dropout: "
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.warmup) != 2 or self.warmup[0] >= self.warmup[1]:
+            raise ValueError(f"{self.what}warmup has two shares, its begin before its end, got {self.warmup!r}")
+
+
+def hard_concrete(layers, options):
+    """Noisy layers and the weight of their complexity, a function of the share t trained; of `HardConcreteOptions`."""
+    factors = options.factors or [1.0] * len(layers)
+    if len(factors) != len(layers):
+        raise ValueError(f"{options.what}factors has {len(factors)} entries for {len(layers)} layers")
+    keeps = [options.keep[0], *[options.keep[1]] * (len(layers) - 1)]
     gated = [HardConcrete(layer, keep=k, factor=f) for layer, k, f in zip(layers, keeps, factors, strict=True)]
-    return gated, lambda t: lam
+    return gated, lambda t: options.lam
 
 
-def variational_dropout(layers, *, lam=1.0, warmup=(0.025, 0.1), log_variance=-10.0):
-    """Noisy layers; the weight of the divergence rises from 0 to λ between the shares `warmup` of the training."""
-    begin, end = warmup
-    checks.number("variational_dropout: lam", lam, "[0, inf)")
-    checks.number("variational_dropout: log_variance", log_variance, "(-inf, inf)")
-    checks.number("variational_dropout: the end of warmup", end, "(0, 1]")
-    checks.number("variational_dropout: the begin of warmup (before its end)", begin, f"[0, {end})")
-    weight = lambda t: lam * min(1.0, max(0.0, t - begin) / (end - begin))  # noqa: E731
-    return [VariationalDropout(layer, log_variance=log_variance) for layer in layers], weight
+def variational_dropout(layers, options):
+    """Noisy layers and the weight of their complexity; of `VariationalDropoutOptions`."""
+    begin, end = options.warmup
+    weight = lambda t: options.lam * min(1.0, max(0.0, t - begin) / (end - begin))  # noqa: E731
+    return [VariationalDropout(layer, log_variance=options.log_variance) for layer in layers], weight
 
 
 KINDS = {"hard_concrete": hard_concrete, "variational_dropout": variational_dropout}
+OPTIONS = {"hard_concrete": HardConcreteOptions, "variational_dropout": VariationalDropoutOptions}
+
+
+def resolved(name, options):
+    """The options of a kind of baseline. ValueError: a kind, a name or a value that is none."""
+    return OPTIONS[checks.one_of("baseline", name, OPTIONS)].of(options, name)
 
 
 def noisy(model, *, name, examples, compile=False, **options):
@@ -157,17 +190,23 @@ def noisy(model, *, name, examples, compile=False, **options):
     divergence into few passes over the weights, where there is a compiler. Frozen layers stay plain. TypeError for
     convolutions.
     """
+    options = resolved(name, options)
     checks.number(f"{name}: examples", examples, "[1, inf)", whole=True)
     net = copy.deepcopy(model)
     places = [key for key, layer in net.named_children() if any(p.requires_grad for p in layer.parameters())]
     if wrong := [key for key in places if type(getattr(net, key)) is not nn.Linear]:
         raise TypeError(f"{name} knows linear layers only, {wrong[0]!r} is a {type(getattr(net, wrong[0])).__name__}")
-    layers, weight = named(KINDS, name, "baseline")([getattr(net, key) for key in places], **options)
+    layers, weight = KINDS[name]([getattr(net, key) for key in places], options)
     for key, layer in zip(places, layers, strict=True):
         setattr(net, key, layer)
         if compile and isinstance(layer, VariationalDropout):
             layer.total = compiled(total_divergence)
-    return net, lambda t: weight(t) / examples * sum(layer.complexity() for layer in layers)
+
+    def extra(t):
+        return weight(t) / examples * sum(layer.complexity() for layer in layers)
+
+    extra.options = options, examples  # what a checkpoint is known by
+    return net, extra
 
 
 @torch.no_grad()

@@ -3,7 +3,8 @@
 import math
 import numbers
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import MISSING, fields
+from functools import cache
 from typing import Annotated, get_args, get_origin, get_type_hints
 
 KINDS = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
@@ -11,20 +12,20 @@ KINDS = {int: "a whole number", float: "a number", str: "a string", bool: "True 
 
 def named(table, name, what):
     """The entry of a plain dict, or a function that stands for itself. ValueError: the name, and those known."""
-    if callable(name):
-        return name
-    if not isinstance(name, str) or name not in table:
-        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(table)}")
-    return table[name]
+    return name if callable(name) else table[one_of(what, name, table)]
 
 
 def check(name, value, kind, allowed=None, *, error=ValueError):
     """Refuse a value of another kind (int, float, str, bool) or outside what is allowed.
 
-    allowed: a tuple of strings, the choices, or of two numbers, the lowest and the highest. A whole number is a number,
-    too; True and False are neither.
+    allowed: a tuple of strings, the choices, or of two numbers, the lowest and the highest, or an interval such as
+    "[0, 1)". A whole number is a number, too, whoever's it is; True and False are neither.
     """
-    fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    if isinstance(allowed, str):
+        number(name, value, allowed, whole=kind is int)
+        return
+    kinds = {int: numbers.Integral, float: numbers.Real}
+    fits = isinstance(value, kinds.get(kind, kind)) and (kind is bool or not isinstance(value, bool))
     if fits and allowed is not None:
         fits = value in allowed if isinstance(allowed[0], str) else allowed[0] <= value <= allowed[1]
     if not fits or (kind is float and math.isnan(value)):
@@ -40,30 +41,60 @@ def _span(allowed):
     return f" from {low} to {high}" if high < math.inf else f", at least {low}"
 
 
+@cache
+def _annotated(kind):
+    """The options of a kind that have a range: name → (type, what is allowed, whether None stands for no value)."""
+    hints = get_type_hints(kind, include_extras=True)
+    known = [(option, hints[option.name]) for option in fields(kind) if get_origin(hints[option.name]) is Annotated]
+    return {option.name: (*get_args(hint)[:2], option.default is None) for option, hint in known}
+
+
 class Checked:
-    """Options as a dataclass: a field Annotated[kind, allowed] is checked; None fits where it is the default."""
+    """Options as a dataclass: a field Annotated[kind, allowed] is checked; None fits where it is the default.
+
+    A list of a kind, Annotated[list, (kind, allowed)], has entries that are.
+    """
+
+    what = ""  # what messages begin with
 
     def __post_init__(self):
-        hints = get_type_hints(type(self), include_extras=True)
-        for option in fields(self):
-            value, hint = getattr(self, option.name), hints[option.name]
-            if get_origin(hint) is Annotated and not (value is None and option.default is None):
-                check(option.name, value, *get_args(hint)[:2])
+        for name, (kind, allowed, free) in _annotated(type(self)).items():
+            value = getattr(self, name)
+            if value is None and free:
+                continue
+            if kind is list:
+                entries(f"{self.what}{name}", value, *allowed)
+            else:
+                check(f"{self.what}{name}", value, kind, allowed)
 
     @classmethod
     def of(cls, given, what):
-        """The options that a dict gives. ValueError: a name that these options do not have, and those they have."""
-        known = [option.name for option in fields(cls)]
+        """The options that a dict gives. ValueError: a name that these options do not have, or one that is lacking."""
+        if not isinstance(given, dict):
+            raise ValueError(f"{what} must be a dict of options, got {given!r}")
+        known = {option.name: option for option in fields(cls)}
         if extra := [name for name in given if name not in known]:
             raise ValueError(f"{what} has no {extra[0]!r}; known: {', '.join(sorted(known))}")
+        needed = [name for name, o in known.items() if o.default is o.default_factory is MISSING and name not in given]
+        if needed:
+            raise ValueError(f"{what} lacks {needed[0]!r}; known: {', '.join(sorted(known))}")
         return cls(**given)
+
+
+def entries(what, values, kind, allowed=None):
+    """The values, if they are a list or tuple of a kind, each within what is allowed; ValueError otherwise."""
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{what} must be a list, got {values!r}")
+    for value in values:
+        check(f"each of {what}", value, kind, allowed)
+    return values
 
 
 def number(what, value, allowed, *, whole=False):
     """The value, if it is a number (True is none) in an interval such as "[0, 1)"; ValueError otherwise."""
     low, high = (float(end) for end in allowed[1:-1].split(","))
     right = isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
-    ends = (allowed[0] == "[" and value == low) or (allowed[-1] == "]" and value == high)
+    ends = right and ((allowed[0] == "[" and value == low) or (allowed[-1] == "]" and value == high))
     if not (right and (low < value < high or ends)):
         raise ValueError(f"{what} must be {'a whole number ' if whole else ''}in {allowed}, got {value!r}")
     return value

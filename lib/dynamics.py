@@ -1,5 +1,8 @@
 """How units die in training: an `after_step` hook that notes what went first, norms of single units, a mask in time."""
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import numpy as np
 import torch
 
@@ -8,22 +11,31 @@ from . import checks, models, shrinking
 CHECKS = 500  # times in a training at which it is looked who has died
 
 
+@dataclass(frozen=True, kw_only=True)
+class DynamicsOptions(checks.Checked):
+    """How many units of each group have their norms noted, pictures are kept, and units each of these has."""
+
+    units: Annotated[int, "[0, inf)"] = 8
+    frames: Annotated[int, "[0, 10000]"] = 0
+    frame_units: Annotated[int, "[1, inf)"] = 40
+
+    what = "dynamics: "
+
+
 class Dynamics:
-    """Units by what died first, pruned shares, and norms of the first `units` units of each group.
+    """Units by what died first, pruned shares, and norms of the first `units` units of each group: `DynamicsOptions`.
 
     Called as a hook it looks `CHECKS` times in `steps` who has died, and keeps `frames` pictures of the first layer's
     mask, its first `frame_units` units; `point(model)` gives the numbers of now, for a training's curves.
     """
 
-    def __init__(self, model, *, steps, units=8, frames=0, frame_units=40):
+    def __init__(self, model, *, steps, **options):
         checks.number("dynamics: steps", steps, "[1, inf)", whole=True)
-        checks.number("dynamics: frame_units", frame_units, "[1, inf)", whole=True)
-        for name, count in {"units": units, "frames": frames}.items():
-            checks.number(f"dynamics: {name}", count, "[0, inf)", whole=True)
+        given = DynamicsOptions.of(options, "dynamics")
         if not models.groups(model):
             raise ValueError(f"dynamics needs the groups of a network of models.build, {type(model).__name__} has none")
-        self.units, self.frame_units, self.every = units, frame_units, max(1, steps // CHECKS)
-        self.frame_at = {round((k + 1) * steps / frames) for k in range(frames)}
+        self.units, self.frame_units, self.every = given.units, given.frame_units, max(1, steps // CHECKS)
+        self.frame_at = {round((k + 1) * steps / given.frames) for k in range(given.frames)}
         self.first = {group.name: torch.zeros(group.width, dtype=torch.uint8) for group in model.groups}
         self.frames, self.frame_steps = [], []
 

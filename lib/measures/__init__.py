@@ -3,17 +3,20 @@
 import copy
 import statistics
 import time
+from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .. import models as networks
 from .. import shrinking
-from ..checks import needing
+from ..checks import Checked, needing
 from .segmentation import average_precision, dice, foreground_dice, instance_scores, instances, seg, split
 
 __all__ = [
+    "HistogramOptions",
     "accuracy",
     "alive",
     "auc",
@@ -117,11 +120,26 @@ def sparsity(model):
     return 1 - nonzero(model) / sum(w.numel() for w in networks.weights(model).values())
 
 
-def histogram(model, *, bins=61, within=0.3):
-    """Counts of the prunable weights in equal bins from −within to within, larger ones in the outer bins."""
+@dataclass(frozen=True, kw_only=True)
+class HistogramOptions(Checked):
+    """How many bins a histogram has, and between which bounds, ±within."""
+
+    bins: Annotated[int, "[1, 100000]"] = 61
+    within: Annotated[float, "(0, inf)"] = 0.3
+
+    what = "histogram: "
+
+
+def histogram(model, **options):
+    """Counts of the prunable weights in equal bins from −within to within, larger ones in the outer bins.
+
+    options: see `HistogramOptions`.
+    """
+    given = HistogramOptions.of(options, "histogram")
     ws = torch.cat([w.detach().flatten() for w in networks.weights(model).values()])
-    counts = torch.histc(ws.clamp(-within, within).float().cpu(), bins, -within, within)
-    return {"within": within, "counts": [int(n) for n in counts]}
+    within = float(given.within)
+    counts = torch.histc(ws.clamp(-within, within).float().cpu(), given.bins, -within, within)
+    return {"within": given.within, "counts": [int(n) for n in counts]}
 
 
 def compression(model):

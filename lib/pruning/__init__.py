@@ -5,12 +5,14 @@ A mask is a dict of boolean tensors, True where the weight stays.
 
 from .gradual import GradualMagnitude
 from .masks import RULES, apply, hold, magnitude, nonzero_masks, random, units
-from .options import ZeroingOptions
+from .options import OPTIONS, GradualOptions, ZeroingOptions
 from .zeroing import StochasticZeroing, zeroed, zeroing_probability
 
 __all__ = [
+    "OPTIONS",
     "RULES",
     "GradualMagnitude",
+    "GradualOptions",
     "StochasticZeroing",
     "ZeroingOptions",
     "apply",

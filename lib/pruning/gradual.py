@@ -18,7 +18,7 @@ class GradualMagnitude:
     def __init__(self, model, *, steps, **options):
         """steps: of the whole training; options: see `GradualOptions`."""
         self.steps = checks.number("gradual pruning: steps", steps, "[1, inf)", whole=True)
-        self.options = GradualOptions(**options)
+        self.options = GradualOptions.of(options, "gradual pruning")
         self.masks, self.finished, self.held = None, False, None
 
     def sparsity(self, t):

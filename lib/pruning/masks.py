@@ -3,8 +3,7 @@
 import torch
 
 from .. import checks, models
-
-SCOPES = ("global", "layer")
+from .options import ShareOptions, UnitsOptions
 
 
 @torch.no_grad()
@@ -20,8 +19,7 @@ def magnitude(model, sparsity, *, scope="global"):
 
 def smallest(ws, sparsity, scope):
     """The mask that zeroes the given share of the smallest |w| of named tensors."""
-    checks.number("sparsity", sparsity, "[0, 1)")
-    if checks.one_of("scope", scope, SCOPES) == "layer":
+    if ShareOptions(sparsity=sparsity, scope=scope).scope == "layer":
         return {name: _largest(w.abs().flatten(), sparsity).view(w.shape) for name, w in ws.items()}
     keep = _largest(torch.cat([w.abs().flatten() for w in ws.values()]), sparsity)
     parts = keep.split([w.numel() for w in ws.values()])
@@ -48,7 +46,7 @@ def random(model, sparsity, *, scope="global"):
 @torch.no_grad()
 def units(model, widths):
     """The mask that keeps `widths` units of each group, those with the largest Σ|w| coming in (arXiv 1608.08710)."""
-    ws, groups = prunable(model), models.groups(model)
+    ws, groups, widths = prunable(model), models.groups(model), UnitsOptions(widths=widths).widths
     if len(groups) != len(widths) or not groups:
         raise ValueError(f"units takes a width for each of the {len(groups)} groups of the network, got {widths!r}")
     masks = {name: torch.ones_like(w, dtype=torch.bool) for name, w in ws.items()}

@@ -1,40 +1,57 @@
 """The options of pruning while training."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from .. import checks
-from .masks import SCOPES
 
+SCOPES = ("global", "layer")
 WAYS = ("size", "chance", "rank")  # of zeroing
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradualOptions:
+class ShareOptions(checks.Checked):
+    """What pruning a share of the weights may be told; see `magnitude`."""
+
+    sparsity: Annotated[float, "[0, 1)"]
+    scope: Annotated[str, SCOPES] = "global"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitsOptions(checks.Checked):
+    """What pruning of units may be told; see `units`."""
+
+    widths: Annotated[list, (int, "[1, inf)")]
+
+
+OPTIONS = {"magnitude": ShareOptions, "random": ShareOptions, "units": UnitsOptions}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradualOptions(checks.Checked):
     """What gradual pruning may be told; ValueError names what is out of its range.
 
     initial, final: shares of zeros at the shares begin and end of the training. every: new masks at each k-th step.
     """
 
-    final: float
-    initial: float = 0.0
-    begin: float = 0.0
-    end: float = 0.75
-    every: int = 100
-    scope: str = "global"
+    final: Annotated[float, "[0, 1)"]
+    initial: Annotated[float, "[0, 1)"] = 0.0
+    begin: Annotated[float, "[0, 1]"] = 0.0
+    end: Annotated[float, "[0, 1]"] = 0.75
+    every: Annotated[int, "[1, inf)"] = 100
+    scope: Annotated[str, SCOPES] = "global"
+
+    what = "gradual pruning: "
 
     def __post_init__(self):
-        what = "gradual pruning:"
-        checks.number(f"{what} every", self.every, "[1, inf)", whole=True)
-        checks.one_of("scope", self.scope, SCOPES)
-        for name, allowed in {"initial": "[0, 1)", "final": "[0, 1)", "begin": "[0, 1]", "end": "[0, 1]"}.items():
-            checks.number(f"{what} {name}", getattr(self, name), allowed)
+        super().__post_init__()
         if self.initial > self.final or self.begin >= self.end:
             got = f"{self.initial}, {self.final} and {self.begin}, {self.end}"
-            raise ValueError(f"{what} initial <= final and begin < end, got {got}")
+            raise ValueError(f"{self.what}initial <= final and begin < end, got {got}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ZeroingOptions:
+class ZeroingOptions(checks.Checked):
     """What stochastic zeroing may be told; ValueError names what is out of its range.
 
     scale: s, reached by a linear ramp over the share `ramp` of the training. target: instead of a fixed s, each
@@ -48,29 +65,26 @@ class ZeroingOptions:
 
     scale: float | list | None = None
     target: float | list | None = None
-    scope: str = "layer"
-    q: int = 2
-    every: int = 1
+    scope: Annotated[str, SCOPES] = "layer"
+    q: Annotated[int, "[1, 2]"] = 2
+    every: Annotated[int, "[1, inf)"] = 1
     ramp: float = 0.5
-    freeze: float = 0.75
-    by: str = "size"
+    freeze: Annotated[float, "(0, 1]"] = 0.75
+    by: Annotated[str, WAYS] = "size"
+
+    what = "stochastic zeroing: "
 
     def __post_init__(self):
-        what = "stochastic zeroing:"
+        super().__post_init__()
         if (self.scale is None) == (self.target is None):
-            raise ValueError(f"{what} either scale (s) or target (a pruned share), and not both")
+            raise ValueError(f"{self.what}either scale (s) or target (a pruned share), and not both")
         for name, allowed in {"scale": "(0, inf)", "target": "(0, 1)"}.items():
             value = getattr(self, name)
             for entry in value if isinstance(value, list | tuple) else [value] * (value is not None):
-                checks.number(f"{what} {name}", entry, allowed)
-        checks.number(f"{what} q", self.q, "[1, 2]", whole=True)
-        checks.number(f"{what} every", self.every, "[1, inf)", whole=True)
-        checks.number(f"{what} freeze", self.freeze, "(0, 1]")
-        checks.number(f"{what} ramp (before freeze)", self.ramp, f"(0, {self.freeze}]")
-        checks.one_of("way of zeroing (by)", self.by, WAYS)
-        checks.one_of("scope", self.scope, SCOPES)
+                checks.number(f"{self.what}{name}", entry, allowed)
+        checks.number(f"{self.what}ramp (before freeze)", self.ramp, f"(0, {self.freeze}]")
         if self.scope == "global" and (self.target is None or isinstance(self.target, list | tuple)):
-            raise ValueError(f"{what} scope 'global' takes one number as target, got {self.target!r}")
+            raise ValueError(f"{self.what}scope 'global' takes one number as target, got {self.target!r}")
 
     def for_each(self, name, ws):
         """One number for each layer by name, of one for all or of a list; None stays None."""

@@ -1,7 +1,6 @@
 """Stochastic zeroing (arXiv 2012.03827): the probability and what it does, and a fast form of it for training."""
 
 import math
-from dataclasses import fields
 
 import torch
 
@@ -38,9 +37,7 @@ class StochasticZeroing:
     """
 
     def __init__(self, model, *, steps, seed=0, **options):
-        if unknown := options.keys() - (known := [field.name for field in fields(ZeroingOptions)]):
-            raise ValueError(f"stochastic zeroing has no option {sorted(unknown)[0]!r}; known: {', '.join(known)}")
-        self.options = ZeroingOptions(**options)
+        self.options = ZeroingOptions.of(options, "stochastic zeroing")
         self.steps = checks.number("stochastic zeroing: steps", steps, "[1, inf)", whole=True)
         self.ws, self.norms = prunable(model), _norms(model)
         self.tensors = [*self.ws.values(), *(p for _, norm in self.norms for p in norm.parameters())]

@@ -1,7 +1,7 @@
 """Training: `fit` is the one loop, `Trainer` one step of it, `predict` what comes out."""
 
 from .augmentation import AUGMENTATIONS
-from .checkpoint import load_whole, save_whole
+from .checkpoint import load_whole, save_whole, set_aside
 from .loop import History, fit, predict, progress
 from .losses import LOSSES
 from .schedules import SCHEDULES
@@ -19,4 +19,5 @@ __all__ += [
     "predict",
     "progress",
     "save_whole",
+    "set_aside",
 ]

@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import itertools
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -43,19 +45,32 @@ def load_whole(path):
 
 def set_aside(path, why):
     """Rename a checkpoint that cannot be taken up, and say so."""
-    aside = Path(path).with_suffix(".aside")
+    places = (Path(path).with_suffix(f".aside{k or ''}") for k in itertools.count())
+    aside = next(place for place in places if not place.exists())
     Path(path).replace(aside)
     print(f"{path} {why}: it is kept as {aside.name}, and the training starts anew")
 
 
-def identity(options, model, part, hooks):
-    """What a training is: its options, the shapes of its network, its data and the kinds of its hooks, as one hash."""
-    shapes = {name: [*tensor.shape, str(tensor.dtype)] for name, tensor in model.state_dict().items()}
-    sample = slice(None, None, max(1, len(part.x) // 64))
-    data = [hashlib.sha256(t[sample].cpu().contiguous().view(torch.uint8).numpy()).hexdigest() for t in part]
-    kinds = [getattr(hook, "__qualname__", type(hook).__qualname__) for hook in hooks]
-    text = json.dumps([options.plain(), shapes, len(part.x), data, kinds], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def identity(options, model, part, functions):
+    """What a training is, as one hash: its options, the weights it starts from, its data, its hooks and extra loss."""
+    state, whole = model.state_dict(), hashlib.sha256()
+    for tensor in state.values():
+        whole.update(_bytes(tensor))
+    shapes = {name: [*tensor.shape, str(tensor.dtype)] for name, tensor in state.items()}
+    told = [[getattr(f, "__qualname__", type(f).__qualname__), str(getattr(f, "options", ""))] for f in functions]
+    about = [options.plain(), shapes, whole.hexdigest(), len(part.x), *map(_sample, part), told]
+    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _bytes(tensor):
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def _sample(tensor):
+    """Some rows of a tensor, hashed, and the sum of its bits: all of a large data set takes as long as an epoch."""
+    rows = tensor[:: max(1, len(tensor) // 64)]
+    bits = tensor.contiguous().view({1: torch.uint8, 2: torch.int16, 4: torch.int32}.get(tensor.itemsize, torch.int64))
+    return hashlib.sha256(_bytes(rows)).hexdigest(), int(bits.sum(dtype=torch.int64))
 
 
 def plain(value):
@@ -76,6 +91,8 @@ class Checkpoint:
     """
 
     def __init__(self, path, parts, key):
+        if path is not None and (not isinstance(path, str | os.PathLike) or not str(path) or Path(path).is_dir()):
+            raise ValueError(f"checkpoint must be the path of a file, not of a folder, got {path!r}")
         self.path, self.parts, self.key, self.warned = path and Path(path), parts, key, False
 
     def save(self, **beside):

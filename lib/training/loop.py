@@ -3,13 +3,14 @@
 import math
 import time
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from tqdm.auto import tqdm
 
-from ..checks import check
+from ..checks import Checked, number
 from .checkpoint import Checkpoint, identity, plain
-from .given import part_of, picked, taken
+from .given import device_of, fits, part_of, picked, taken, tensor
 from .schedules import plateau
 from .speed import autocast
 from .step import Options, Trainer
@@ -23,11 +24,14 @@ def predict(model, x, *, batch=1000, precision="fp32", outputs=None):
 
     `outputs` picks the tensor from what the network returns.
     """
-    was_training = model.training
+    number("batch", batch, "[1, inf)", whole=True)
+    x, was_training = tensor(x), model.training
     model.eval()
-    with autocast(precision, x.device):
-        found = [picked(model(part), outputs) for part in taken(model, x).split(batch)]
-    model.train(was_training)
+    try:
+        with fits(model, x), autocast(precision, x.device):
+            found = [picked(model(part), outputs) for part in taken(model, x).split(batch)]
+    finally:
+        model.train(was_training)
     return torch.cat(found)
 
 
@@ -54,55 +58,69 @@ class History:
 
 
 @dataclass(frozen=True)
-class Watching:
-    """When a training is looked at: `watch(model) -> dict of numbers` is asked at the (at most `points`) log points.
+class Watching(Checked):
+    """When a training is looked at: `watch(model) -> dict of numbers` is asked at `log_points` steps, or at fewer.
 
     until: stop after that many of the steps. checkpoint_seconds: at most this much training is lost by a kill.
     label: what the progress bar is called.
     """
 
-    points: int = 50
-    until: int | None = None
-    checkpoint_seconds: float | None = None
-    label: str = "training"
+    log_points: Annotated[int, "[1, inf)"] = 50
+    until: Annotated[int, "[0, inf)"] = None
+    checkpoint_seconds: Annotated[float, "[0, inf)"] = None
+    label: Annotated[str, None] = "training"
 
     def at(self, steps):
         """The steps after which a point is logged."""
-        check("log_points", self.points, int, (1, math.inf))
-        if steps < self.points:
+        points = self.log_points
+        if steps < points:
             return {steps}
-        return {round((i + 1) * steps / self.points) for i in range(self.points)}
+        return {round((i + 1) * steps / points) for i in range(points)}
 
 
-def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=None, log_points=50, **options):
+def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=None, **options):
     """Train a model in place and return its History.
 
     data: a `lib.data.Dataset` (its training part), x and y as tensors or arrays, a torch Dataset or a DataLoader.
     `options` are the fields of `Options` and of `Watching`. `after_step` hooks are called as hook(model, step) after
     every update; one that has state carries `state_dict` and `load_state_dict`. `watch(model) -> dict of numbers` is
     asked at the (at most 50) log points. From a `checkpoint` file a killed training goes on and ends with the same bits
-    on the same machine. A loss or a weight that is not finite ends it as "diverged".
+    on the same machine: this training, of the same options, data and hooks, from the same weights. A loss or a weight
+    that is not finite ends it as "diverged".
     """
-    watching = Watching(log_points, **{k: options.pop(k) for k in Watching.__match_args__[1:] if k in options})
+    watching = Watching(**{k: options.pop(k) for k in Watching.__match_args__ if k in options})
     history, options = History(), Options.of(options, "fit")
+    _callable(after_step, watch, extra_loss)
     follows = options.schedule == "plateau"
     if follows and (watch is None or getattr(data, "task", "") == "regression"):
         raise ValueError("schedule 'plateau' needs a watched 'validation' score that rises; take another one")
-    part = part_of(data, next(model.parameters()).device)
+    part = part_of(data, device_of(model))
     trainer = Trainer(model, part, options, after_step=after_step, extra_loss=extra_loss)
     if follows:
         trainer.factor = lambda t: plateau(history.curves, options.steps)
     parts = {"model": model, "optimizer": trainer.optimizer}
     parts |= {f"hook {i}": hook for i, hook in enumerate(after_step) if hasattr(hook, "state_dict")}
-    kept = Checkpoint(checkpoint, parts, checkpoint and identity(options, model, part, after_step))
+    key = None if checkpoint is None else identity(options, model, part, [*after_step, extra_loss])
+    kept = Checkpoint(checkpoint, parts, key)
     return _train(trainer, history, kept, watch, watching)
+
+
+def _callable(after_step, watch, extra_loss):
+    """ValueError: what `fit` calls is no function, or the hooks are no list of them."""
+    if not isinstance(after_step, list | tuple):
+        raise ValueError(f"after_step must be a list of hooks, got {after_step!r}")
+    given = [("each of after_step", hook) for hook in after_step]
+    given += [(name, f) for name, f in (("watch", watch), ("extra_loss", extra_loss)) if f is not None]
+    if wrong := [(name, f) for name, f in given if not callable(f)]:
+        raise ValueError(f"{wrong[0][0]} must be a function, got {wrong[0][1]!r}")
 
 
 def _train(trainer, history, kept, watch, watching):
     """The steps of a training, logged, watched and kept; its History."""
     model, steps = trainer.model, trainer.options.steps
     total = _resumed(kept, history, trainer.x.device)
-    stop, log_at, was_training = min(steps, watching.until or steps), watching.at(steps), model.training
+    stop = steps if watching.until is None else min(steps, watching.until)
+    log_at, was_training = watching.at(steps), model.training
     every = CHECKPOINT_SECONDS if watching.checkpoint_seconds is None else watching.checkpoint_seconds
     saved_at = time.monotonic()
     model.train()

@@ -64,6 +64,19 @@ LOSSES = {
 }
 
 
+IN_CLASSES = {classes, *(LOSSES[name] for name in ("cross_entropy", "smoothed", "double_softmax"))}
+IGNORED = -100  # torch's mark of a target that does not count
+
+
+def in_range(loss, outputs, y):
+    """ValueError: a target is none of the classes that there is an output for; on a GPU that would end the process."""
+    if loss in IN_CLASSES and not y.is_floating_point() and outputs.ndim > 1:
+        found, count = y.long(), outputs.shape[1]
+        wrong = found[((found < 0) | (found >= count)) & (found != IGNORED)]
+        if len(wrong):
+            raise ValueError(f"y has the class {int(wrong[0])}; the network's {count} outputs are for 0 to {count - 1}")
+
+
 def fitting(loss, y):
     """The loss of targets y: as asked, else the squared error of numbers and the cross-entropy of classes.
 
@@ -72,6 +85,6 @@ def fitting(loss, y):
     numbers = y.is_floating_point()
     if loss is None:
         return squared if numbers else classes
-    if numbers and loss in ("cross_entropy", "smoothed", "double_softmax") and (y.ndim == 1 or y.shape[1] == 1):
+    if numbers and isinstance(loss, str) and LOSSES.get(loss) in IN_CLASSES and (y.ndim == 1 or y.shape[1] == 1):
         raise ValueError(f"loss {loss!r} takes classes, but the targets are numbers ({y.dtype}); loss='mse' takes them")
     return named(LOSSES, loss, "loss")

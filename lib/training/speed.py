@@ -9,6 +9,7 @@ import types
 import torch
 
 PRECISIONS = ("auto", "fp32", "bf16")
+NOT_LEAN = ("amsgrad", "decoupled_weight_decay")  # options of Adam that `lean` does not know
 COMPILE_PAYS = 50_000  # steps from which what is compiled has made up for its compilation
 
 

@@ -3,21 +3,24 @@
 import inspect
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Annotated, NamedTuple
 
 import torch
 
 from .. import models, regularizers
-from ..checks import Checked, check, named
+from ..checks import Checked, entries, flag, named, number, one_of
 from .augmentation import AUGMENTATIONS
-from .given import picked, taken
-from .losses import fitting
+from .given import fits, picked, taken
+from .losses import fitting, in_range
 from .schedules import SCHEDULES
-from .speed import PRECISIONS, autocast, compile_pays, compiled, keep_freed_memory, lean
+from .speed import NOT_LEAN, PRECISIONS, autocast, compile_pays, compiled, keep_freed_memory, lean
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-LARGEST = torch.finfo(torch.float32).max
+RATES = {"momentum": "[0, 1)", "dampening": "[0, 1]"}  # of options that have another range than all floats from 0 on
+UNUSED = ("capturable", "differentiable", "maximize")  # what a training has no use for
 ORDERS = ("shuffle", "sequence")
 LAM = 1e-4  # of a penalty that is given by its name alone: the λ of arXiv 2009.01395
 
@@ -49,9 +52,10 @@ class Options(Checked):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.compile not in (True, False, "auto"):
-            raise ValueError(f"compile must be True, False or 'auto', got {self.compile!r}")
+        compiles(self.compile)
         optimizer_options(self.optimizer)
+        if self.outputs is not None and not callable(self.outputs):
+            raise ValueError(f"outputs must be a function of what the network returns, got {self.outputs!r}")
         terms = {"name": self.penalty, "lam": LAM} if isinstance(self.penalty, str) else self.penalty
         object.__setattr__(self, "penalty", regularizers.resolve(terms))
 
@@ -98,20 +102,43 @@ class Batches(NamedTuple):
         return self.kept[epoch][start : start + self.batch]
 
 
+def compiles(value):
+    """ValueError: this says not whether to compile."""
+    if not (isinstance(value, bool) or value == "auto"):
+        raise ValueError(f"compile must be True, False or 'auto', got {value!r}")
+
+
 def optimizer_options(given):
     """The class of an optimizer and its options, of a name or of a dict of torch's options.
 
-    ValueError: a name or an option that is unknown, or a rate that is not a finite number.
+    ValueError: a name or an option that is unknown, or a value out of its range.
     """
+    if not isinstance(given, str | dict):
+        raise ValueError(f"optimizer must be a name or a dict of options, got {given!r}")
     options = {"name": given} if isinstance(given, str) else dict(given)
-    maker = named(OPTIMIZERS, options.pop("name", "adam"), "optimizer")
-    known = [name for name in inspect.signature(maker).parameters if name not in ("params", "fused", "foreach")]
-    if extra := [name for name in options if name not in known]:
-        raise ValueError(f"optimizer {maker.__name__} has no {extra[0]!r}; known: {', '.join(known)}")
+    maker = OPTIMIZERS[one_of("optimizer", options.pop("name", "adam"), OPTIMIZERS)]
+    defaults = _defaults(maker)
+    if extra := [name for name in options if name not in defaults]:
+        raise ValueError(f"optimizer {maker.__name__} has no {extra[0]!r}; known: {', '.join(defaults)}")
     options.setdefault("lr", 1e-3)
-    for name, highest in (("lr", LARGEST), ("weight_decay", LARGEST), ("momentum", 1)):
-        check(f"optimizer {maker.__name__}: {name}", options.get(name, 0), float, (0, highest))
+    for name, value in options.items():
+        what, kind = f"optimizer {maker.__name__}: {name}", type(defaults[name])
+        if kind is tuple and len(entries(what, value, float, "[0, 1)")) != len(defaults[name]):
+            raise ValueError(f"{what} must be {len(defaults[name])} numbers in [0, 1), got {value!r}")
+        if kind is bool:
+            flag(what, value)
+        elif kind is not tuple:
+            number(what, value, RATES.get(name, "[0, 3.4e38]"))
+    if options.get("nesterov") and (not options.get("momentum") or options.get("dampening")):
+        raise ValueError(f"optimizer {maker.__name__}: nesterov needs a momentum above 0, and no dampening")
     return maker, options
+
+
+@cache
+def _defaults(maker):
+    """The options of an optimizer that a training can use, and torch's defaults."""
+    known = inspect.signature(maker).parameters.values()
+    return {p.name: p.default for p in known if p.name not in ("params", "fused", "foreach", *UNUSED)}
 
 
 class Trainer:
@@ -133,12 +160,13 @@ class Trainer:
         self.rate = self.optimizer.param_groups[0]["lr"]
         # momentum takes a lasting gradient 1/(1 − μ) times as far: so must the proximal step, or λ would count for less
         self.reach = 1 / (1 - self.optimizer.param_groups[0].get("momentum", 0))
-        self.update = lean(self.optimizer) if type(self.optimizer) is torch.optim.Adam else self.optimizer.step
+        plain = type(self.optimizer) is torch.optim.Adam and not any(rates.get(name) for name in NOT_LEAN)
+        self.update = lean(self.optimizer) if plain else self.optimizer.step
         self.add_gradient_, self.prox_ = self._penalty()
         self.batches = Batches.of(
             len(self.x), batch=options.batch, order=options.order, seed=options.seed, device=self.x.device
         )
-        self.generator, self.parameters = torch.Generator(self.x.device), list(model.parameters())
+        self.generator, self.parameters, self.begun = torch.Generator(self.x.device), list(model.parameters()), False
         keep_freed_memory()
         model.zero_grad()  # what another loop left behind would move even frozen layers
 
@@ -180,12 +208,19 @@ class Trainer:
                 y = self.augment(y[:, None], self.generator.manual_seed(seed))[:, 0]
         return x, y
 
-    def __call__(self, k):
+    def _loss(self, k):
         x, y = self.batch(k)
-        done = k / self.options.steps
         with autocast(self.options.precision, x.device):
             outputs = self.model(x)
-        loss = self.loss(picked(outputs, self.options.outputs), y)
+        outputs = picked(outputs, self.options.outputs)
+        if not self.begun:
+            in_range(self.loss, outputs, self.y)
+        return self.loss(outputs, y)
+
+    def __call__(self, k):
+        with nullcontext() if self.begun else fits(self.model, self.x, self.y):
+            loss = self._loss(k)
+        done, self.begun = k / self.options.steps, True
         (loss + self.extra_loss(done) if self.extra_loss else loss).backward()
         if self.options.penalty:
             self.add_gradient_()

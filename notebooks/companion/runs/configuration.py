@@ -9,10 +9,11 @@ from functools import cache, cached_property
 from typing import Annotated
 
 from companion.settings import runs_folder
-from lib import regularizers, training
-from lib.checks import Checked, check, named
+from lib import baselines, measures, pruning, regularizers, training
+from lib.checks import Checked, check, named, one_of
+from lib.dynamics import DynamicsOptions
 from lib.training.speed import PRECISIONS
-from lib.training.step import ORDERS, optimizer_options
+from lib.training.step import ORDERS, compiles, optimizer_options
 
 WHOLE = 10**12  # a bound for whole numbers that have no other
 KINDS = {
@@ -61,11 +62,37 @@ class Training(Checked):
         super().__post_init__()
         named(training.LOSSES, self.loss, "loss")
         optimizer_options(self.optimizer)
+        compiles(self.compile)
         object.__setattr__(self, "penalty", regularizers.resolve(self.penalty) or None)
+        if self.zeroing is not None:
+            pruning.ZeroingOptions.of(self.zeroing, "zeroing")
 
     def options(self, **more):
         """What `lib.training.Options` takes."""
         return {f.name: getattr(self, f.name) for f in fields(Training) if f.name != "zeroing"} | more
+
+
+def _by_name(given, what, key, default, resolved):
+    """Check options of which one chooses the others."""
+    if not isinstance(given, dict):
+        raise ValueError(f"{what} must be a dict of options, got {given!r}")
+    resolved(given.get(key, default), {name: value for name, value in given.items() if name != key})
+
+
+def _prune(given, what):
+    known = pruning.OPTIONS
+    _by_name(given, what, "rule", "magnitude", lambda rule, o: known[one_of("pruning rule", rule, known)].of(o, what))
+
+
+#: nested options of a stage: what checks them, and their name
+NESTED = (
+    (_prune, "prune"),
+    (pruning.GradualOptions.of, "gradual"),
+    (lambda given, what: _by_name(given, what, "name", None, baselines.resolved), "baseline"),
+    (measures.HistogramOptions.of, "histogram"),
+    (DynamicsOptions.of, "dynamics"),
+)
+IN_TRAINING = ("zeroing", "gradual", "baseline", "dynamics")  # what acts at every step
 
 
 @dataclass(frozen=True)
@@ -94,8 +121,18 @@ class Stage(Training):
     steps: Annotated[int, (0, WHOLE)] = 0
     log_points: Annotated[int, (1, WHOLE)] = 50
     dynamics: dict | None = None
-    pictures: list | None = None
-    scores: list | None = None
+    pictures: Annotated[list, (int, "[0, inf)")] = None
+    scores: Annotated[list, (str, ("train", "validation", "test"))] = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        for kind, name in NESTED:
+            if getattr(self, name) is not None:
+                kind(getattr(self, name), name)
+        if acting := [name for name in IN_TRAINING if getattr(self, name) and not self.steps]:
+            raise ValueError(f"stage {self.name!r} has {acting[0]} but no steps in which it could act; give it steps")
+        if self.baseline and self.zeroing:
+            raise ValueError(f"stage {self.name!r} has zeroing and a baseline, whose layers it does not know; take one")
 
 
 @dataclass(frozen=True)
@@ -105,6 +142,11 @@ class Variant(Training):
     autograd_penalty: Annotated[bool, None] = False
     block: Annotated[int, (1, WHOLE)] = 100
     only: Annotated[str, ("step", "penalty")] = "step"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.only == "penalty" and not self.penalty:
+            raise ValueError("a variant that times the penalty only needs a penalty")
 
 
 IN_CONFIGURATIONS = {"start": "from"}  # a word that Python keeps for itself
@@ -138,25 +180,38 @@ def _plain(options):
 
 def resolve(config):
     """The configuration with every default filled in. ValueError: a key or a value that it cannot have."""
-    known = named(KINDS, config.get("kind", "chain"), "kind of run") | {"experiment": None, "case": {}}
+    _of("the configuration", config, dict)
+    known = KINDS[one_of("kind of run", config.get("kind", "chain"), KINDS)] | {"experiment": None, "case": {}}
     if extra := set(config) - set(known):
-        raise ValueError(f"configuration has no {sorted(extra)[0]!r}; known: {', '.join(sorted(known))}")
+        raise ValueError(f"configuration has no {sorted(extra, key=str)[0]!r}; known: {', '.join(sorted(known))}")
     full = known | config
-    needed = ("experiment", "code") if full["kind"] == "own" else ("experiment", "data", "model")
-    if missing := [key for key in needed if full[key] is None]:
+    needed = {"own": ("experiment", "code"), "timing": ("experiment", "data", "model", "variants")}
+    if missing := [k for k in needed.get(full["kind"], ("experiment", "data", "model")) if full[k] in (None, {}, [])]:
         raise ValueError(f"the configuration lacks {missing[0]!r}")
     file_name(full["experiment"])
-    check("seed", full["seed"], int, (0, WHOLE))
+    for name, allowed in (("seed", (0, WHOLE)), ("version", (0, WHOLE))):
+        check(name, full[name], int, allowed)
     if full["kind"] == "own":
+        _of("code", full["code"], str)
+        _of("options", full["options"], dict)
         return full
+    _of("model", full["model"], dict)
     full["data"] = _plain(typed(Data, full["data"], "data"))
     if full["kind"] == "timing":
         check("rounds", full["rounds"], int, (1, WHOLE))
-        full["variants"] = {name: _plain(typed(Variant, v, "variant")) for name, v in (full["variants"] or {}).items()}
+        variants = _of("variants", full["variants"], dict)
+        full["variants"] = {name: _plain(typed(Variant, v, "variant")) for name, v in variants.items()}
         return full
-    full["stages"] = [_plain(typed(Stage, stage, "stage")) for stage in full["stages"] or ()]
+    full["stages"] = [_plain(typed(Stage, s, "stage")) for s in _of("stages", full["stages"] or [], list, tuple)]
     _ordered([stage["name"] for stage in full["stages"]], [stage["from"] for stage in full["stages"]])
     return full
+
+
+def _of(what, value, *kinds):
+    """The value, if it is of one of these kinds; ValueError otherwise."""
+    if not isinstance(value, kinds):
+        raise ValueError(f"{what} must be a {kinds[0].__name__}, got {value!r}")
+    return value
 
 
 def _ordered(names, starts):
@@ -214,7 +269,10 @@ class Run:
     @cached_property
     def id(self):
         """Sixteen hexadecimal digits."""
-        text = json.dumps(_stripped(self.config), sort_keys=True, allow_nan=False)
+        try:
+            text = json.dumps(_stripped(self.config), sort_keys=True, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"a configuration is finite numbers, strings, lists and dicts alone: {error}") from None
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property

@@ -51,13 +51,12 @@ def chain(run, split, device):
     rows, ends, arrays, last = [], {}, {}, None
     for k, stage in enumerate(typed(Stage, stage, "stage") for stage in run.config["stages"]):
         seed_stage(run.config["seed"], k)
-        end, file = ends.get(stage.start or last, {}), run.folder / f"{k}.pt"
+        end, file, part = ends.get(stage.start or last, {}), run.folder / f"{k}.pt", run.folder / f"{k}.part.pt"
         saved = training.load_whole(file)
         if saved is None:
             model = started(run.config["model"], stage, end, device)
-            row, kept = train_stage(
-                model, split, stage, seed=run.config["seed"], checkpoint=run.folder / f"{k}.part.pt"
-            )
+            training.set_aside(part, "is a folder") if part.is_dir() else None
+            row, kept = train_stage(model, split, stage, seed=run.config["seed"], checkpoint=part)
             if row["status"] == "done" and (stage.shrunk or end.get("shrunk")):
                 row |= _of_the_whole(row, model, run.config["model"])
             saved = {"row": row, "weights": model.state_dict(), "arrays": kept}
