@@ -154,6 +154,9 @@ class Trainer:
         self.x, self.y = self._inputs(part.x), part.y
         self.loss = fitting(options.loss, self.y)
         self.augment = named(AUGMENTATIONS, options.augment, "augmentation")
+        if self.augment and self.augment is AUGMENTATIONS.get(options.augment) and self.x.ndim != 4:
+            shape = tuple(self.x.shape)
+            raise ValueError(f"augment {options.augment!r} takes images (N, C, H, W), and the inputs are {shape}")
         self.factor = named(SCHEDULES, options.schedule, "schedule")
         maker, rates = optimizer_options(options.optimizer)
         self.optimizer = maker([p for p in model.parameters() if p.requires_grad], fused=True, **rates)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from companion import runs
 from companion.claims import withdrawn
+from companion.claims.rules import NOT_RUN
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Amendment:
     def verdict(self, claim):
         """What the old rule makes of the committed records."""
         names = self.experiment or claim.experiments
-        return self.judge(runs.frame([record for name in names for record in runs.committed(name).values()]))
+        records = [record for name in names for record in runs.committed(name).values()]
+        return self.judge(runs.frame(records)) if records else NOT_RUN
 
 
 CORRECTED = "many cases were tested without correction, and near-duplicates (GL and SGL) counted twice"
