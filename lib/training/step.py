@@ -223,6 +223,8 @@ class Trainer:
     def __call__(self, k):
         with nullcontext() if self.begun else fits(self.model, self.x, self.y):
             loss = self._loss(k)
+        if not self.begun and not (torch.is_tensor(loss) and loss.ndim == 0):
+            raise ValueError(f"the loss must be a tensor of one number, got {loss!r:.60}")
         done, self.begun = k / self.options.steps, True
         (loss + self.extra_loss(done) if self.extra_loss else loss).backward()
         if self.options.penalty:
