@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from companion import runs
+from companion import runs, settings
 
 DIGITS, CELLS = {"name": "digits"}, {"name": "cells", "size": 10}
 MLP = {"name": "mlp", "widths": [6], "inputs": 64, "outputs": 10}
@@ -163,6 +163,15 @@ WHOLE |= {
 def test_a_configuration_that_cannot_be_is_refused(what):
     config, word = WHOLE[what]
     refused(config, word)
+
+
+def test_variables_that_are_empty_count_as_none_and_nonsense_is_refused(monkeypatch):
+    for name, asked, usual in (("TRAIN", settings.train, "missing"), ("DOWNLOAD", settings.download, True)):
+        monkeypatch.setenv(f"COMPANION_{name}", "")
+        assert asked() == usual
+        monkeypatch.setenv(f"COMPANION_{name}", "no")
+        with pytest.raises(ValueError, match=f"COMPANION_{name}='no' is unknown; known: "):
+            asked()
 
 
 def test_the_last_of_many_is_told_before_the_first_is_trained(monkeypatch):
