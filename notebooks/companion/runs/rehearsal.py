@@ -33,11 +33,16 @@ def _rehearsed(text):
         for name, given in config.get("variants", {}).items():
             with naming(f"variant {name!r}"):
                 _variant(config["model"], split, typed(Variant, given, "variant"))
-        shrunk = {}
+        shrunk, seen = {}, set()
         for before, given in zip([None, *config.get("stages", ())], config.get("stages", ()), strict=False):
             stage = typed(Stage, given, "stage")
             start = stage.start or (before and before["name"])
             shrunk[stage.name] = stage.shrunk or shrunk.get(start, False)
+            alike = {k: v for k, v in given.items() if k not in ("name", "from", "steps", "log_points")}
+            alike = json.dumps([alike, bool(stage.steps), shrunk.get(start)])
+            if alike in seen:
+                continue
+            seen.add(alike)
             with naming(f"stage {stage.name!r}"):
                 _stage(config["model"], split, stage, whole=not shrunk.get(start, False))
 
