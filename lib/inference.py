@@ -16,6 +16,7 @@ from torch.nn.utils import fusion
 from . import models, saving
 from .atomic import write_whole
 from .depgraph.passes import tensors_in
+from .training.given import fits
 
 FOLDABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -36,8 +37,12 @@ def form(model, example, *, channels_last=True):
     by more than 1e-5 of the largest, and no single fold is the cause.
     """
     args = example if isinstance(example, tuple) else (example,)
+    if not isinstance(model, nn.Module) or not all(torch.is_tensor(t) for t in args if not isinstance(t, int | float)):
+        given = f"{type(model).__name__} and {type(example).__name__}"
+        raise InferenceError(f"form takes a network and an example, a tensor or a tuple of them, got {given}")
     plain = copy.deepcopy(model).eval().requires_grad_(False)
-    known = [(given, _outputs(plain, given)) for given in (args, _noise(args, 1.0), _noise(args, 10.0))]
+    with fits(model, args[0]):
+        known = [(given, _outputs(plain, given)) for given in (args, _noise(args, 1.0), _noise(args, 10.0))]
     known = [(given, outs) for given, outs in known if given is args or all(out.isfinite().all() for out in outs)]
     inputs, expected = zip(*known, strict=True)
     pairs = _proved(*_lively(plain, inputs), _pairs(plain, args))
@@ -94,15 +99,28 @@ def folded(model, pairs):
 
 def save(net, folder):
     """Write model.safetensors and inference.json (config, what was folded, the memory format) into a folder."""
+    if not hasattr(net, "folded"):
+        raise ValueError(f"{type(net).__name__} is no inference form; save what inference.form returns")
     about = {"config": getattr(net, "config", None), "folded": net.folded, "channels_last": net.channels_last}
     text = json.dumps(about, indent=1, allow_nan=False)
     write_whole(Path(folder) / "model.safetensors", saving.to_bytes(net))
     write_whole(Path(folder) / "inference.json", text + "\n")
 
 
+def _about(file):
+    """What inference.json says. ValueError: it is damaged."""
+    try:
+        about = json.loads(file.read_bytes())
+        about["config"], about["channels_last"]
+        [(layer, norm) for layer, norm in about["folded"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); save the network again") from None
+    return about
+
+
 def load(folder, model=None):
     """The saved inference form. model: a fresh network of your class; needless for those of `models.build`."""
-    about = json.loads((Path(folder) / "inference.json").read_text(encoding="utf-8"))
+    about = _about(Path(folder) / "inference.json")
     if model is None and about["config"] is None:
         raise ValueError(f"{folder} holds a network that models.build does not make; give a fresh one of its class")
     net = models.build(**about["config"]) if model is None else copy.deepcopy(model)

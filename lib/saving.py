@@ -19,8 +19,9 @@ def save(model, folder, *, normalisation=None, labels=None):
     Each is written whole or not at all; a checksum in model.json says that they belong together. OSError: it names the
     file that could not be written.
     """
+    about = {"config": built_of(model)}
     folder, weights = Path(folder), to_bytes(model, summed=False)
-    about = {"config": model.config, "normalisation": normalisation, "labels": labels}
+    about |= {"normalisation": normalisation, "labels": labels}
     about["sum"] = _sum_of_both(weights, about)
     text = json.dumps(about, indent=1, allow_nan=False)  # first, so that a failure leaves no half of a pair
     write_whole(folder / "model.safetensors", weights)
@@ -42,6 +43,14 @@ def load(folder):
     model.load_state_dict(state, assign=True)
     model.normalisation, model.labels = about["normalisation"], about["labels"]
     return model.eval()
+
+
+def built_of(model):
+    """The configuration of a network. ValueError: models.build has not made it."""
+    if not hasattr(model, "config"):
+        remedy = "keep saving.to_bytes of it and give the file to saving.load_into, with a fresh network of its class"
+        raise ValueError(f"{type(model).__name__} is no network of models.build; {remedy}")
+    return model.config
 
 
 def _built(config, file):

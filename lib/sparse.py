@@ -27,7 +27,9 @@ def save(model, path, *, dtype="fp32", **about):
     dtype: "fp32" keeps every bit; "fp16" rounds parameters to half precision, which `load` gives back as
     fp32. about: plain data to keep beside it, such as normalisation or labels.
     """
-    about = {"config": model.config, "dtype": dtype} | about
+    if own := about.keys() & {"config", "dtype"}:
+        raise ValueError(f"{min(own)!r} is kept by itself; call what you keep beside the network otherwise")
+    about = {"config": saving.built_of(model), "dtype": dtype} | about
     content = to_bytes(model, dtype=dtype, about=json.dumps(about, allow_nan=False))
     write_whole(path, content)
     return len(content)

@@ -191,6 +191,8 @@ def test_the_choice_is_by_validation_over_the_first_seeds():
     assert set(claims.chosen(table, **options, seeds=2)["lam"]) == {0.1}
     assert set(claims.chosen(table, **options, seeds=3)["lam"]) == {0.2}
     assert set(claims.chosen(table, **options, seeds=2, smallest=True)["lam"]) == {0.2}
+    later = table.assign(seed=table["seed"] + 10**6)
+    assert set(claims.chosen(later, **options, seeds=2)["lam"]) == {0.1}, "whatever seed a call begins at"
     assert len(claims.chosen(table, **options, seeds=2)) == 3, "all seeds of the choice"
 
 

@@ -19,6 +19,12 @@ def test_every_amendment_has_a_claim_a_reason_its_rule_and_both_verdicts():
         assert line["new verdict"] == claims.CLAIMS[line["claim"]].verdict(claims.CLAIMS[line["claim"]].committed())[0]
 
 
+def test_a_store_without_records_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPANION_RUNS", str(tmp_path))
+    table = amendments.table(claims.CLAIMS)
+    assert set(table["old verdict"]) == set(table["new verdict"]) == {rules.NOT_RUN}
+
+
 @pytest.mark.parametrize(
     ("claim", "verdict"),
     [("P2.2", "reproduced"), ("P2.2 VGG-16", "reproduced"), ("P3.4", "reproduced"), ("P3.5 ¼", "not reproduced")],

@@ -81,6 +81,9 @@ def test_one_network_of_three_is_enough_for_partly_and_all_three_are_needed(monk
     assert p2.effective_when_small(mixed)[0] == "partly"
     other = chains({20: 0.0}).assign(chain="controls")
     assert p2.effective_when_small(pd.concat([mixed, other]))[0] == "partly", "only the method itself counts"
+    full = beside_plain(chains({20: 0.0}, nets=NETS))
+    lost = full[(full["penalty"] != "none") | (full["net"] + " on " + full["data"] != sorted(NETS)[0])]
+    assert "without a penalty" in judged(p2.effective_when_small, lost, monkeypatch)[1], "all of them have diverged"
     two = beside_plain(chains({20: 0.0}, nets=NETS[:2]))
     assert judged(p2.effective_when_small, two, monkeypatch)[0] == "not judged"
     seeds = beside_plain(chains({20: 0.0}, nets=NETS)).query("seed < 2")

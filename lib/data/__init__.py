@@ -26,7 +26,7 @@ def load(name, *, root="data", download=True, split=0, size=None):
     downloads. split: which standard split of a UCI table, or the seed of a function's points. size: how many images to
     generate (cells, ct_slices). DataError: what is wrong and what to do.
     """
-    if name not in KNOWN:
+    if not isinstance(name, str) or name not in KNOWN:
         raise DataError(f"unknown data set {name!r}; known: {', '.join(KNOWN)}")
     if not isinstance(root, str | os.PathLike) or type(download) is not bool:
         raise DataError(f"{name}: root={root!r}, download={download!r}; root is a folder, download True or False")

@@ -17,13 +17,13 @@ ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE].astype(np.float64)
 
 def cells(name, *, size=None):
     """Fluorescence-like nuclei: `size` (200) of (1, 64, 64) with instance ids, split 60 / 20 / 20 %."""
-    images, ids = zip(*(_cells(rng) for rng in _streams(name, size or 200)), strict=True)
+    images, ids = zip(*(_cells(rng) for rng in _streams(name, 200 if size is None else size)), strict=True)
     return _packed(name, "segmentation", images, np.stack(ids), ("background", "nucleus"), size)
 
 
 def ct_slices(name, *, size=None):
     """Chest-CT-like slices: `size` (600) of (1, 64, 64), every second one with opacities in the lungs."""
-    images = [_slice(rng, ill=i % 2) for i, rng in enumerate(_streams(name, size or 600))]
+    images = [_slice(rng, ill=i % 2) for i, rng in enumerate(_streams(name, 600 if size is None else size))]
     return _packed(name, "classification", images, np.arange(len(images)) % 2, ("clear", "opacities"), size)
 
 

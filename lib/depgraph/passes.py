@@ -166,13 +166,17 @@ def first_line(failure):
 
 def refuse(model, example, keep):
     """Errors for what cannot be shrunk as it is, each with what to do."""
+    if not isinstance(model, torch.nn.Module):
+        raise ShrinkError(f"a network is needed, an nn.Module, got {type(model).__name__}")
     for name, layer in model.named_modules():
         if computed := _computed(name, layer):
             raise ShrinkError(computed)
+    if not isinstance(keep, list | tuple | set | frozenset | str):
+        raise ValueError(f"keep must be a list of layers' names, got {keep!r}")
     if isinstance(keep, str):
         raise ValueError(f"keep must be a list of layers' names, not {keep!r}; pass keep=[{keep!r}]")
     if unknown := set(keep) - set(dict(model.named_modules())):
-        raise ValueError(f"keep names {sorted(unknown)[0]!r}, which is no layer of {type(model).__name__}")
+        raise ValueError(f"keep names {sorted(unknown, key=str)[0]!r}, which is no layer of {type(model).__name__}")
     given = example.tensors()
     if not given:
         raise ShrinkError("the example has no tensor; pass the inputs that the network is called with")

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .. import models as networks
 from .. import shrinking
-from ..checks import Checked, needing
+from ..checks import Checked, needing, number
 from .segmentation import average_precision, dice, foreground_dice, instance_scores, instances, seg, split
 
 __all__ = [
@@ -80,8 +80,12 @@ def auc(logits, y):
 
 def _decided(logits, y):
     """The class of every row. ValueError: there is not one target for each, and a comparison would broadcast."""
+    _tensors(logits, y)
     if logits.ndim < 2 or logits.shape[:1] + logits.shape[2:] != y.shape:
         raise ValueError(f"logits {tuple(logits.shape)} and classes {tuple(y.shape)} do not fit: (N, classes) and (N,)")
+    if y.is_floating_point() or y.min() < 0 or y.max() >= logits.shape[1]:
+        got = f"{y.min()} to {y.max()}"
+        raise ValueError(f"classes are whole numbers from 0 to {logits.shape[1] - 1}, as there are logits, got {got}")
     return logits.argmax(1)
 
 
@@ -96,7 +100,15 @@ def r2(outputs, y):
     return (1 - error / (y.double() - y.double().mean(0)).square().sum()).item()
 
 
+def _tensors(outputs, y):
+    """ValueError: these are no tensors, or there is nothing in them to score."""
+    if not (torch.is_tensor(outputs) and torch.is_tensor(y) and outputs.numel() and y.numel()):
+        told = [tuple(t.shape) if torch.is_tensor(t) else type(t).__name__ for t in (outputs, y)]
+        raise ValueError(f"outputs and targets must be tensors that are not empty, got {told[0]} and {told[1]}")
+
+
 def _same_shape(outputs, y):
+    _tensors(outputs, y)
     if outputs.shape != y.shape:  # (N, 1) against (N,) would broadcast to (N, N) in silence
         raise ValueError(f"outputs {tuple(outputs.shape)} and targets {tuple(y.shape)} differ in shape; reshape one")
     return outputs.double() - y.double()
@@ -185,6 +197,11 @@ def latency(models, x, *, threads=1, repeats=30, warmup=3):
     Eval mode, pinned threads; the models take turns, so that a drift of the machine meets all alike.
     A sample is as many passes as fill two milliseconds.
     """
+    if not isinstance(models, dict):
+        raise ValueError(f"models must be a dict, name → network, got {type(models).__name__}")
+    for name, count in {"threads": threads, "repeats": repeats}.items():
+        number(f"latency: {name}", count, "[1, inf)", whole=True)
+    number("latency: warmup", warmup, "[0, inf)", whole=True)
     before, modes = torch.get_num_threads(), {name: m.training for name, m in models.items()}
     torch.set_num_threads(threads)
     try:
@@ -241,6 +258,7 @@ def compare(models, input_shape, *, batches=(), **options):
         for name, m in models.items()
     }
     for batch in batches:
+        number("compare: each of batches", batch, "[1, inf)", whole=True)
         first = next(iter(next(iter(models.values())).parameters()))
         x = torch.rand(batch, *input_shape, dtype=first.dtype, device=first.device)
         for name, time_ms in latency(models, x, **options).items():

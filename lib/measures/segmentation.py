@@ -24,6 +24,7 @@ def split(logits, *, smallest=5):
         from scipy import ndimage
         from skimage.segmentation import watershed
 
+    three_classes(logits)
     maps = []
     for chances in logits.softmax(1).cpu().numpy():
         interior = chances[1]
@@ -35,9 +36,27 @@ def split(logits, *, smallest=5):
 
 def foreground_dice(logits, ids):
     """Mean Dice coefficient over images of what is not background: logits (N, 3, H, W), instance ids (N, H, W)."""
+    three_classes(logits, ids)
     inside, true = (logits.softmax(1)[:, 0] < 0.5).flatten(1), (ids > 0).flatten(1)
     both, total = (inside & true).sum(1).double(), (inside.sum(1) + true.sum(1)).double()
     return torch.where(total > 0, 2 * both / total.clamp_min(1), 1.0).mean().item()
+
+
+def three_classes(logits, ids=None):
+    """ValueError: these are no logits (N, 3, H, W), or the maps are not those of as many images of that size."""
+    if logits.ndim != 4 or logits.shape[1] != 3:
+        raise ValueError(f"logits are (N, 3, H, W), background, interior and boundary, got {tuple(logits.shape)}")
+    if ids is not None and ids.shape != logits[:, 0].shape:
+        raise ValueError(f"maps {tuple(ids.shape)} do not fit logits {tuple(logits.shape)}")
+
+
+def same_size(predicted, true):
+    """Two maps as arrays. ValueError: they are no maps (H, W) of whole numbers, or not of one size."""
+    maps = [np.asarray(m) for m in (predicted, true)]
+    if maps[0].shape != maps[1].shape or any(m.dtype.kind not in "biu" for m in maps):
+        told = " and ".join(f"{m.dtype} {m.shape}" for m in maps)
+        raise ValueError(f"maps are of one size, and of whole numbers, got {told}")
+    return maps
 
 
 def instance_scores(predicted, true):
@@ -60,7 +79,7 @@ def instance_scores(predicted, true):
 
 def dice(predicted, true):
     """Dice coefficient of the foregrounds, 2|P ∩ T| / (|P| + |T|); 1 where both are empty."""
-    p, t = np.asarray(predicted) > 0, np.asarray(true) > 0
+    p, t = (m > 0 for m in same_size(predicted, true))
     total = p.sum() + t.sum()
     return float(2 * (p & t).sum() / total) if total else 1.0
 
@@ -98,8 +117,9 @@ def seg(predicted, true):
 
 def _overlaps(predicted, true):
     """Pixels shared by each predicted and true object (P, T), and the areas (P,) and (T,)."""
-    p_ids, p = np.unique(np.asarray(predicted), return_inverse=True)
-    t_ids, t = np.unique(np.asarray(true), return_inverse=True)
+    predicted, true = same_size(predicted, true)
+    p_ids, p = np.unique(predicted, return_inverse=True)
+    t_ids, t = np.unique(true, return_inverse=True)
     table = np.bincount(p.ravel() * len(t_ids) + t.ravel(), minlength=len(p_ids) * len(t_ids))
     table = table.reshape(len(p_ids), len(t_ids))
     p, t = p_ids != 0, t_ids != 0

@@ -94,6 +94,8 @@ def weights(net):
     tokens, scales, norms or biases; a parametrized weight (weight_norm) is none. `net.prunable`, a list of names of
     parameters, takes the place of this choice.
     """
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"a network is needed, an nn.Module, got {type(net).__name__}")
     named = getattr(net, "prunable", None)
     if named is not None:
         return _named(net, named)
@@ -165,9 +167,7 @@ def _unit_view(layer, block):
 
 
 def _builder(name):
-    if name not in BUILDERS:
-        raise ValueError(f"unknown network {name!r}; known: {', '.join(BUILDERS)}")
-    return BUILDERS[name]
+    return BUILDERS[checks.one_of("network", name, BUILDERS)]
 
 
 def _checked(name, widths):

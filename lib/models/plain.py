@@ -4,6 +4,8 @@ from itertools import pairwise
 
 from torch import nn
 
+from .. import checks
+
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
@@ -17,9 +19,7 @@ def chain(layers):
 
 def choose(choices, *, option, value):
     """The chosen entry of a dict, or an error that lists what there is."""
-    if value not in choices:
-        raise ValueError(f"unknown {option} {value!r}; known: {', '.join(choices)}")
-    return choices[value]
+    return choices[checks.one_of(option, value, choices)]
 
 
 def conv_norm(inputs, outputs, *, kernel=3, stride=1, act=nn.ReLU, mark=""):

@@ -78,7 +78,7 @@ def apply(model, masks):
     """Zero the weights that the masks leave out, in place, in frozen layers too."""
     ws = _masked(model, masks)
     for name, mask in masks.items():
-        ws[name].mul_(mask)
+        ws[name].mul_(mask.to(ws[name].device))
 
 
 def nonzero_masks(model):
@@ -123,10 +123,13 @@ def prunable(model):
 def _masked(model, masks):
     """The weights by name, which the masks must fit."""
     ws = _matrices(model)
+    if not isinstance(masks, dict):
+        raise ValueError(f"masks are a dict of tensors by the names of weights, got {type(masks).__name__}")
     for name, mask in masks.items():
         if name not in ws:
             raise ValueError(f"a mask for {name!r}, which is no weight; known: {', '.join(ws)}")
-        if not (torch.is_tensor(mask) and mask.dtype == torch.bool and mask.shape == ws[name].shape):
+        fits = torch.is_tensor(mask) and mask.dtype == torch.bool and mask.shape == ws[name].shape
+        if not fits or (mask.is_meta and not ws[name].is_meta):
             what = f"{mask.dtype} {tuple(mask.shape)}" if torch.is_tensor(mask) else repr(mask)
             shape = tuple(ws[name].shape)
             raise ValueError(f"the mask of {name!r} must be a tensor of torch.bool and shape {shape}, got {what}")

@@ -66,7 +66,7 @@ def _resolve_term(term):
     name = checks.one_of("penalty", term.get("name"), sorted(PENALTIES))
     known = (*COMMON, *PENALTIES[name][3])
     if extra := set(term) - set(known):
-        raise ValueError(f"penalty {name!r} has no parameter {sorted(extra)[0]!r}; known: {', '.join(known)}")
+        raise ValueError(f"penalty {name!r} has no parameter {sorted(extra, key=str)[0]!r}; known: {', '.join(known)}")
     term = DEFAULTS | {key: OWN_DEFAULTS[key] for key in PENALTIES[name][3]} | term
     _check(name, {"lam": None, "norms": False} | term)
     if not term.get("norms"):  # younger than the first records, whose hashes have to stay

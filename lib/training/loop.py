@@ -52,6 +52,8 @@ class History:
 
     def log(self, total, watched):
         """One point of the curves: the mean training loss since the last one, and what is watched."""
+        if not isinstance(watched, dict) or {"step", "loss"} & watched.keys():
+            raise ValueError(f"watch must return a dict without 'step' and 'loss', its own names, got {watched!r:.80}")
         since = self.step - (self.curves["step"][-1] if self.curves["step"] else 0)
         for name, value in {"step": self.step, "loss": float(total) / since, **plain(watched)}.items():
             self.curves.setdefault(name, []).append(value)

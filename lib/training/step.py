@@ -154,6 +154,9 @@ class Trainer:
         self.x, self.y = self._inputs(part.x), part.y
         self.loss = fitting(options.loss, self.y)
         self.augment = named(AUGMENTATIONS, options.augment, "augmentation")
+        if self.augment and self.augment is AUGMENTATIONS.get(options.augment) and self.x.ndim != 4:
+            shape = tuple(self.x.shape)
+            raise ValueError(f"augment {options.augment!r} takes images (N, C, H, W), and the inputs are {shape}")
         self.factor = named(SCHEDULES, options.schedule, "schedule")
         maker, rates = optimizer_options(options.optimizer)
         self.optimizer = maker([p for p in model.parameters() if p.requires_grad], fused=True, **rates)
@@ -220,6 +223,8 @@ class Trainer:
     def __call__(self, k):
         with nullcontext() if self.begun else fits(self.model, self.x, self.y):
             loss = self._loss(k)
+        if not self.begun and not (torch.is_tensor(loss) and loss.ndim == 0):
+            raise ValueError(f"the loss must be a tensor of one number, got {loss!r:.60}")
         done, self.begun = k / self.options.steps, True
         (loss + self.extra_loss(done) if self.extra_loss else loss).backward()
         if self.options.penalty:

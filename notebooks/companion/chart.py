@@ -56,6 +56,9 @@ def _data(table):
 
 def show(table):
     """Display the chart; where no Vega-Lite is at hand, say where it is drawn."""
+    if table.empty:
+        print("NOT RUN: there is no record of a network yet")
+        return
     elsewhere = (
         f"*{len(table):,} networks in an interactive chart: JupyterLab draws it here, the site on its page Every run.*"
     )

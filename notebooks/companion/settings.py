@@ -30,15 +30,18 @@ def figures_folder():
 
 def train():
     """COMPANION_TRAIN: "missing" trains what has no record, "never" nothing, "fresh" all. ValueError for another."""
-    mode = os.environ.get("COMPANION_TRAIN", "missing")
+    mode = os.environ.get("COMPANION_TRAIN") or "missing"
     if mode not in TRAIN:
         raise ValueError(f"COMPANION_TRAIN={mode!r} is unknown; known: {', '.join(TRAIN)}")
     return mode
 
 
 def download():
-    """COMPANION_DOWNLOAD=0 forbids downloads."""
-    return os.environ.get("COMPANION_DOWNLOAD") != "0"
+    """COMPANION_DOWNLOAD=0 forbids downloads. ValueError: it is neither 0 nor 1."""
+    asked = os.environ.get("COMPANION_DOWNLOAD") or "1"
+    if asked not in ("0", "1"):
+        raise ValueError(f"COMPANION_DOWNLOAD={asked!r} is unknown; known: 0, 1")
+    return asked == "1"
 
 
 def committed():

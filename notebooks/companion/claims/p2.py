@@ -128,6 +128,8 @@ def effective_when_small(table):
     networks = by_network(table)
     if len(networks) < NETWORKS:
         raise Lacking(f"{NETWORKS} networks and data sets")
+    if missing := networks.keys() - plain.keys():  # its runs have diverged
+        raise Lacking(f"{min(missing)} without a penalty")
     for name, group in networks.items():
         found = costs(by_ratio(group, "gradual", "tuned"), plain[name][plain[name]["stage"] == "dense"])
         verdict, best = effective(found, MARGIN)

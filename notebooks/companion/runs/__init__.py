@@ -10,6 +10,7 @@ from companion.runs import estimate
 from companion.runs.configuration import Run, identity, resolve
 from companion.runs.execution import execute, replay
 from companion.runs.own import own
+from companion.runs.rehearsal import rehearse
 from companion.runs.store import RunError, arrays, collect, committed, find, holding, record_line, sweep, write
 from companion.runs.tables import finished, frame, mean_std, spent, step_times
 from companion.runs.timing import interleaved, pinned
@@ -34,6 +35,7 @@ def run(config, *, wait=True):
             f"no record of {this}, and COMPANION_TRAIN=never forbids training; unset it, or run "
             "`make figures PROFILE=laptop`"
         )
+    rehearse(this)
     with holding(this.folder, this, wait=wait) as held:
         if not held:
             return None
@@ -52,7 +54,10 @@ def run_all(configs):
     these = [Run.of(config) for config in configs]
     records = [find(this, fresh=fresh) for this in these]
     if settings.train() != "never":
-        estimate.tell([this for this, record in zip(these, records, strict=True) if record is None])
+        missing = [this for this, record in zip(these, records, strict=True) if record is None]
+        for this in missing:  # the last of them might be wrong, and is told so before the first is trained
+            rehearse(this)
+        estimate.tell(missing)
     for wait in (False, True):
         missing = [k for k, record in enumerate(records) if record is None]
         for k in training.progress(missing, desc="runs") if missing else ():

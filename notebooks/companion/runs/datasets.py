@@ -38,7 +38,7 @@ def _found(options):
     try:
         return data.load(root=settings.data_folder(), download=settings.download(), **options)
     except data.DataError as error:
-        if options["name"] not in PATHS:
+        if str(options["name"]) not in PATHS:
             raise
         raise data.DataError(f"{error} Here {settings.DATA}.") from None
 

@@ -31,14 +31,14 @@ def timed(config, split, device):
     alone, steppers = models.build(**config["model"]).to(device), {}
     for name, variant in variants.items():
         torch.manual_seed(config["seed"] * 1009)
-        steppers[name] = _penalty_alone(alone, variant) if variant.only == "penalty" else None
-        steppers[name] = steppers[name] or _step(models.build(**config["model"]).to(device), split.train, variant)
+        steppers[name] = penalty_alone(alone, variant) if variant.only == "penalty" else None
+        steppers[name] = steppers[name] or step_of(models.build(**config["model"]).to(device), split.train, variant)
     with pinned():
         seconds = interleaved(steppers, config["rounds"], {name: variant.block for name, variant in variants.items()})
     return [{"variant": name, "step_s": times} for name, times in seconds.items()]
 
 
-def _step(model, part, variant):
+def step_of(model, part, variant):
     """The training step of a variant; a tiny `ramp` shows zeroing as it is after the ramp."""
     steps = 10**9
     hooks = [pruning.StochasticZeroing(model, steps=steps, **variant.zeroing)] if variant.zeroing else []
@@ -61,7 +61,7 @@ def interleaved(steppers, rounds, blocks):
     return {name: times[1:] for name, times in seconds.items()}
 
 
-def _penalty_alone(model, variant):
+def penalty_alone(model, variant):
     """A function that only adds the penalty's gradient, in the form that a step would."""
     ws, norms = list(models.weights(model).values()), models.norms(model)
     value, add_gradient_, _ = regularizers.bind(
