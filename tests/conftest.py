@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 
-from companion import settings
+from companion import runs, settings
 from lib import data
 from lib.data import files
 from lib.data.sources import PATHS
@@ -36,6 +36,27 @@ def recorded():
     return found
 
 
+def at_hand(name):
+    """Skip where a real set is not at hand, fail where COMPANION_DATA promises it."""
+    if lacking := files.missing(PATHS.get(name, ()), settings.data_folder()):
+        if os.environ.get("COMPANION_DATA"):
+            pytest.fail(f"COMPANION_DATA is set, and {name} lacks {lacking[0]} there")
+        pytest.skip(f"{name} is not downloaded")
+
+
+@pytest.fixture
+def data_of():
+    """Load the data of a record as its run did, once in this process; the fingerprint is the record's."""
+
+    def load(record):
+        options, made = runs.resolve(record["config"])["data"], record["provenance"]
+        at_hand(options["name"])
+        split = runs.datasets.load(options)
+        assert split.variant != made["data_variant"] or split.sha256 == made["data_sha256"]
+
+    return load
+
+
 @pytest.fixture
 def real(recorded):
     """Load a real set; skip where it is not at hand, fail where COMPANION_DATA promises it.
@@ -44,10 +65,7 @@ def real(recorded):
     """
 
     def load(name, **options):
-        if lacking := files.missing(PATHS.get(name, ()), settings.data_folder()):
-            if os.environ.get("COMPANION_DATA"):
-                pytest.fail(f"COMPANION_DATA is set, and {name} lacks {lacking[0]} there")
-            pytest.skip(f"{name} is not downloaded")
+        at_hand(name)
         ds = data.load(name, root=settings.data_folder(), download=False, **options)
         assert ds.sha256 == recorded.get((name, options.get("split", 0), ds.variant), ds.sha256)
         return ds

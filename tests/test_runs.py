@@ -4,17 +4,20 @@ import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import replays
 import torch
 from filelock import FileLock
+from tqdm import tqdm
 
 from companion import runs
 from companion.runs import configuration, datasets
@@ -675,28 +678,24 @@ def test_own_code_that_changes_is_another_run(store):
 # --- the committed records -----------------------------------------------------------------------------------------
 
 
-def at_hand(record, real):
-    return real(record["config"]["data"]["name"], split=record["config"]["data"]["split"])
-
-
 @pytest.mark.realdata
 @pytest.mark.parametrize("record", RECORDED["light"], ids=lambda record: record["experiment"])
-def test_records_are_proved_by_training_their_beginning_again(record, real):
+def test_records_are_proved_by_training_their_beginning_again(record, data_of):
     """The first log point of the cheapest record: its training loss within 5 %; its score, on such a processor.
 
     Another processor multiplies in another order, so that equal bits are not asked for. A score behind young batch
     norms tells such orders apart: after 210 steps of the U-Net, 0.90 on an AMD EPYC and 0.81 on an Intel Xeon, with
     the same code. So the validation score is compared, within 2 points, where the record's processor is this one.
     """
-    at_hand(record, real)
+    data_of(record)
     replays.prove(record)
 
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("record", RECORDED["heavy"], ids=lambda record: record["experiment"])
-def test_the_first_steps_of_heavy_records_are_the_noted_ones(record, real):
+def test_the_first_steps_of_heavy_records_are_the_noted_ones(record, data_of):
     """`make attack` trains on to their first log point, which takes minutes."""
-    at_hand(record, real)
+    data_of(record)
     noted = json.loads(replays.BEGINNINGS.read_text(encoding="utf-8"))[record["experiment"]]
     assert noted["id"] == record["id"], "the cheapest record is another: `python tests/replays.py` notes its beginning"
     assert runs.replay(record, noted["steps"])["loss"] == pytest.approx([noted["loss"]], rel=0.03)
@@ -714,6 +713,12 @@ def test_committed_records_are_whole_and_named_by_their_configuration():
             assert record["provenance"]["git_clean"] is True, "made with sources that are in git"
             for row in record["rows"]:
                 assert len(row.get("curves", {}).get("step", [])) <= 50
+
+
+def test_many_runs_show_their_number_and_the_time_left(store, monkeypatch, capsys):
+    monkeypatch.setattr(runs.training, "progress", partial(tqdm, disable=False, mininterval=0))
+    runs.run_all([config(0), config(1)])
+    assert re.search(r"runs: +50%.* 1/2 \[\d+:\d+<\d+:\d+", capsys.readouterr().err)
 
 
 def test_progress_can_be_silenced():

@@ -6,6 +6,6 @@ import replays
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("record", replays.recorded()["heavy"], ids=lambda record: record["experiment"])
-def test_heavy_records_are_proved_by_training_their_beginning_again(record, real):
-    real(record["config"]["data"]["name"], split=record["config"]["data"]["split"])
+def test_heavy_records_are_proved_by_training_their_beginning_again(record, data_of):
+    data_of(record)
     replays.prove(record)

@@ -73,12 +73,13 @@ def overview():
 
 
 def markdown(table, folder=""):
-    """An `overview` as a Markdown table, with links to the notebooks in a folder seen from where the table stands."""
+    """An `overview` as a Markdown table, its numbers folded; links lead to a folder, seen from where the table is."""
     lines = ["| claim | verdict | evidence |", "|---|---|---|"]
     for line in table.itertuples():
         link = f"**[{line.claim}]({folder}{line.notebook}.ipynb)**"
         source = "" if line.source.startswith("notebooks/") else f" ({line.source})"
-        evidence = PARTS.sub("<br>", line.evidence)
+        what, *numbers = PARTS.split(line.evidence)
+        evidence = f"<details><summary>{what}</summary>{'<br>'.join(numbers)}</details>" if numbers else what
         sign = SIGNS.get(line.verdict, "")
         lines.append(f"| {link} {line.says}{source} | {sign}{line.verdict} | {evidence} |")
     return "\n".join(lines) + "\n"

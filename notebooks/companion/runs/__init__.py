@@ -60,7 +60,7 @@ def run_all(configs):
         estimate.tell(missing)
     for wait in (False, True):
         missing = [k for k, record in enumerate(records) if record is None]
-        for k in training.progress(missing, desc="runs") if missing else ():
+        for k in training.progress(missing, desc="runs", unit="run") if missing else ():
             records[k] = run(these[k], wait=wait)
     return records
 

@@ -23,12 +23,17 @@ COLUMNS = 3
 
 def link(notebook, folder="notebooks/"):
     """The number of a notebook as a link, seen from where README stands."""
-    return f"[{notebook.partition('_')[0]}]({folder}{notebook}.ipynb)"
+    return named(notebook.partition("_")[0], notebook, folder)
+
+
+def named(text, notebook, folder="notebooks/"):
+    """A text as a link to a notebook, seen from where README stands."""
+    return f"[{text}]({folder}{notebook}.ipynb)"
 
 
 def numbers():
     """A table of what networks lose in size and keep in accuracy, a line per network; only of runs that are there."""
-    lines = ["| network | what was done | what is left | error before → after | notebook |", "|---|---|---|---|---|"]
+    lines = ["| network | what was done | what is left | error before → after |", "|---|---|---|---|"]
     return "\n".join([*lines, *filter(None, (lenet(), stochastic_mlp(), resnet(), vgg()))]) + "\n"
 
 
@@ -54,7 +59,7 @@ def lenet():
         return None
     left = f"{small['nonzero'].mean():,.0f} of {dense['nonzero'].mean():,.0f} weights"
     done = "trained with ℓ0 + ℓ2, pruned in steps, tuned"
-    return f"| LeNet-300-100, MNIST | {done} | {left} | {errors(dense, small)} | {link('11_l0_lenet')} |"
+    return f"| {named('LeNet-300-100, MNIST', '11_l0_lenet')} | {done} | {left} | {errors(dense, small)} |"
 
 
 def stochastic_mlp():
@@ -66,8 +71,8 @@ def stochastic_mlp():
     small = table[(table["stage"] == "stochastic") & (table["penalty"] == "L2")]
     units = small["alive"].map(sum).mean()
     left = f"{units:,.0f} of {small['units'].mean():,.0f} nodes, {small['nonzero'].mean():,.0f} weights"
-    network, done = "784-1000-1000-10, MNIST", "trained with zeroing and L2, tuned"
-    return f"| {network} | {done} | {left} | {errors(dense, small)} | {link('21_stochastic_mlp')} |"
+    network, done = named("784-1000-1000-10, MNIST", "21_stochastic_mlp"), "trained with zeroing and L2, tuned"
+    return f"| {network} | {done} | {left} | {errors(dense, small)} |"
 
 
 def resnet():
@@ -78,9 +83,9 @@ def resnet():
     dense, small = (table[table["stage"] == stage].set_index("seed") for stage in ("dense", "tuned"))
     times = [(dense[c] / small[c]).mean() for c in ("ms, batch 1", "ms, batch 64")]
     smaller = (dense["parameters"] / small["parameters"]).mean()
-    network, notebook = "torchvision's ResNet-18, digits", link("30_your_own_network")
+    network = named("torchvision's ResNet-18, digits", "30_your_own_network")
     left = f"{smaller:.0f}× fewer parameters, {times[0]:.1f}× (batch 1) and {times[1]:.1f}× (batch 64) faster"
-    return f"| {network} | regularised, cut, shrunk, tuned | {left} | {errors(dense, small)} | {notebook} |"
+    return f"| {network} | regularised, cut, shrunk, tuned | {left} | {errors(dense, small)} |"
 
 
 def vgg():
@@ -93,7 +98,7 @@ def vgg():
     left = f"{operations:.1f}× fewer operations, {time:.1f}× faster (batch 64)"
     share = next(iter(runs.committed("bench_removal").values()))["config"]["options"]["removed"]
     done = f"{100 * share:.0f} % of the filters removed"
-    return f"| VGG-16, full width | {done} | {left} | timed only | {link('91_bench')} |"
+    return f"| {named('VGG-16, full width', '91_bench')} | {done} | {left} | timed only |"
 
 
 def verdicts(table):
