@@ -134,6 +134,8 @@ def _method(experiment, case, stage):
 def _setting(config, case, stage):
     told = [f"{'λ' if key == 'lam' else key} {value}" for key, value in case.items() if key not in KNOWN]
     told += [f"{config['data']['subset']:,} examples"] if config["data"].get("subset") else []
+    if config["experiment"].endswith("_sensitivity"):  # its settings differ in how it is zeroed alone
+        told += [f"{key} {value}" for key, value in config["stages"][0]["zeroing"].items() if key != "target"]
     return "; ".join(told + ([stage.partition(": ")[2]] if ": " in stage else []))
 
 

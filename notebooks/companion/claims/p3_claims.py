@@ -165,11 +165,11 @@ CLAIMS = {
     ),
     "P3.10": Claim(
         paper="P3",
-        notebook="00_overview",
+        notebook="21_stochastic_mlp",
         says="Sampling the zeros keeps more accuracy, or removes more nodes, than zeroing the smallest weights under "
         "the same regularizer and schedule.",
         where="the companion's own; the method samples, and its abstract compares it with nothing that does not",
-        experiment=("p3_mlp", "p3_covid"),
+        experiment="p3_mlp",
         rule="Zeroing with L2 against the same training in which each draw takes the smallest weights, as many. Per "
         "network and measure (accuracy, share of nodes removed), paired by seed, at 5 % after Holm's correction. "
         "Reproduced: better in more than half of the cases and worse in none; partly: better in more than worse; not "
