@@ -175,7 +175,7 @@ def convolution(call):
     uneven = named["transposed"] or any(named["padding"])  # a constant gives another sum at the border
     moving = flat.taint.any(0) | (value.isnan() | (value != 0)) & bool(uneven)
     taint = (nonzero & moving.view(groups, 1, -1)).any(2).view(-1)
-    if trace.classes.mode == "build":
+    if not trace.classes.strict:
         owned.param.alone = owned.param.grouped is not None and inputs.numel() == outputs.numel() == groups
     if owned.param.alone:
         trace.classes.join(inputs, outputs)

@@ -5,7 +5,7 @@ the network's inputs. Views need no rule, as they share their storage; `lib.depg
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -87,25 +87,16 @@ class Shadow:
     storage: object  # held, so that its address is not used again
 
 
-@dataclass(eq=False)
-class Record:
-    """An operation of a trace that is compared with another."""
-
-    name: str
-    shapes: tuple
-    digest: int
-    removed: torch.Tensor
-    grids: list = field(default_factory=list)
-
-
 class Trace(TorchDispatchMode):
     """Follows the operations of a forward pass; `readers` and `classes` are what it finds."""
 
-    def __init__(self, params, classes=None, *, until=None, gone=None):
+    def __init__(self, params, classes=None, *, until=None):
         super().__init__()
-        self.classes, self.params, self.until, self.gone = classes or Classes(), params, until, gone
+        self.classes, self.params, self.until = classes or Classes(), params, until
         self.shadows, self.owners, self.made = {}, {}, {}
-        self.readers, self.records, self.widths, self.held, self.loose, self.steps = [], [], [], [], False, 0
+        self.readers, self.records, self.widths, self.held, self.steps = [], [], [], [], 0
+        self.loose = self.forks = False  # whether a number that was read back may be in anything, or choose the way
+        self.training = self.draws = False  # whether this pass is one of training; one in eval mode draws numbers
         for param in params:
             dims = tuple((a, torch.arange(n)) for a, n in enumerate(param.tensor.shape))
             self.own(param.tensor, Elements(param, dims))
