@@ -5,7 +5,7 @@ import math
 import torch
 
 from . import rules
-from .trace import Reader, State
+from .trace import Reader, State, storage_of
 
 aten = torch.ops.aten
 
@@ -52,7 +52,7 @@ def _finish(call, reader, ids, taint, added):
     trace.put(out, ids, taint)
     if reader is not None:
         trace.readers.append(reader)
-        trace.made[out.untyped_storage()._cdata] = reader
+        trace.made[storage_of(out)] = reader
         trace.widths += [reader.inputs, reader.outputs]
 
 

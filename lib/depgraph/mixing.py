@@ -3,6 +3,7 @@
 import torch
 
 from . import rules
+from .trace import storage_of
 
 aten = torch.ops.aten
 
@@ -76,7 +77,7 @@ def batch_normalised(call):
         taint = taint.transpose(0, 1).flatten(1).any(1).view(shape).expand(x.shape)
     if named.get("weight") is not None:
         taint = taint & (named["weight"] != 0).cpu().view(shape)
-    reader, mean = trace.made.get(x.untyped_storage()._cdata), named.get("running_mean")
+    reader, mean = trace.made.get(storage_of(x)), named.get("running_mean")
     if reader is not None and mean is not None and not training and _are(rows, reader.outputs):
         owned = trace.elements(mean)
         reader.norm = owned.param if owned else None

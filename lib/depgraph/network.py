@@ -8,7 +8,7 @@ import torch
 from ..shrinking import ShrinkError
 from . import slicing
 from .classes import Classes
-from .passes import OUTPUT, first_line, quiet, tensors_in
+from .passes import OUTPUT, first_line, quiet, runs, tensors_in
 from .trace import Param, TooLong, Trace
 
 
@@ -28,11 +28,15 @@ class Network:
             self._trace()
         except TooLong:
             raise ShrinkError(self._slow()) from None
+        except ShrinkError:
+            raise
         except Exception as failure:
             shapes = ", ".join(str(tuple(t.shape)) for t in example.tensors())
+            remedy = "pass inputs as the network takes them, with a batch axis"
+            if runs(model, example):
+                remedy = "a hook or a function in it holds the network itself, not its copy: take that off first"
             raise ShrinkError(
-                f"{self.name} fails on the example of shape {shapes} ({first_line(failure)}); "
-                "pass inputs as the network takes them, with a batch axis"
+                f"a copy of {self.name} fails on the example of shape {shapes} ({first_line(failure)}); {remedy}"
             ) from failure
         self._unseen()
 

@@ -29,18 +29,31 @@ class Example:
     def tensors(self):
         return [t for t in tree_leaves((self.args, self.kwargs)) if isinstance(t, torch.Tensor)]
 
-    def map(self, change):
-        """The same with all tensors changed."""
+    def map(self, change, kind=torch.Tensor):
+        """The same with all tensors changed, or with all of another kind."""
         other = copy.copy(self)
-        other.args, other.kwargs = tree_map(
-            lambda t: change(t) if isinstance(t, torch.Tensor) else t, (self.args, self.kwargs)
-        )
+        other.args, other.kwargs = tree_map(lambda v: change(v) if isinstance(v, kind) else v, (self.args, self.kwargs))
         return other
 
     def run(self, model):
         """What the network returns; an operation in place changes a copy."""
         own = self.map(lambda t: t.detach().clone())
         return model(*own.args, **own.kwargs)
+
+
+def runs(model, example):
+    """Whether a network itself runs on an example in eval mode; its modes stay."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    try:
+        model.eval()
+        with quiet():
+            example.run(model)
+    except Exception:
+        return False
+    finally:
+        for layer, training in modes:
+            layer.training = training
+    return True
 
 
 def _takes(model, example):
@@ -102,6 +115,10 @@ def first_line(failure):
 
 def refuse(model, example, keep):
     """Errors for what cannot be shrunk as it is, each with what to do."""
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise ShrinkError(f"a {type(model).__name__} is no network of Python's; pass the nn.Module that it was made of")
+    if any(t.is_meta for t in model.state_dict().values()):
+        raise ShrinkError("the network's weights are on the device meta, without numbers; load them first")
     for name, layer in model.named_modules():
         if computed := _computed(name, layer):
             raise ShrinkError(computed)

@@ -44,6 +44,8 @@ def _trials(example, draws):
     draw = torch.Generator().manual_seed(1)
 
     def noise(t):
+        if t.layout is not torch.strided:
+            return t
         if t.is_floating_point() or t.is_complex():
             return torch.randn(t.shape, generator=draw, dtype=torch.promote_types(t.dtype, torch.float32)).to(t)
         whole = t.dtype is not torch.bool
@@ -55,6 +57,7 @@ def _trials(example, draws):
     yield [example.map(noise), example.map(numbers)]
     for k in range(1, draws):
         yield [example.map(lambda t, k=k: noise(t) * 2.0 ** (k % 5 - 2) + (-1) ** k if t.is_floating_point() else t)]
+    yield [example.map(lambda n: not n if isinstance(n, bool) else n + 1, (bool, int, float))]
     yield [_resized(example, range(2, 6), part, batch=True).map(numbers) for part in (0.5, 1)]
     yield [_resized(example, (1,), 0.5).map(numbers)]
     if sum(t.numel() for t in example.tensors()) < LARGE:

@@ -26,17 +26,17 @@ class Record:
         """Those of its channels that go."""
         return self.seen[gone[self.seen]]
 
-    def left(self, gone):
-        """What it comes to without those: the same of a network and of what is left of it."""
-        kept = [torch.unique_consecutive(ids[~gone[ids] & (ids != 0)]) for ids in self.made]
-        return self.name, self.numbers, [ids.numpy().tobytes() for ids in kept]
+    def same(self, other, gone):
+        """Whether another one comes to the same, when these numbers are gone here, which it lacks."""
+        plain = [(r.name, r.numbers, len(r.made)) for r in (self, other)]
+        pairs = zip(self.made, other.made, strict=False)
+        return plain[0] == plain[1] and all(_alike(_places(a, gone), _places(b, gone)) for a, b in pairs)
 
     def tables(self):
         """Channels that lie along two dimensions or more, or are parts of a whole, as rows of the shorter one."""
-        grids = [ids for ids in self.made if sum(n > 1 for n in ids.shape) > 1]
-        if len(self.made) > 1 and len({ids.shape for ids in self.made}) == 1:
-            grids = [torch.stack(self.made)]
-        return [_table(grid) for grid in grids]
+        parts = len(self.made) > 1 and len({ids.shape for ids in self.made}) == 1
+        grids = map(_compact, [torch.stack(self.made)] if parts else self.made)
+        return [_table(grid.squeeze()) for grid in grids if sum(n > 1 for n in grid.shape) > 1]
 
 
 def note(call, view):
@@ -71,24 +71,38 @@ def _compact(ids):
     return ids
 
 
+def _places(ids, gone):
+    """Channels that are left, in order, and which row of those left along each dimension each of them is in."""
+    ids = torch.atleast_1d(ids.masked_fill(gone[ids], 0))
+    for d in range(ids.dim()):
+        rows = (ids != 0).movedim(d, 0)[:, None].flatten(1).any(1)
+        ids = ids.index_select(d, rows.nonzero().flatten())
+    there = (ids := _compact(ids)).nonzero(as_tuple=True)
+    return ids[there], [torch.unique(rows, return_inverse=True)[1] for rows in there]
+
+
+def _alike(one, other):
+    """Whether channels are the same in the same rows, but for one dimension, along which rows may lose others each."""
+    if not torch.equal(one[0], other[0]):
+        return False
+    return sum(not torch.equal(a, b) for a, b in zip(one[1], other[1], strict=True)) < 2
+
+
 def parts(first, second, gone):
     """Whether two passes compute other things; gone: the numbers that the second lacks."""
-    first, second = ([record.left(gone) for record in records if not record.view] for records in (first, second))
-    return first != second
+    first, second = ([record for record in records if not record.view] for records in (first, second))
+    return len(first) != len(second) or not all(a.same(b, gone) for a, b in zip(first, second, strict=True))
 
 
 def parting(first, second, gone):
     """The first operation in which two passes part, or one beside it, that channels which go go through, or None."""
     first, second = ([record for record in records if record.name != "clone"] for records in (first, second))
     pairs = enumerate(zip(first, second, strict=False))
-    k = next((k for k, (a, b) in pairs if a.left(gone) != b.left(gone)), len(second))
+    k = next((k for k, (a, b) in pairs if not a.same(b, gone)), len(second))
     beside = (first[j] for j in (k, k + 1, k - 1) if 0 <= j < len(first))
     return next((record for record in beside if len(record.removed(gone))), None)
 
 
 def _table(grid):
-    for d in reversed(range(grid.dim())):
-        if grid.shape[d] == 1 or not (grid != grid.narrow(d, 0, 1)).any():
-            grid = grid.select(d, 0)
     short = min(range(grid.dim()), key=lambda d: grid.shape[d])
     return grid.movedim(short, 0).flatten(1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils._pytree import tree_leaves
 
-from .trace import Trace
+from .trace import Trace, storage_of
 
 aten = torch.ops.aten
 
@@ -56,7 +56,7 @@ def apply(trace, func, args, kwargs):
         for t in tensors:
             _count(trace, t)
         try:
-            rule(func)(call)
+            (rule(func) if all(t.layout is torch.strided for t in tensors + call.outs) else unknown)(call)
         except (RuntimeError, IndexError, KeyError, ValueError, TypeError):  # a form that the rule does not know
             unknown(call)
     trace.records.append(note(call, view))
@@ -70,15 +70,15 @@ def _zeros(trace, tensor):
 
 
 def _is_view(trace, call):
-    shared = {t.untyped_storage()._cdata for t in call.tensors}
+    shared = set(map(storage_of, call.tensors))
     mutable = call.func._schema.is_mutable and call.name not in RESHAPING.split()
-    return bool(call.outs) and not mutable and all(t.untyped_storage()._cdata in shared for t in call.outs)
+    return bool(call.outs) and not mutable and shared.issuperset(map(storage_of, call.outs))
 
 
 def _count(trace, tensor):
     if owned := trace.elements(tensor):
         owned.param.uses += 1
-    if reader := trace.made.get(tensor.untyped_storage()._cdata):
+    if reader := trace.made.get(storage_of(tensor)):
         reader.read += 1
 
 

@@ -44,9 +44,8 @@ class Search:
             small = self._sliced()
             other = copy.deepcopy(small)
             slicing.watch(other, small)
-            if not self._learned(*self.network.again(other, self.removed)):
-                if self._proved(small, other):
-                    return small
+            if not self._learned(*self.network.again(other, self.removed)) and self._proved(small, other):
+                return small
         return copy.deepcopy(self.model)
 
     def _sliced(self):
