@@ -2,8 +2,8 @@
 
 The pass is followed operation by operation (`trace`): views share their storage and need no rule, `rules`, `layouts`,
 `mixing` and `contractions` say what the others do, and an operation without a rule leaves what it reads alone.
-`judge` finds what may go, `search` slices it, runs the same pass of the `network` again and leaves what does not come
-out the same.
+`judge` finds what may go, `search` slices it, runs the same pass of the `network` again, lays the two beside each other
+(`records`) and leaves what is not the same; `proof` compares the outputs, on inputs of other sizes, too.
 `lib.shrinking` needs neither a pass nor an example, for the builders' networks.
 
 What stays as it is, `report` says layer by layer: widths that a layer norm, a group norm or a softmax mixes (the

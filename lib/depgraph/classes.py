@@ -11,12 +11,11 @@ class Mismatch(Exception):
 class Classes:
     """Numbers from 1 on, joined into classes; 0 is what is no channel.
 
-    mode: "build" joins and pins, "strict" raises Mismatch where something new would be joined or pinned, "look" does
-    neither.
+    strict: whether Mismatch is raised where something new would be joined or pinned.
     """
 
     def __init__(self):
-        self.parent, self.count, self.pins, self.mode = np.zeros(1024, dtype=np.int64), 1, {}, "build"
+        self.parent, self.count, self.pins, self.strict = np.zeros(1024, dtype=np.int64), 1, {}, False
         self.log, self.next = [], 0
 
     def new(self, n):
@@ -29,7 +28,7 @@ class Classes:
 
     def fixed(self, reason):
         """One number that may not go, the same again when a trace is repeated."""
-        if self.mode == "build":
+        if not self.strict:
             self.log.append(int(self.new(1)))
             self.pin(torch.tensor(self.log[-1]), reason)
             return self.log[-1]
@@ -47,8 +46,6 @@ class Classes:
 
     def join(self, a, b):
         """Put the classes of two tensors of numbers together, element by element; 0 joins nothing."""
-        if self.mode == "look":
-            return
         a, b = torch.broadcast_tensors(a, b)
         for d in range(a.dim() if a.numel() > 10_000 else 0):  # what repeats is looked at once
             if a.shape[d] > 1 and not any((t != t.narrow(d, 0, 1)).any() for t in (a, b)):
@@ -59,7 +56,7 @@ class Classes:
         pairs = np.stack([self.roots(a[differ]), self.roots(b[differ])], 1)
         pairs = np.unique(pairs[pairs[:, 0] != pairs[:, 1]] @ [self.count, 1])
         pairs = np.stack(np.divmod(pairs, self.count), 1)
-        if len(pairs) and self.mode == "strict":
+        if len(pairs) and self.strict:
             raise Mismatch("channels that were apart are joined")
         for one, other in pairs.tolist():
             self._union(one, other)
@@ -78,14 +75,12 @@ class Classes:
 
     def pin(self, ids, reason):
         """The classes of these numbers may not go."""
-        if self.mode == "look":
-            return
         for root in np.unique(self.roots(ids.reshape(-1))).tolist():
             if root and root not in self.pins:
-                if self.mode == "strict":
+                if self.strict:
                     raise Mismatch(reason)
                 self.pins[root] = reason
 
-    def again(self, mode):
+    def again(self):
         """Begin to repeat what was built."""
-        self.mode, self.next = mode, 0
+        self.strict, self.next = True, 0

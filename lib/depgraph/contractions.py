@@ -5,7 +5,7 @@ import math
 import torch
 
 from . import rules
-from .trace import Reader, State
+from .trace import Reader, State, storage_of
 
 aten = torch.ops.aten
 
@@ -52,7 +52,7 @@ def _finish(call, reader, ids, taint, added):
     trace.put(out, ids, taint)
     if reader is not None:
         trace.readers.append(reader)
-        trace.made[out.untyped_storage()._cdata] = reader
+        trace.made[storage_of(out)] = reader
         trace.widths += [reader.inputs, reader.outputs]
 
 
@@ -175,7 +175,7 @@ def convolution(call):
     uneven = named["transposed"] or any(named["padding"])  # a constant gives another sum at the border
     moving = flat.taint.any(0) | (value.isnan() | (value != 0)) & bool(uneven)
     taint = (nonzero & moving.view(groups, 1, -1)).any(2).view(-1)
-    if trace.classes.mode == "build":
+    if not trace.classes.strict:
         owned.param.alone = owned.param.grouped is not None and inputs.numel() == outputs.numel() == groups
     if owned.param.alone:
         trace.classes.join(inputs, outputs)

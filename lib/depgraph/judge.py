@@ -94,3 +94,14 @@ def silence(trace, chosen, tensors):
             if len(columns):
                 weight = tensors[reader.weight.name].data
                 weight.index_fill_(axis, (columns - slots[0]).to(weight.device), 0)
+
+
+def doubt(trace, removed):
+    """Take no constant for one any more, at first no other than zero; whether one of those removed was."""
+    for least in (0.0, -1.0):
+        found = [reader.value.abs() > least for reader in trace.readers]
+        if any((removed[reader.inputs] & high).any() for reader, high in zip(trace.readers, found, strict=True)):
+            for reader, high in zip(trace.readers, found, strict=True):
+                reader.value[high] = torch.nan
+            return True
+    return False

@@ -3,6 +3,7 @@
 import torch
 
 from . import rules
+from .trace import storage_of
 
 aten = torch.ops.aten
 
@@ -26,6 +27,8 @@ def reduced(call):
     dims = list(range(tensor.dim())) if dims is None or dims == [] else [dims] if isinstance(dims, int) else dims
     dims = sorted({d % tensor.dim() for d in dims}) if tensor.dim() else []
     ids, taint = _mix(call, tensor, dims)
+    if call.name in GROWING and dims and ids.any():  # a sum of constants is another in an input of another size
+        taint = taint | (tensor != 0).cpu().any(dims, keepdim=True).view(taint.shape)
     for d in dims:
         ids = ids.narrow(d, 0, 1)
     for t in call.outs:
@@ -74,11 +77,16 @@ def batch_normalised(call):
         taint = taint.transpose(0, 1).flatten(1).any(1).view(shape).expand(x.shape)
     if named.get("weight") is not None:
         taint = taint & (named["weight"] != 0).cpu().view(shape)
-    reader, mean = trace.made.get(x.untyped_storage()._cdata), named.get("running_mean")
-    if reader is not None and mean is not None and not training:
+    reader, mean = trace.made.get(storage_of(x)), named.get("running_mean")
+    if reader is not None and mean is not None and not training and _are(rows, reader.outputs):
         owned = trace.elements(mean)
         reader.norm = owned.param if owned else None
     trace.put(out, ids, taint)
+
+
+def _are(rows, channels):
+    """Whether each row of numbers is one channel, in this order."""
+    return len(rows) == len(channels) and bool((rows == channels[:, None]).all())
 
 
 def _per_channel(call, tensor, ids):
@@ -119,15 +127,15 @@ def group_normalised(call):
 
 def made(call):
     """A tensor out of nothing; random numbers count as the inputs do."""
-    taint = torch.tensor(call.tainted() or torch.Tag.nondeterministic_seeded in call.func.tags)
-    if call.name.endswith("_like") or call.name.startswith("new_"):
-        taint = torch.tensor(torch.Tag.nondeterministic_seeded in call.func.tags)
-    for t in call.outs:
-        call.trace.put(t, torch.tensor(0), taint)
+    like = call.name.endswith("_like")
+    taint = torch.tensor(call.chance or (not like and not call.name.startswith("new_") and call.tainted()))
+    for t in call.outs:  # a tensor like another is as wide, whatever is in it
+        call.trace.put(t, call.inputs[0].ids if like and t.dim() else torch.tensor(0), taint)
 
 
 REDUCED = """mean sum amax amin max min var std var_mean std_mean norm linalg_vector_norm prod any all logsumexp argmax
     argmin median nanmean aminmax"""
+GROWING = ("sum", "prod", "norm", "linalg_vector_norm", "logsumexp")
 SPREAD = "_softmax _safe_softmax _log_softmax sort cumsum cumprod topk logcumsumexp cummax cummin gather kthvalue"
 POOLED = """max_pool2d_with_indices max_pool3d_with_indices max_pool1d avg_pool1d avg_pool2d avg_pool3d
     adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d

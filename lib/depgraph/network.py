@@ -9,7 +9,7 @@ from ..checks import number
 from ..shrinking import ShrinkError
 from . import slicing
 from .classes import Classes
-from .passes import OUTPUT, first_line, quiet, tensors_in
+from .passes import OUTPUT, first_line, quiet, runs, tensors_in
 from .trace import Param, TooLong, Trace
 
 
@@ -30,11 +30,15 @@ class Network:
             self._trace()
         except TooLong:
             raise ShrinkError(self._slow()) from None
+        except ShrinkError:
+            raise
         except Exception as failure:
             shapes = ", ".join(str(tuple(t.shape)) for t in example.tensors())
+            remedy = "pass inputs as the network takes them, with a batch axis"
+            if runs(model, example):
+                remedy = "a hook or a function in it holds the network itself, not its copy: take that off first"
             raise ShrinkError(
-                f"{self.name} fails on the example of shape {shapes} ({first_line(failure)}); "
-                "pass inputs as the network takes them, with a batch axis"
+                f"a copy of {self.name} fails on the example of shape {shapes} ({first_line(failure)}); {remedy}"
             ) from failure
         self._unseen()
 
@@ -55,6 +59,7 @@ class Network:
     def _pass(self, model, trace, training):
         """One forward pass under a trace; inputs and outputs stay."""
         model.train(training)
+        trace.training = training
         given = self.example.map(lambda t: t.detach().clone())
         for t in given.tensors():
             trace.put(t, torch.tensor(trace.classes.fixed("the network's input")), torch.tensor(True))
@@ -79,6 +84,7 @@ class Network:
         if not self._without_use():
             return
         uses, known, seen = {p: p.uses for p in trace.params}, list(trace.readers), len(trace.classes.log)
+        noted = len(trace.records)
         kept = {name: t.clone() for name, t in self.tensors.items() if not isinstance(t, torch.nn.Parameter)}
         try:
             self._pass(self.work, trace, True)
@@ -86,7 +92,7 @@ class Network:
         except TooLong:
             raise ShrinkError(self._slow()) from None
         except Exception:
-            del trace.classes.log[seen:]
+            del trace.classes.log[seen:], trace.records[noted:]
         for name, value in kept.items():  # training moves the statistics of norms
             self.tensors[name].copy_(value)
         added = [r for r in trace.readers[len(known) :] if r.weight is not None and not uses[r.weight]]
@@ -110,17 +116,14 @@ class Network:
                 found.setdefault(param.name.rpartition(".")[0], []).extend(sizes)
         return found
 
-    def again(self, model, mode, *, removed=None, gone=None):
-        """Run what was traced once more, on this network or, with what was removed, on a smaller one.
-
-        The trace and what it failed with, or None. gone: numbers that are left out of the trace's records.
-        """
+    def again(self, model, removed):
+        """Run what was traced once more, on what is left of the network: the trace, and what it failed with or None."""
         classes, tensors, params = self.trace.classes, slicing.tensors_of(model)[0], []
         for p in self.trace.params:
-            slots, grouped = (p.slots, p.grouped) if removed is None else slicing.slots_left(p, removed)
+            slots, grouped = slicing.slots_left(p, removed)
             params.append(Param(p.name, tensors[p.name], slots, grouped, p.transposed, p.alone))
-        classes.again(mode)
-        trace = Trace(params, classes, until=self.until, gone=gone)
+        classes.again()
+        trace = Trace(params, classes, until=self.until)
         try:
             for training in self.modes:
                 self._pass(model, trace, training)
@@ -129,7 +132,7 @@ class Network:
         except Exception as failure:
             return trace, failure
         finally:
-            classes.again("build")
+            classes.strict = False
         return trace, None
 
     def _slow(self):

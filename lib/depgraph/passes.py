@@ -1,4 +1,4 @@
-"""How a network is called: its example, what must hold around a forward pass, whether two networks agree."""
+"""How a network is called: its example, what must hold around a forward pass, what is refused before one."""
 
 import contextlib
 import copy
@@ -14,7 +14,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ..shrinking import ShrinkError
 
 OUTPUT = "the network's output"
-CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 class Example:
@@ -30,18 +29,31 @@ class Example:
     def tensors(self):
         return [t for t in tree_leaves((self.args, self.kwargs)) if isinstance(t, torch.Tensor)]
 
-    def map(self, change):
-        """The same with all tensors changed."""
+    def map(self, change, kind=torch.Tensor):
+        """The same with all tensors changed, or with all of another kind."""
         other = copy.copy(self)
-        other.args, other.kwargs = tree_map(
-            lambda t: change(t) if isinstance(t, torch.Tensor) else t, (self.args, self.kwargs)
-        )
+        other.args, other.kwargs = tree_map(lambda v: change(v) if isinstance(v, kind) else v, (self.args, self.kwargs))
         return other
 
     def run(self, model):
         """What the network returns; an operation in place changes a copy."""
         own = self.map(lambda t: t.detach().clone())
         return model(*own.args, **own.kwargs)
+
+
+def runs(model, example):
+    """Whether a network itself runs on an example in eval mode; its modes stay."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    try:
+        model.eval()
+        with quiet():
+            example.run(model)
+    except Exception:
+        return False
+    finally:
+        for layer, training in modes:
+            layer.training = training
+    return True
 
 
 def _takes(model, example):
@@ -96,69 +108,6 @@ def tensors_in(output):
     return [t for part in output for t in tensors_in(part)] if isinstance(output, list | tuple | set) else []
 
 
-def difference(model, small, example):
-    """What is wrong with the outputs of two networks, which it may change, on the example and on noise, or nothing.
-
-    Those of float32 are compared in float64 where they can; ten times what rounding does to the first is allowed.
-    """
-    draw, nets = torch.Generator().manual_seed(1), [model.eval(), small.eval()]
-    kinds = {t.dtype for net in nets for t in net.state_dict().values() if t.is_floating_point()}
-    bound = max((CLOSE.get(kind, 1e-1) for kind in kinds), default=1e-5)
-
-    def noise(t):
-        return torch.randn(t.shape, generator=draw).to(t) if t.is_floating_point() else t
-
-    examples, rounded = [example, example.map(noise)], [None, None]
-    with quiet():
-        if kinds == {torch.float32}:
-            rounded = [_output(nets[0], given) for given in examples]
-            nets, examples, bound = _double(nets, examples)
-        for given, near in zip(examples, rounded, strict=True):
-            expected = _output(nets[0], given)
-            try:
-                found = _output(nets[1], given)
-            except Exception as failure:
-                return f"it fails ({first_line(failure)})"
-            for triple in zip(expected, found, near or expected, strict=True):
-                if wrong := _apart(*triple, bound):
-                    return wrong
-    return None
-
-
-def _double(nets, examples):
-    """Both in float64, or as they were where they make numbers of their own type, and how close they must be."""
-    double = [given.map(lambda t: t.double() if t.is_floating_point() else t) for given in examples]
-    try:
-        _output(nets[0].double(), double[0])
-        return [net.double() for net in nets], double, CLOSE[torch.float32]
-    except Exception:
-        return [net.float() for net in nets], examples, 10 * CLOSE[torch.float32]
-
-
-def _output(net, example):
-    torch.manual_seed(0)
-    return tensors_in(example.run(net))
-
-
-def _apart(a, b, near, bound):
-    """What is wrong with an output b that should be a, or nothing; near: a, rounded."""
-    if near.shape != a.shape or (not a.is_floating_point() and not torch.equal(a, near)):
-        return None  # rounding alone changes what is picked
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return f"an output is {b.dtype} {tuple(b.shape)} instead of {a.dtype} {tuple(a.shape)}"
-    if not a.is_floating_point():
-        return None if torch.equal(a, b) else "an output differs"
-    if not a.numel():
-        return None
-    finite = a.isfinite() & near.isfinite()
-    size, slack = (t.where(finite, 0).abs().max().item() for t in (a, near - a))
-    atol = max(bound, CLOSE.get(a.dtype, 1e-1)) * size + 10 * slack
-    close = torch.isclose(a, b, rtol=0, atol=atol, equal_nan=True)
-    if not close.all():
-        return f"an output differs by {(a - b)[~close].abs().max():.2g}"
-    return None
-
-
 def first_line(failure):
     """A failure in a line."""
     return f"{type(failure).__name__}: {next(iter(str(failure).splitlines()), '')}"
@@ -166,8 +115,10 @@ def first_line(failure):
 
 def refuse(model, example, keep):
     """Errors for what cannot be shrunk as it is, each with what to do."""
-    if not isinstance(model, torch.nn.Module):
-        raise ShrinkError(f"a network is needed, an nn.Module, got {type(model).__name__}")
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise ShrinkError(f"a {type(model).__name__} is no network of Python's; pass the nn.Module that it was made of")
+    if any(t.is_meta for t in model.state_dict().values()):
+        raise ShrinkError("the network's weights are on the device meta, without numbers; load them first")
     for name, layer in model.named_modules():
         if computed := _computed(name, layer):
             raise ShrinkError(computed)

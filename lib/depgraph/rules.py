@@ -1,12 +1,11 @@
 """What each kind of operation does with channels. One without a rule leaves those that it reads where they are."""
 
-import operator
 from dataclasses import dataclass
 
 import torch
 from torch.utils._pytree import tree_leaves
 
-from .trace import Record, Trace
+from .trace import Trace, storage_of
 
 aten = torch.ops.aten
 
@@ -23,6 +22,7 @@ class Call:
     zeros: list = ()
 
     name = property(lambda self: self.func.overloadpacket.__name__)
+    chance = property(lambda self: torch.Tag.nondeterministic_seeded in self.func.tags)
 
     @property
     def inputs(self):
@@ -43,6 +43,8 @@ class Call:
 
 def apply(trace, func, args, kwargs):
     """Run an operation and follow what it did."""
+    from .records import note
+
     named = {a.name: value for a, value in zip(func._schema.arguments, args, strict=False)} | kwargs
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
     call = Call(trace, func, named, tensors, [])
@@ -50,15 +52,14 @@ def apply(trace, func, args, kwargs):
         call.zeros = [_zeros(trace, t) for t in tensors]
     result = func(*args, **kwargs)
     call.outs = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
-    if not _is_view(trace, call):
+    if not (view := _is_view(trace, call)):
         for t in tensors:
             _count(trace, t)
         try:
-            _rule(func)(call)
+            (rule(func) if all(t.layout is torch.strided for t in tensors + call.outs) else unknown)(call)
         except (RuntimeError, IndexError, KeyError, ValueError, TypeError):  # a form that the rule does not know
             unknown(call)
-    if trace.gone is not None:
-        trace.records.append(_record(call))
+    trace.records.append(note(call, view))
     return result
 
 
@@ -69,19 +70,20 @@ def _zeros(trace, tensor):
 
 
 def _is_view(trace, call):
-    shared = {t.untyped_storage()._cdata for t in call.tensors}
+    shared = set(map(storage_of, call.tensors))
     mutable = call.func._schema.is_mutable and call.name not in RESHAPING.split()
-    return bool(call.outs) and not mutable and all(t.untyped_storage()._cdata in shared for t in call.outs)
+    return bool(call.outs) and not mutable and shared.issuperset(map(storage_of, call.outs))
 
 
 def _count(trace, tensor):
     if owned := trace.elements(tensor):
         owned.param.uses += 1
-    if reader := trace.made.get(tensor.untyped_storage()._cdata):
+    if reader := trace.made.get(storage_of(tensor)):
         reader.read += 1
 
 
-def _rule(func):
+def rule(func):
+    """What is done to channels by an operation."""
     from . import contractions, layouts, mixing
 
     for rules in (contractions.RULES, layouts.RULES, mixing.RULES):
@@ -95,14 +97,15 @@ def _rule(func):
 def unknown(call):
     """Nothing is known: what is read stays, what is written is no channel."""
     trace = call.trace
-    taint = torch.tensor(call.tainted() or torch.Tag.nondeterministic_seeded in call.func.tags)
+    taint = torch.tensor(call.tainted() or call.chance)
     for t in call.tensors:
         call.pin(t, f"read by {call.name}, for which there is no rule")
     if not call.outs and taint:
         number = call.func.overloadpacket is aten._local_scalar_dense and call.tensors[0].is_floating_point()
-        trace.loose = trace.loose or number  # it may come back in anything
-    for t in call.outs:
-        trace.put(t, None if call.func._schema.is_mutable else torch.tensor(0), taint)
+        trace.loose, trace.forks = trace.loose or number, True
+    mutable = call.func._schema.is_mutable
+    for t in call.tensors if mutable and not call.outs else call.outs:  # lists of tensors are changed, too
+        trace.put(t, None if mutable else torch.tensor(0), taint)
 
 
 # --- number by number ----------------------------------------------------------------------------------------------
@@ -112,7 +115,7 @@ def pointwise(call):
     """Each number of the result is made of those in its place; the channels that meet are one class."""
     trace, shape = call.trace, call.outs[0].shape
     ids, free, params = torch.zeros((), dtype=torch.int64).expand(shape), set(range(len(shape))), []
-    taint = torch.tensor(torch.Tag.nondeterministic_seeded in call.func.tags).expand(shape)
+    taint = torch.tensor(call.chance).expand(shape)
     for t, state in zip(call.tensors, call.inputs, strict=True):
         taint = taint | state.taint
         if state.ids.any():
@@ -203,35 +206,6 @@ def _align(trace, main, other):
         else:
             for slots in (*one.param.slots, *two.param.slots):
                 trace.classes.pin(slots, f"{one.param.name} and {two.param.name} do not meet axis by axis")
-
-
-# --- comparing two passes ------------------------------------------------------------------------------------------
-
-
-def _record(call):
-    """What is compared: the channels that are left of an operation's results, in their order."""
-    gone, states = call.trace.gone, [_compact(s.ids) for t in call.outs if (s := call.trace.state(t)).ids.any()]
-    digest = sum(hash(value) for value in call.named.values() if isinstance(value, float))
-    for ids in (ids.reshape(-1) for ids in states):
-        kept = ids[~gone[ids] & (ids != 0)]
-        places = 2 * torch.arange(len(kept)) + 1
-        digest = operator.xor(digest, int((kept * 2654435761 * places).sum())) + len(kept)
-    seen = states or [_compact(s.ids) for s in call.inputs if s.ids.any()]
-    owned = [e for e in map(call.trace.elements, call.tensors) if e is not None] if not states else []
-    seen = [*seen, *(slots for e in owned for slots in e.param.slots)]
-    seen = torch.cat([ids.reshape(-1) for ids in seen] or [torch.zeros(0, dtype=torch.int64)])
-    grids = [ids for ids in states if sum(n > 1 for n in ids.shape) > 1]
-    if len(states) > 1 and len({ids.shape for ids in states}) == 1:  # parts
-        grids = [torch.stack(states)]
-    return Record(call.name, tuple(t.shape for t in call.outs), digest, torch.unique(seen[gone[seen]]), grids)
-
-
-def _compact(ids):
-    """Channels without the dimensions along which they are the same."""
-    for d in range(ids.dim()):
-        if not varies(ids, d):
-            ids = ids.narrow(d, 0, min(1, ids.shape[d]))
-    return ids
 
 
 PRODUCTS = {aten.mul, aten.mul_}

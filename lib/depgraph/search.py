@@ -9,7 +9,9 @@ from ..shrinking import ShrinkError
 from . import judge, slicing
 from .classes import Mismatch
 from .network import Network
-from .passes import difference, first_line, refuse
+from .passes import first_line, refuse
+from .proof import difference
+from .records import parting, parts
 
 ATTEMPTS = 40  # after which what is left of them stays
 
@@ -20,7 +22,7 @@ class Search:
     def __init__(self, model, example, *, keep, keep_one, seconds):
         refuse(model, example, keep)
         self.model, self.keep_one = model, keep_one
-        self.banned, self.rows, self.tried = {}, [], {}
+        self.banned, self.rows, self.tried, self.doubted = {}, [], {}, False
         self.network = Network(model, example, seconds)
         self.trace, self.classes, self.idle = self.network.trace, self.network.trace.classes, self.network.idle
         for name in keep:
@@ -42,11 +44,8 @@ class Search:
             small = self._sliced()
             other = copy.deepcopy(small)
             slicing.watch(other, small)
-            failure = self.network.again(other, "strict", removed=self.removed)[1]
-            if failure is None:
-                self._prove(small, other)
+            if not self._learned(*self.network.again(other, self.removed)) and self._proved(small, other):
                 return small
-            self._learn(small, failure)
         return copy.deepcopy(self.model)
 
     def _sliced(self):
@@ -58,16 +57,22 @@ class Search:
             slicing.remove(small, self.trace.params, self.removed)
         return small
 
-    def _prove(self, small, other):
-        """Compare the outputs, on copies that have served unless a pass in training has changed them."""
-        network = self.network
-        nets = (network.work, other) if len(network.modes) == 1 else map(copy.deepcopy, (self.model, small))
-        if wrong := difference(*nets, network.example):
+    def _proved(self, small, other):
+        """Whether the outputs are the same, on copies that have served unless something has changed them.
+
+        Constants may be others in other inputs, so that where they differ constants stay. ShrinkError: that is not why.
+        """
+        network, used = self.network, self.doubted or len(self.network.modes) > 1
+        nets = map(copy.deepcopy, (self.model, small)) if used else (network.work, other)
+        wrong = difference(*nets, network.example, self.trace)
+        self.doubted = bool(wrong)
+        if wrong and not judge.doubt(self.trace, self.dead):
             names = [p.name.rpartition(".")[0] for p in self.trace.params if p.slots and self._gone(p.slots[0])]
             raise ShrinkError(
                 f"after units of {', '.join(map(repr, dict.fromkeys(names)))} were removed {wrong}: what "
                 f"{network.name} does there was not seen; name the layers to be left alone in keep=[…]"
             )
+        return not wrong
 
     def _gone(self, slots):
         return bool(self.removed[slots].any())
@@ -94,24 +99,26 @@ class Search:
 
     # --- what cannot be sliced
 
-    def _learn(self, small, failure):
-        """Leave what the first operation that went another way has to do with, or make it even."""
-        first, _ = self.network.again(self.network.work, "look", gone=self.removed)
-        second, _ = self.network.again(copy.deepcopy(small), "look", removed=self.removed, gone=self.removed)
-        why = "cannot be sliced" + ("" if isinstance(failure, Mismatch) else f": {first_line(failure)}")
-        if (record := _parting(first.records, second.records)) is None:
-            return self._ban(torch.nonzero(self.removed).flatten(), why)
+    def _learned(self, trace, failure):
+        """Whether a smaller network's pass is another one: what the first such operation sees is left, or made even."""
+        passes = self.trace.records, trace.records, self.removed
+        if failure is None and not parts(*passes):
+            return False
+        why = "cannot be sliced" + (f": {first_line(failure)}" if failure and not isinstance(failure, Mismatch) else "")
+        if (record := parting(*passes)) is None:
+            self._ban(torch.nonzero(self.removed).flatten(), why)
+            return True
         key = record.name, record.shapes
-        kin = [r for r in first.records if (r.name, r.shapes) == key and len(r.removed)]
-        tables = [_table(grid) for r in kin for grid in r.grids]
+        kin = [r for r in self.trace.records if (r.name, r.shapes) == key and len(r.removed(self.removed))]
+        tables = [table for r in kin for table in r.tables()]
         for step in range(self.tried.get(key, 0), 2 if tables else 0):
             self.tried[key] = step + 1
             self._even(tables) if step == 0 else self._align(tables)
             if not torch.equal(judge.settle(self.trace, self.banned, self.rows), self.dead):
-                return None
+                return True
         for r in kin:
-            self._ban(r.removed, f"{why} (at {r.name})")
-        return None
+            self._ban(r.removed(self.removed), f"{why} (at {r.name})")
+        return True
 
     def _even(self, tables):
         """Equally many of each row of a table go."""
@@ -126,20 +133,3 @@ class Search:
     def _ban(self, ids, why):
         for root in np.unique(self.classes.roots(ids)).tolist():
             self.banned.setdefault(root, why)
-
-
-def _parting(first, second):
-    """The first operation, or the one beside it, in which two traces part and that removed channels go through."""
-    pairs = enumerate(zip(first, second, strict=False))
-    k = next((k for k, (a, b) in pairs if (a.name, a.digest) != (b.name, b.digest)), len(second))
-    beside = (first[j] for j in (k, k + 1, k - 1) if 0 <= j < len(first))
-    return next((record for record in beside if len(record.removed)), None)
-
-
-def _table(grid):
-    """Channels that lie along two dimensions of a tensor or more, as rows of the shorter one."""
-    for d in reversed(range(grid.dim())):
-        if grid.shape[d] == 1 or not (grid != grid.narrow(d, 0, 1)).any():
-            grid = grid.select(d, 0)
-    short = min(range(grid.dim()), key=lambda d: grid.shape[d])
-    return grid.movedim(short, 0).flatten(1)

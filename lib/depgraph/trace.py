@@ -5,7 +5,7 @@ the network's inputs. Views need no rule, as they share their storage; `lib.depg
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -87,25 +87,16 @@ class Shadow:
     storage: object  # held, so that its address is not used again
 
 
-@dataclass(eq=False)
-class Record:
-    """An operation of a trace that is compared with another."""
-
-    name: str
-    shapes: tuple
-    digest: int
-    removed: torch.Tensor
-    grids: list = field(default_factory=list)
-
-
 class Trace(TorchDispatchMode):
     """Follows the operations of a forward pass; `readers` and `classes` are what it finds."""
 
-    def __init__(self, params, classes=None, *, until=None, gone=None):
+    def __init__(self, params, classes=None, *, until=None):
         super().__init__()
-        self.classes, self.params, self.until, self.gone = classes or Classes(), params, until, gone
+        self.classes, self.params, self.until = classes or Classes(), params, until
         self.shadows, self.owners, self.made = {}, {}, {}
-        self.readers, self.records, self.widths, self.held, self.loose, self.steps = [], [], [], [], False, 0
+        self.readers, self.records, self.widths, self.held, self.steps = [], [], [], [], 0
+        self.loose = self.forks = False  # whether a number that was read back may be in anything, or choose the way
+        self.training = self.draws = False  # whether this pass is one of training; one in eval mode draws numbers
         for param in params:
             dims = tuple((a, torch.arange(n)) for a, n in enumerate(param.tensor.shape))
             self.own(param.tensor, Elements(param, dims))
@@ -117,16 +108,20 @@ class Trace(TorchDispatchMode):
     # --- what is known of a tensor
 
     def own(self, tensor, elements):
-        """Note that a new tensor has the elements of a parameter."""
+        """Note that a new tensor has the elements of a parameter; a sparse one has them in an order of its own."""
+        if tensor.layout is not torch.strided:
+            return
         owner = Owner(tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), elements)
-        self.owners.setdefault(_key(tensor), []).append(owner)
+        self.owners.setdefault(storage_of(tensor), []).append(owner)
         self.held.append(tensor)  # so that its address is not used again
 
     def state(self, tensor):
         """Ids and taint of a tensor's elements, views of the shadow."""
-        shadow = self.shadows.get(_key(tensor))
+        shadow = self.shadows.get(storage_of(tensor))
         if shadow is None:
-            taint = torch.tensor(self.loose and _key(tensor) not in self.owners)
+            taint = torch.tensor(
+                tensor.layout is not torch.strided or (self.loose and storage_of(tensor) not in self.owners)
+            )
             return State(torch.zeros((), dtype=torch.int64).expand(tensor.shape), taint.expand(tensor.shape))
         if shadow.itemsize != tensor.element_size():
             self.classes.pin(shadow.ids, "its numbers are read as another type")
@@ -136,12 +131,14 @@ class Trace(TorchDispatchMode):
 
     def put(self, tensor, ids=None, taint=None):
         """Write down ids and taint of a tensor."""
-        shadow, size = self.shadows.get(_key(tensor)), tensor.element_size()
+        if tensor.layout is not torch.strided:
+            return
+        shadow, size = self.shadows.get(storage_of(tensor)), tensor.element_size()
         n = tensor.untyped_storage().nbytes() // size
         if shadow is None or len(shadow.ids) != n:
             flags = torch.zeros(n, dtype=torch.bool)
             shadow = Shadow(torch.zeros(n, dtype=torch.int64), flags, size, tensor.untyped_storage())
-            self.shadows[_key(tensor)] = shadow
+            self.shadows[storage_of(tensor)] = shadow
         place = tensor.size(), tensor.stride(), tensor.storage_offset()
         if ids is not None:
             shadow.ids.as_strided(*place).copy_(ids)
@@ -150,7 +147,7 @@ class Trace(TorchDispatchMode):
 
     def elements(self, tensor):
         """What a tensor has of a parameter, or None."""
-        for owner in self.owners.get(_key(tensor), ()):
+        for owner in self.owners.get(storage_of(tensor), ()):
             at = tensor.storage_offset() - owner.offset
             if 0 <= at < max(1, owner.elements.param.tensor.numel()) and len(owner.shape):
                 return _aligned(owner, at, tensor)
@@ -167,13 +164,15 @@ class Trace(TorchDispatchMode):
         return apply(self, func, args, kwargs or {})
 
 
-def _key(tensor):
-    return tensor.untyped_storage()._cdata
+def storage_of(tensor):
+    """What tensors of one storage have in common; sparse ones have none."""
+    return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else id(tensor)
 
 
 def _aligned(owner, at, tensor):
     """Elements of a view; its dimensions that run along no single axis have the axis -1."""
-    order = sorted((a for a, n in enumerate(owner.shape) if n > 1), key=lambda a: -owner.strides[a])
+    moving = (a for a, n in enumerate(owner.shape) if n > 1 and owner.strides[a])
+    order = sorted(moving, key=lambda a: -owner.strides[a])
     base = _coordinates(owner, order, torch.tensor([at]))
     dims = []
     for n, stride in zip(tensor.shape, tensor.stride(), strict=True):

@@ -1,0 +1,131 @@
+"""Whether two networks compute the same: on the example, on noise, and on inputs of other sizes."""
+
+import time
+
+import torch
+
+from .passes import first_line, quiet, tensors_in
+
+CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+DRAWS = 8  # of noise, for a network that goes one way or another by what it sees
+LARGE = 100_000  # numbers of an example from which on none that is twice as large is tried
+
+
+def difference(model, small, example, trace):
+    """What is wrong with the outputs of two networks, which it may change, or nothing.
+
+    Those of float32 are compared in float64, but where they draw random numbers; ten times what rounding does to the
+    first is allowed. trace: that of the first; when its time is over other sizes are not tried.
+    """
+    model.eval()
+    small.eval()
+    kinds = {t.dtype for net in (model, small) for t in net.state_dict().values() if t.is_floating_point()}
+    bound, single = max((CLOSE.get(kind, 1e-1) for kind in kinds), default=1e-5), kinds == {torch.float32}
+    with quiet():
+        trials = enumerate([[example], *_trials(example, DRAWS if trace.forks else 1)])
+        runs = [_run(model, trial) for k, trial in trials if k < 2 or time.thread_time() < trace.until]
+        wide = single and not trace.draws and _widen(model, small, example)
+        bound *= 10 if single and not wide else 1
+        for given, near in filter(None, runs):
+            given = _double(given) if wide else given
+            expected = _output(model, given) if single else near
+            try:
+                found = _output(small, given)
+            except Exception as failure:
+                return f"it fails ({first_line(failure)}){_where(given, example)}"
+            for triple in zip(expected, found, near, strict=True):
+                if wrong := _apart(*triple, bound):
+                    return wrong + _where(given, example)
+    return None
+
+
+def _trials(example, draws):
+    """Inputs to compare on; of each trial the first that the network takes."""
+    draw = torch.Generator().manual_seed(1)
+
+    def noise(t):
+        if t.layout is not torch.strided:
+            return t
+        if t.is_floating_point() or t.is_complex():
+            return torch.randn(t.shape, generator=draw, dtype=torch.promote_types(t.dtype, torch.float32)).to(t)
+        whole = t.dtype is not torch.bool
+        return t.flatten()[torch.randperm(t.numel(), generator=draw).to(t.device)].view(t.shape) if whole else t
+
+    def numbers(t):
+        return noise(t) if t.is_floating_point() else t
+
+    yield [example.map(noise), example.map(numbers)]
+    for k in range(1, draws):
+        yield [example.map(lambda t, k=k: noise(t) * 2.0 ** (k % 5 - 2) + (-1) ** k if t.is_floating_point() else t)]
+    yield [example.map(lambda n: not n if isinstance(n, bool) else n + 1, (bool, int, float))]
+    yield [_resized(example, range(2, 6), part, batch=True).map(numbers) for part in (0.5, 1)]
+    yield [_resized(example, (1,), 0.5).map(numbers)]
+    if sum(t.numel() for t in example.tensors()) < LARGE:
+        yield from ([_resized(example, dims, 2).map(numbers)] for dims in (range(2, 6), (1,)))
+
+
+def _resized(example, dims, part, *, batch=False):
+    """The example with a part or a multiple of what lies along some dimensions, and with one example more."""
+
+    def change(t):
+        for d in range(t.dim()):
+            n = t.shape[d] + 1 if batch and d == 0 else int(t.shape[d] * part) if d in dims else t.shape[d]
+            t = t.index_select(d, torch.arange(max(1, n), device=t.device) % max(1, t.shape[d]))
+        return t
+
+    return example.map(change)
+
+
+def _run(net, trial):
+    """The first inputs of a trial that a network takes, and its outputs on them, or None."""
+    for given in trial:
+        try:
+            return given, _output(net, given)
+        except Exception:
+            continue
+    return None
+
+
+def _where(given, example):
+    """The shapes of inputs, where they are not the example's."""
+    shapes = [[tuple(t.shape) for t in given.tensors()] for given in (given, example)]
+    return f" on inputs of shape {', '.join(map(str, shapes[0]))}" if shapes[0] != shapes[1] else ""
+
+
+def _widen(model, small, example):
+    """Make both networks float64; whether they can, which those that make numbers of a type of their own cannot."""
+    try:
+        _output(model.double(), _double(example))
+    except Exception:
+        model.float()
+        return False
+    small.double()
+    return True
+
+
+def _double(example):
+    return example.map(lambda t: t.double() if t.is_floating_point() else t)
+
+
+def _output(net, example):
+    torch.manual_seed(0)
+    return tensors_in(example.run(net))
+
+
+def _apart(a, b, near, bound):
+    """What is wrong with an output b that should be a, or nothing; near: a, rounded."""
+    if near.shape != a.shape or (not a.is_floating_point() and not torch.equal(a, near)):
+        return None  # rounding alone changes what is picked
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return f"an output is {b.dtype} {tuple(b.shape)} instead of {a.dtype} {tuple(a.shape)}"
+    if not a.is_floating_point():
+        return None if torch.equal(a, b) else "an output differs"
+    if not a.numel():
+        return None
+    finite = a.isfinite() & near.isfinite()
+    size, slack = (t.where(finite, 0).abs().max().item() for t in (a, near - a))
+    atol = max(bound, CLOSE.get(a.dtype, 1e-1)) * size + 10 * slack
+    close = torch.isclose(a, b, rtol=0, atol=atol, equal_nan=True)
+    if not close.all():
+        return f"an output differs by {(a - b)[~close].abs().max():.2g}"
+    return None

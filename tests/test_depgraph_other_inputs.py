@@ -1,0 +1,156 @@
+"""Same outputs on inputs that the example does not show: other batches, other sizes, other ways through the network."""
+
+import pytest
+import torch
+from test_depgraph_kinds import Call, kill
+from torch import nn
+from torch.nn import functional as F
+
+from lib import depgraph
+from lib.shrinking import ShrinkError
+
+HALF = slice(6)
+
+
+def units(**layers):
+    """Layers with six of twelve units constant, not zero: a bias is left."""
+    first = nn.Linear(8, 12)
+    first.weight.data[HALF] = 0
+    first.bias.data[HALF] = 1.0
+    return {"i": first, "o": nn.Linear(12, 3), **layers}
+
+
+def agree(net, example, *others):
+    """The shrunk network, compared on the example and on other inputs."""
+    small = depgraph.shrink(net.eval(), example, keep_one=True)
+    for x in (example, *others):
+        args = x if isinstance(x, tuple) else (x,)
+        with torch.no_grad():
+            assert torch.allclose(net(*args), small(*args), atol=1e-5)
+    return small
+
+
+X, MORE = torch.randn(2, 8), torch.randn(7, 8)
+MADE_OF_SIZES = {
+    "of the batch": (lambda s, x: s.o(F.relu(s.i(x)) + (len(x) > 2)), X, MORE),
+    "of the length": (lambda s, x: s.o(F.relu(s.i(x)) * x.shape[1]).mean(1), X[:, None], MORE[None]),
+    "a sum": (lambda s, x: s.o(F.relu(s.i(x)).sum(1)), X[:, None], MORE[None]),
+    "of a branch": (lambda s, x: s.o(F.relu(s.i(x)) + (1 if x.mean() > 0 else 0)), X.abs(), -X.abs()),
+    "of a number given": (lambda s, x, k: s.o(F.relu(s.i(x)) * k), (X, 3), (X, 7)),
+}
+
+
+@pytest.mark.parametrize("name", MADE_OF_SIZES)
+def test_constants_that_other_inputs_change_stay(name):
+    function, example, other = MADE_OF_SIZES[name]
+    assert agree(Call(function, **units()), example, other).i.out_features == 12
+
+
+WIDTHS = {
+    "a whole number": lambda s, x: s.o(s.i(x) / s.i(x).shape[1]),
+    "a root": lambda s, x: s.o(s.i(x) / s.i(x).shape[1] ** 0.5),
+    "places": lambda s, x: s.o(s.i(x) * torch.arange(s.i(x).shape[1])),
+    "chance": lambda s, x: s.o(s.i(x) + torch.randn_like(s.i(x))),
+    "fan-in": lambda s, x: F.linear(s.i(x), s.o.weight / s.o.weight.shape[1], s.o.bias),
+}
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_units_stay_where_a_number_is_made_of_their_width(name):
+    net = Call(WIDTHS[name], i=nn.Linear(8, 12), o=nn.Linear(12, 3))
+    net.o.weight.data[:, HALF] = 0
+    small = depgraph.shrink(net.eval(), X)
+    assert small.i.out_features == 12
+
+
+def test_fixed_places_that_are_written_to_stay():
+    def forward(s, x):
+        h = s.i(x)
+        h[:, :3] = 0.0
+        return s.o(F.relu(h))
+
+    net = Call(forward, i=nn.Linear(8, 12), o=nn.Linear(12, 3))
+    net.o.weight.data[:, [1, 4, 7]] = 0
+    assert agree(net, X, MORE).i.out_features == 10
+
+
+@pytest.mark.parametrize("norm", ["along another axis", "of a half", "of another view"])
+def test_a_constant_before_a_norm_of_other_numbers_is_not_folded_into_it(norm):
+    def forward(s, x):
+        h = s.a(torch.sigmoid(s.i(x)))
+        return s.o(s.n(h if norm == "along another axis" else h.chunk(2, 1)[0] if norm == "of a half" else _turned(h)))
+
+    width, features = {"along another axis": (5, 5), "of a half": (16, 8), "of another view": (16, 16)}[norm]
+    layers = {"a": nn.Linear(12, width, bias=False), "n": nn.BatchNorm1d(features), "o": nn.Linear(features, 3)}
+    net = Call(forward, **units(**layers))
+    net.n.running_mean.normal_()
+    agree(net, torch.randn(2, 5, 8) if norm == "along another axis" else X)
+
+
+def _turned(h):
+    return h.view(-1, 2, 8).transpose(1, 2).flatten(1)
+
+
+def test_a_shortcut_filled_with_zeros_of_its_own_width():
+    def forward(s, x):
+        h = F.relu(s.c(x))
+        return s.o(F.relu(s.d(h) + torch.cat([F.avg_pool2d(h, 2), torch.zeros_like(F.avg_pool2d(h, 2))], 1)))
+
+    net = Call(forward, c=nn.Conv2d(3, 8, 1), d=nn.Conv2d(8, 16, 3, 2, 1), o=nn.Conv2d(16, 2, 1))
+    kill(net.c, slice(4))
+    kill(net.d, slice(4))
+    kill(net.d, slice(8, 12))
+    assert agree(net, torch.randn(2, 3, 8, 8), torch.randn(1, 3, 12, 12)).c.out_channels == 4
+
+
+def test_heads_that_would_lose_a_whole_number_between_them_lose_equally_many():
+    def forward(s, x):
+        q, k, v = (layer(x).unflatten(-1, (4, -1)) for layer in (s.q, s.k, s.v))
+        a = torch.einsum("bihd,bjhd->bhij", q, k).softmax(-1)
+        return s.o(torch.einsum("bhij,bjhd->bihd", a, v).flatten(2))
+
+    net = Call(forward, q=nn.Linear(8, 12), k=nn.Linear(8, 12), v=nn.Linear(8, 20), o=nn.Linear(20, 3))
+    net.o.weight.data[:, [0, 1, 2, 5]] = 0  # 16 left are four each, but of other heads
+    assert agree(net, torch.randn(2, 5, 8), torch.randn(3, 7, 8)).v.out_features == 20
+
+
+def test_sparse_and_spread_buffers():
+    net = Call(
+        lambda s, x: s.o(torch.sparse.mm(s.edges, F.relu(s.i(x))) * s.spread), i=nn.Linear(8, 12), o=nn.Linear(12, 3)
+    )
+    net.register_buffer("edges", torch.eye(6).to_sparse())
+    net.register_buffer("spread", torch.rand(1, 1).expand(1, 12))
+    kill(net.i, HALF)
+    assert agree(net, torch.randn(6, 8)).i.out_features == 12
+
+
+class Silent(nn.Module):
+    """A network whose `train` returns nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.i, self.o = kill(nn.Linear(8, 12), HALF), nn.Linear(12, 3)
+
+    def train(self, mode=True):
+        super().train(mode)
+
+    def forward(self, x):
+        return self.o(F.relu(self.i(x)))
+
+
+def test_a_network_whose_train_returns_nothing():
+    assert depgraph.shrink(Silent(), X).i.out_features == 6
+
+
+def test_what_is_no_network_of_ours_is_refused_with_a_remedy():
+    net = nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 3))
+    for other in (lambda x: x, torch.jit.trace(net, X)):
+        with pytest.raises(ShrinkError, match="is no network of Python's; pass the nn.Module that it was made of"):
+            depgraph.shrink(other, X)
+    with pytest.raises(ShrinkError, match="on the device meta, without numbers; load them first"):
+        depgraph.shrink(net.to("meta"), X)
+    kept = {}
+    hooked = Call(lambda s, x: s.i(x) * 0 + kept["h"], i=nn.Linear(8, 3))
+    hooked.i.register_forward_hook(lambda layer, x, h: kept.update(h=h) if layer is hooked.i else None)
+    with pytest.raises(ShrinkError, match="a hook or a function in it holds the network itself, not its copy"):
+        depgraph.shrink(hooked, X)
