@@ -281,6 +281,21 @@ def test_numbers_are_fitted_as_numbers():
         training.fit(net, (x, y), steps=1, loss="cross_entropy")
 
 
+def test_the_task_of_a_data_set_decides_what_its_targets_are(digits):
+    """Whole numbers of a regression are numbers; a classification whose classes are numbers is an error."""
+    table = data.load("diabetes")
+    counts = dataclasses.replace(table, train=data.Part(table.train.x, (10 * table.train.y).long()))
+    curves = []
+    for part in (counts, (counts.train.x, counts.train.y.float())):
+        torch.manual_seed(0)
+        net = models.build("mlp", widths=[16], inputs=table.train.x.shape[1], outputs=1)
+        curves.append(training.fit(net, part, steps=20, precision="fp32").curves["loss"])
+    assert curves[0] == curves[1]
+    numbers = dataclasses.replace(digits, train=data.Part(digits.train.x, digits.train.y.float()))
+    with pytest.raises(ValueError, match="the task is classification, but y holds torch.float32"):
+        training.fit(mlp(), numbers, steps=1)
+
+
 def test_data_come_as_readers_have_them(digits):
     x, y = digits.train
     as_set = torch.utils.data.TensorDataset(x, y)
