@@ -315,6 +315,10 @@ def test_an_example_of_a_wrong_size_or_without_a_batch_axis_is_refused():
         depgraph.shrink(net, torch.zeros(1, 63))
     with pytest.raises(ShrinkError, match=r"example of shape \(64,\) has no batch axis; pass example\[None\]"):
         depgraph.shrink(net, torch.zeros(64))
+    convolutions = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    with pytest.raises(ShrinkError, match=r"example of shape \(3, 9, 9\) has no batch axis; pass example\[None\]"):
+        depgraph.shrink(convolutions, torch.zeros(3, 9, 9))
+    assert not any(layer._forward_pre_hooks for layer in convolutions)
     with pytest.raises(ShrinkError, match="the example has no tensor"):
         depgraph.shrink(net, None)
 

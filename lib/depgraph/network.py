@@ -1,5 +1,6 @@
 """A network that is traced: once, to learn what belongs together, and again, to see whether a smaller one does so."""
 
+import contextlib
 import copy
 import time
 
@@ -11,6 +12,25 @@ from . import slicing
 from .classes import Classes
 from .passes import OUTPUT, first_line, quiet, runs, tensors_in
 from .trace import Param, TooLong, Trace
+
+
+@contextlib.contextmanager
+def _with_batches(model, given):
+    """Refuse an example that a convolution reads as one image: torch takes that, but then axis 0 is no batch."""
+    shapes = {t.shape for t in given}
+
+    def check(layer, inputs):
+        x = inputs[0] if inputs else None
+        if isinstance(x, torch.Tensor) and x.dim() < layer.weight.dim() and x.shape in shapes:
+            raise ShrinkError(f"the example of shape {tuple(x.shape)} has no batch axis; pass example[None]")
+
+    kinds = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+    hooks = [layer.register_forward_pre_hook(check) for layer in model.modules() if isinstance(layer, kinds)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class Network:
@@ -63,7 +83,7 @@ class Network:
         given = self.example.map(lambda t: t.detach().clone())
         for t in given.tensors():
             trace.put(t, torch.tensor(trace.classes.fixed("the network's input")), torch.tensor(True))
-        with quiet(), trace:
+        with quiet(), _with_batches(model, given.tensors()), trace:
             outputs = model(*given.args, **given.kwargs)
         found = tensors_in(outputs)
         if not found:
