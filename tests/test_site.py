@@ -48,6 +48,7 @@ def test_every_notebook_and_module_has_its_page(pages):
     found, out = pages
     names = {path.relative_to(out).as_posix() for path in found}
     assert {"index.html", "glossary.html", "every_run.html", "data/README.html"} <= names
+    assert {f"recipes/{path.stem}.html" for path in (ROOT / "recipes").glob("*.md")} <= names
     assert {f"notebooks/{stem}.html" for stem in STEMS} <= names
     assert {"api/regularizers.html", "api/pruning.html", "api/shrinking.html"} <= names
 

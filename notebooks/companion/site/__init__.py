@@ -15,7 +15,8 @@ from companion.settings import ROOT
 
 HERE = Path(__file__).resolve().parent
 SOURCE, OUT = ROOT / "build" / "site-source", ROOT / "build" / "site"
-COPIED = ("README.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "data/README.md", "notebooks/*.ipynb")
+COPIED = ("README.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "data/README.md")
+COPIED += ("recipes/*.md", "notebooks/*.ipynb")
 COPIED += ("figures/*/*.png", "figures/*/*.svg", "figures/*/*.gif", "figures/*/*.csv", "data/published/*.csv")
 SKIPPED = ("figures/quick/", "figures/custom/")
 INTERNAL = ("atomic", "checks")  # of lib: nothing that a reader calls
