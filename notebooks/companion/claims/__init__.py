@@ -53,12 +53,18 @@ def card(names, records):
 def card_text(name, verdict, evidence):
     """The card of a claim in Markdown: the evidence's first part as a sentence, the others one below the other."""
     claim = CLAIMS[name]
-    source = f"{PAPERS[claim.paper]}, {claim.where}" if claim.paper in PAPERS else claim.where
+    source = _source(claim, f"{PAPERS.get(claim.paper)}, ")
     lead, *parts = PARTS.split(evidence)
     lines = [f"**{name}** {claim.says}", "", f"*Source:* {source}", ""]
     lines += [f"**Verdict: {SIGNS.get(verdict, '')}{verdict}**", "", lead, *[""] * bool(parts)]
     lines += [*(f"- {part}" for part in parts), ""]
     return "\n".join(f"> {line}".rstrip() for line in [*lines, f"*Rule:* {claim.rule}"])
+
+
+def _source(claim, paper):
+    """Where a claim is made; what the companion asks on its own account is no paper's."""
+    of_paper = claim.paper in PAPERS and not claim.where.startswith("the companion")
+    return paper + claim.where if of_paper else claim.where
 
 
 def overview():
@@ -67,7 +73,7 @@ def overview():
     for name, claim in CLAIMS.items():
         verdict, evidence = claim.verdict(claim.committed())
         line = {"claim": name, "paper": claim.paper, "says": claim.says, "notebook": claim.notebook}
-        source = f"{claim.paper}: {claim.where}" if claim.paper in PAPERS else claim.where
+        source = _source(claim, f"{claim.paper}: ")
         lines.append(line | {"source": source, "verdict": verdict, "evidence": evidence})
     return pd.DataFrame(lines)
 

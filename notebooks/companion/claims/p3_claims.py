@@ -168,7 +168,7 @@ CLAIMS = {
         notebook="21_stochastic_mlp",
         says="Sampling the zeros keeps more accuracy, or removes more nodes, than zeroing the smallest weights under "
         "the same regularizer and schedule.",
-        where="the companion's own; the method samples, and its abstract compares it with nothing that does not",
+        where="the companion: a control that does not sample, to show what sampling adds",
         experiment="p3_mlp",
         rule="Zeroing with L2 against the same training in which each draw takes the smallest weights, as many. Per "
         "network and measure (accuracy, share of nodes removed), paired by seed, at 5 % after Holm's correction. "
