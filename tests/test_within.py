@@ -15,7 +15,7 @@ def test_the_most_wanted_come_first_and_every_notebook_comes():
     stems = [stem for stem, _ in within.tasks("*")]
     assert stems[: len(within.WANTED)] == [stem for stem, _ in within.WANTED]
     assert set(stems) == {path.stem for path in (settings.ROOT / "notebooks").glob("*.ipynb")}
-    assert {stem for stem, _ in within.tasks("25*")} == {"25_stochastic_full_size"}
+    assert {stem for stem, _ in within.tasks("25*")} == {"25_full_size_stochastic"}
 
 
 def test_no_notebook_starts_when_the_time_is_over(monkeypatch, capsys):
@@ -23,7 +23,7 @@ def test_no_notebook_starts_when_the_time_is_over(monkeypatch, capsys):
     monkeypatch.setattr(within, "left", lambda stem, profile: ["1 of 6 runs of x have a record"])
     within.main(1e-9, only="25*")
     said = capsys.readouterr().out
-    assert "0 records made" in said and "left in 25_stochastic_full_size: 1 of 6 runs of x have a record" in said
+    assert "0 records made" in said and "left in 25_full_size_stochastic: 1 of 6 runs of x have a record" in said
 
 
 def test_records_come_home_whole_and_once(tmp_path, monkeypatch, capsys):

@@ -25,12 +25,12 @@ NOTEBOOKS = {  # how the names of experiments begin: the notebook that made them
     "p2_vgg16_cifar10": "13_l0_vgg16",
     "p2_": "14_l0_full_size",
     "p3_dynamics": "20_node_dynamics",
-    "p3_mlp": "21_stochastic_mlp",
-    "p3_vgg16_full": "25_stochastic_full_size",
-    "p3_vgg16": "22_stochastic_vgg16",
-    "p3_unet": "23_stochastic_unet",
-    "p3_covid": "24_stochastic_covid_cnn",
-    "p3_": "25_stochastic_full_size",
+    "p3_mlp": "21_mlp_stochastic",
+    "p3_vgg16_full": "25_full_size_stochastic",
+    "p3_vgg16": "22_vgg16_stochastic",
+    "p3_unet": "23_unet_stochastic",
+    "p3_covid": "24_covid_cnn_stochastic",
+    "p3_": "25_full_size_stochastic",
     "bf16": "90_bf16_against_fp32",
 }
 SCORES = {"test_accuracy": "1 − accuracy", "test_dice": "1 − Dice", "test_r2": "1 − R²"}  # the first that a row has

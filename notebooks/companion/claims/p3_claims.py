@@ -19,7 +19,7 @@ def _percent(value):
 def _full_size(says, where, experiment, *, share, margin, floor, reason):
     return Claim(
         paper="P3",
-        notebook="25_stochastic_full_size",
+        notebook="25_full_size_stochastic",
         says=says,
         where=where,
         experiment=experiment,
@@ -88,7 +88,7 @@ CLAIMS = {
         judge=p3.more_than_independent,
     ),
     "P3.4": _application(
-        "21_stochastic_mlp",
+        "21_mlp_stochastic",
         "Half of the nodes of an MLP (MNIST) are removed at little loss of accuracy.",
         "p3_mlp",
         0.5,
@@ -107,7 +107,7 @@ CLAIMS = {
         "published one, and may have more filters to spare.",
     ),
     "P3.5 ¼": _application(
-        "22_stochastic_vgg16",
+        "22_vgg16_stochastic",
         "60 % of the filters of VGG-16 (CIFAR-10) are removed at little loss of accuracy: at a quarter of its widths.",
         "p3_vgg16",
         0.6,
@@ -115,7 +115,7 @@ CLAIMS = {
         "A quarter of the widths has fewer filters to spare, so that this says little of the claim.",
     ),
     "P3.6": _application(
-        "23_stochastic_unet",
+        "23_unet_stochastic",
         "60 % of the channels of a U-Net for the instance segmentation of cells are removed at little loss of quality.",
         "p3_unet",
         0.6,
@@ -123,7 +123,7 @@ CLAIMS = {
         "The margins are about what the best and the worst of three dense networks differ by.",
     ),
     "P3.7": _application(
-        "24_stochastic_covid_cnn",
+        "24_covid_cnn_stochastic",
         "Half of the channels of a COVID-19 CNN are removed at little loss of accuracy.",
         "p3_covid",
         0.5,
@@ -165,7 +165,7 @@ CLAIMS = {
     ),
     "P3.10": Claim(
         paper="P3",
-        notebook="21_stochastic_mlp",
+        notebook="21_mlp_stochastic",
         says="Sampling the zeros keeps more accuracy, or removes more nodes, than zeroing the smallest weights under "
         "the same regularizer and schedule.",
         where="the companion: a control that does not sample, to show what sampling adds",

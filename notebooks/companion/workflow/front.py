@@ -14,8 +14,8 @@ GALLERY = {  # notebook/figure: what to look at
     "05_partial_optimal_structure/survivors": "How many units survive, by how many there were",
     "20_node_dynamics/over_time": "When nodes die, and of what",
     "20_node_dynamics/removed_against_pruned": "Nodes fall more often than chance would have it",
-    "21_stochastic_mlp/accuracy_and_nodes": "Half of the nodes gone, and what controls say",
-    "23_stochastic_unet/instances": "Cells found by a U-Net before and after",
+    "21_mlp_stochastic/accuracy_and_nodes": "Half of the nodes gone, and what controls say",
+    "23_unet_stochastic/instances": "Cells found by a U-Net before and after",
     "30_your_own_network/size_and_speed": "Size and speed of networks that `lib` did not build",
 }
 COLUMNS = 3
@@ -71,7 +71,7 @@ def stochastic_mlp():
     small = table[(table["stage"] == "stochastic") & (table["penalty"] == "L2")]
     units = small["alive"].map(sum).mean()
     left = f"{units:,.0f} of {small['units'].mean():,.0f} nodes, {small['nonzero'].mean():,.0f} weights"
-    network, done = named("784-1000-1000-10, MNIST", "21_stochastic_mlp"), "trained with zeroing and L2, tuned"
+    network, done = named("784-1000-1000-10, MNIST", "21_mlp_stochastic"), "trained with zeroing and L2, tuned"
     return f"| {network} | {done} | {left} | {errors(dense, small)} |"
 
 

@@ -1,6 +1,6 @@
 """Run a notebook on a grid of its parameters: figures of each point in a folder of their own, one table, one CSV.
 
-python -m companion.workflow.sweep notebooks/21_stochastic_mlp.ipynb q=1,2 lam_tuning=1e-4,1e-3 seeds=3 [cores=2]
+python -m companion.workflow.sweep notebooks/21_mlp_stochastic.ipynb q=1,2 lam_tuning=1e-4,1e-3 seeds=3 [cores=2]
 
 Every parameter takes one value or several; a list is written with brackets: penalties=["GL"],["SGL"]. Points run in
 parallel, one thread each, and what has a record is not trained again.

@@ -15,11 +15,11 @@ from companion.settings import ROOT, runs_folder
 from lib.checks import number
 
 WANTED = [  # notebook, and the parameters that ask for a part of it
-    ("25_stochastic_full_size", {"networks": ["vgg16"], "widths": ["full"], "seeds": 1}),
-    ("25_stochastic_full_size", {"networks": ["resnet56"], "seeds": 1}),
+    ("25_full_size_stochastic", {"networks": ["vgg16"], "widths": ["full"], "seeds": 1}),
+    ("25_full_size_stochastic", {"networks": ["resnet56"], "seeds": 1}),
     ("14_l0_full_size", {"networks": ["resnet50"], "seeds": 1}),
-    ("25_stochastic_full_size", {"networks": ["vgg16"]}),
-    ("25_stochastic_full_size", {}),
+    ("25_full_size_stochastic", {"networks": ["vgg16"]}),
+    ("25_full_size_stochastic", {}),
     ("14_l0_full_size", {}),
 ]
 
