@@ -12,8 +12,8 @@ from ..data import Part
 def part_of(given, device):
     """x and y on a device, of a data set's training part, a pair of tensors or arrays, a Dataset or a DataLoader.
 
-    The targets of a data set for regression are numbers, also where they are whole. ValueError: there is no pair, x and
-    y are not of one length, or the targets of a data set for classification are no classes.
+    The targets of a data set for regression are numbers, also where they are whole. ValueError: there is no pair, or x
+    and y are not of one length.
     """
     task, given = getattr(given, "task", None), getattr(given, "train", given)
     given = given.dataset if isinstance(given, DataLoader) else given
@@ -33,8 +33,6 @@ def part_of(given, device):
     for name, values in (("x", x), ("y", y)):
         if values.is_floating_point() and (lost := int((~values.isfinite()).sum())):
             raise ValueError(f"{name} has {lost:,} values that are not finite (NaN or infinite); mend or leave out")
-    if task == "classification" and y.is_floating_point():
-        raise ValueError(f"the task is classification, but y holds {y.dtype}; pass the classes as whole numbers")
     return Part(x, y.float() if task == "regression" and not y.is_floating_point() else y)
 
 

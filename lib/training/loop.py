@@ -97,6 +97,8 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
     if follows and (watch is None or getattr(data, "task", "") == "regression"):
         raise ValueError("schedule 'plateau' needs a watched 'validation' score that rises; take another one")
     part = part_of(data, device_of(model))
+    if options.loss is None and getattr(data, "task", "") == "classification" and part.y.is_floating_point():
+        raise ValueError(f"the task is classification, but y holds {part.y.dtype}; pass whole numbers, or a loss")
     trainer = Trainer(model, part, options, after_step=after_step, extra_loss=extra_loss)
     if follows:
         trainer.factor = lambda t: plateau(history.curves, options.steps)
