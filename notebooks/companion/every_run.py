@@ -7,7 +7,7 @@ from functools import cache
 import pandas as pd
 import torch
 
-from companion import runs, settings
+from companion import applications, runs, settings
 from companion.claims import budget
 from lib import models
 
@@ -36,7 +36,7 @@ NOTEBOOKS = {  # how the names of experiments begin: the notebook that made them
 SCORES = {"test_accuracy": "1 − accuracy", "test_dice": "1 − Dice", "test_r2": "1 − R²"}  # the first that a row has
 PENALTIES = {"GL": "group lasso", "SGL": "sparse group lasso", "none": "no penalty"}
 NAMES = {"300-100": "LeNet-300-100", "784-300-100-10": "LeNet-300-100", "1000-1000": "784-1000-1000-10"}
-CONTROLS = ("dense", "no sampling", "magnitude", "units", "chance", "scratch")
+CONTROLS = tuple(stage for stage in applications.FINALS if stage != "stochastic")
 SHAPES = {"lenet5": (1, 28, 28), "unet": (1, 256, 256), "ct_cnn": (1, 128, 128)}  # the others': (3, 32, 32)
 KEYS = ["paper", "notebook", "experiment", "data", "network", "method", "setting", "stage", "score", "intermediate"]
 VALUES = ["error", "weights", "units", "operations", "ms_1", "ms_64"]
