@@ -11,8 +11,8 @@ COLUMNS = {  # column: (what it is called, factor, digits)
     "nonzero": ("weights left, at most", 1, 0),
     "compression": ("compression ×", 1, 1),
     "units": ("hidden units left", 1, 0),
-    "ms, batch 1": ("µs, batch 1", 1000, 1),
-    "ms, batch 64": ("µs, batch 64", 1000, 1),
+    "ms, batch 1": ("µs, batch 1", 1000, 0),
+    "ms, batch 64": ("µs, batch 64", 1000, 0),
 }
 
 
@@ -73,11 +73,12 @@ def points(records, timed):
 def table(lines):
     """Points as a Markdown table, a line per method and setting: mean ± standard deviation over seeds."""
     columns = {name: how for name, how in COLUMNS.items() if name in lines}
-    names = ["method", "setting", *(title for title, *_ in columns.values())]
-    text = ["| " + " | ".join(names) + " |", "|---|---|" + "---:|" * len(columns)]
+    names = ["method", *(title for title, *_ in columns.values())]
+    text = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * len(columns)]
     for (method, setting), group in lines.groupby(["method", "setting"], sort=False):
         cells = [runs.mean_std(group[name], scale=f, digits=d) for name, (_, f, d) in columns.items()]
-        text.append("| " + " | ".join([method, setting, *cells]) + " |")
+        cells = [cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in cells]  # else a narrow page breaks at ±
+        text.append("| " + " | ".join([f"{method}, {setting}".removesuffix(", "), *cells]) + " |")
     return "\n".join(text) + "\n"
 
 
