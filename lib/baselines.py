@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from . import checks
+from .arguments import a_linear, a_network, told
 from .training import compiled
 
 # --- hard-concrete gates (Louizos, Welling & Kingma 2018, arXiv 1712.01312) ---------------------------------------
@@ -28,6 +29,7 @@ class HardConcrete(nn.Linear):
     `factor` that of λ in this layer.
     """
 
+    @told(layer=a_linear, keep="(0, 1)", factor="[0, inf)")
     def __init__(self, layer, *, keep, factor=1.0):
         super().__init__(layer.in_features, layer.out_features, device=layer.weight.device)
         self.weight, self.bias = layer.weight, layer.bias
@@ -88,6 +90,7 @@ def total_divergence(weight, log_variance):
 class VariationalDropout(nn.Linear):
     """A linear layer whose weights are θ + σ·ε: additive noise, drawn for the outputs instead of the weights."""
 
+    @told(layer=a_linear, log_variance="(-inf, inf)")
     def __init__(self, layer, *, log_variance):
         super().__init__(layer.in_features, layer.out_features, device=layer.weight.device)
         self.weight, self.bias = layer.weight, layer.bias
@@ -183,6 +186,7 @@ def resolved(name, options):
     return OPTIONS[checks.one_of("baseline", name, OPTIONS)].of(options, name)
 
 
+@told(model=a_network, compile=bool)
 def noisy(model, *, name, examples, compile=False, **options):
     """A copy of a chain of linear layers with noise in them, and its extra loss, a function of the share t trained.
 
@@ -210,6 +214,7 @@ def noisy(model, *, name, examples, compile=False, **options):
 
 
 @torch.no_grad()
+@told(net=a_network)
 def folded(net):
     """The state_dict of the plain network that a noisy one is in eval mode.
 

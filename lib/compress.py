@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from . import checks, depgraph, measures, training
+from .arguments import a_function, a_network, told
 from .data import Part
 from .depgraph.units import Units
 from .training.given import part_of
@@ -30,6 +31,7 @@ class Compressed:
         return self.table.to_string(float_format="{:,.4g}".format)
 
 
+@told(net=a_network, score=a_function)
 def compress(net, data, share=0.5, *, of="units", penalty=None, score=None, keep=(), **options):
     """A smaller network of the same class, with the given share of its units, weights or operations.
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from . import checks, models, shrinking
+from .arguments import numbers, told
 
 CHECKS = 500  # times in a training at which it is looked who has died
 
@@ -85,6 +86,7 @@ class Dynamics:
         self.first, self.frames, self.frame_steps = state["first"], state["frames"], state["frame_steps"]
 
 
+@told(pruned=numbers("[0, 1]"), sizes=numbers("whole [1, inf)"))
 def independent(pruned, sizes):
     """Share of the hidden units that zeros in independent places would remove: 1 − (1 − ρ_in^n_in)(1 − ρ_out^n_out).
 

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.utils import fusion
 
 from . import models, saving
+from .arguments import a_path, told
 from .atomic import write_whole
 from .depgraph.passes import tensors_in
 from .training.given import fits
@@ -28,6 +29,7 @@ class InferenceError(ValueError):
 
 
 @torch.no_grad()
+@told(channels_last=bool)
 def form(model, example, *, channels_last=True):
     """A copy in eval mode whose batch norms are folded where that changes no output; the argument is left as it is.
 
@@ -97,6 +99,7 @@ def folded(model, pairs):
     return net
 
 
+@told(folder=a_path)
 def save(net, folder):
     """Write model.safetensors and inference.json (config, what was folded, the memory format) into a folder."""
     if not hasattr(net, "folded"):
@@ -118,6 +121,7 @@ def _about(file):
     return about
 
 
+@told(folder=a_path)
 def load(folder, model=None):
     """The saved inference form. model: a fresh network of your class; needless for those of `models.build`."""
     about = _about(Path(folder) / "inference.json")

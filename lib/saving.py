@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from . import models
+from .arguments import a_network, a_path, a_tensor, plain_data, told
 from .atomic import write_whole
 
 
+@told(folder=a_path, normalisation=plain_data, labels=plain_data)
 def save(model, folder, *, normalisation=None, labels=None):
     """Write model.safetensors and model.json (config, normalisation and labels, plain data) into a folder.
 
@@ -28,6 +30,7 @@ def save(model, folder, *, normalisation=None, labels=None):
     write_whole(folder / "model.json", text + "\n")
 
 
+@told(folder=a_path)
 def load(folder):
     """The saved network in eval mode, with `normalisation` and `labels` as attributes.
 
@@ -97,6 +100,7 @@ def _sum_of_tensors(state):
     return found.hexdigest()
 
 
+@told(model=a_network, path=a_path)
 def load_into(model, path):
     """Give a network of any class the tensors of a safetensors file and its layers the widths that they have there.
 
@@ -126,6 +130,7 @@ def load_into(model, path):
     return model.eval()
 
 
+@told(model=a_network, summed=bool)
 def to_bytes(model, *, summed=True):
     """The contents of a safetensors file with the network's parameters and buffers, each shared one once.
 
@@ -159,6 +164,7 @@ def _grouped(layer):
     return several and layer.groups < max(layer.in_channels, layer.out_channels)
 
 
+@told(model=a_network, path=a_path, example=a_tensor)
 def to_onnx(model, path, example):
     """Export the network in eval mode for batches of any size; the other axes are those of example (N, …).
 

@@ -8,6 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from . import models
+from .arguments import told
+from .pruning.masks import prunable
 
 
 class ShrinkError(ValueError):
@@ -22,6 +24,7 @@ def dead_units(model):
     return {name: causes > 0 for name, causes in _settle(model, rule="weights")[1].items()}
 
 
+@told(fold=bool, keep_one=bool)
 def shrink(model, *, fold=True, keep_one=False):
     """The same builder with smaller widths and the same outputs in eval mode; the argument is left as it is.
 
@@ -84,6 +87,7 @@ def causes(model):
     return _settle(model, rule="weights")[1]
 
 
+@told(threshold="[0, inf)", beta="(1, inf)")
 def alive_1e3(model, threshold=1e-3, *, beta=None):
     """P1's own count, a list with one number per weight matrix: input units i with Σ_j |W_ij| > threshold.
 
@@ -99,9 +103,10 @@ def alive_1e3(model, threshold=1e-3, *, beta=None):
     return counts
 
 
+@told(threshold="[0, inf)")
 def sparsity_1e3(model, threshold=1e-3):
     """P1's sparsity: share of the prunable weights with |w| < threshold."""
-    ws = models.weights(model).values()
+    ws = prunable(model).values()
     return sum(int((w.detach().abs() < threshold).sum()) for w in ws) / sum(w.numel() for w in ws)
 
 

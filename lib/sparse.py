@@ -15,12 +15,14 @@ import torch
 from torch import nn
 
 from . import saving
+from .arguments import a_network, a_path, plain_data, told
 from .atomic import write_whole
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 ABOUT = "sparse"  # in a file's metadata: name → shape of the tensors that are kept sparse
 
 
+@told(path=a_path)
 def save(model, path, *, dtype="fp32", **about):
     """Write a network of `models.build` as one sparse file, whole or not at all; returns its bytes' number.
 
@@ -29,12 +31,15 @@ def save(model, path, *, dtype="fp32", **about):
     """
     if own := about.keys() & {"config", "dtype"}:
         raise ValueError(f"{min(own)!r} is kept by itself; call what you keep beside the network otherwise")
+    for name, value in about.items():
+        plain_data(f"save: {name}", value)
     about = {"config": saving.built_of(model), "dtype": dtype} | about
-    content = to_bytes(model, dtype=dtype, about=json.dumps(about, allow_nan=False))
+    content = to_bytes(model, dtype=dtype, about=json.dumps(about))
     write_whole(path, content)
     return len(content)
 
 
+@told(path=a_path)
 def load(path):
     """The network of a sparse file in eval mode, and what was kept beside it as a dict; runs no code from the file.
 
@@ -50,10 +55,9 @@ def load(path):
     return model.eval(), about
 
 
+@told(model=a_network, dtype=DTYPES)
 def to_bytes(model, *, dtype="fp32", about="{}"):
     """The contents of a sparse file with the parameters and buffers of any network."""
-    if dtype not in DTYPES:
-        raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
     kept, shapes = {}, {}
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, tensor in model.state_dict().items():
@@ -133,6 +137,7 @@ class SparseLinear(nn.Module):
         return out if self.bias is None else out + self.bias
 
 
+@told(model=a_network)
 def to_csr(model):
     """A copy whose fully connected layers compute with sparse matrices; same outputs to rounding."""
     copied = copy.deepcopy(model)

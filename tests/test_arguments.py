@@ -7,7 +7,20 @@ import pytest
 import torch
 from torch import nn
 
-from lib import baselines, data, inference, measures, models, pruning, regularizers, saving, sparse, training
+from lib import (
+    baselines,
+    data,
+    dynamics,
+    inference,
+    measures,
+    models,
+    pruning,
+    regularizers,
+    saving,
+    shrinking,
+    sparse,
+    training,
+)
 from lib.compress import compress
 from lib.depgraph import shrink
 
@@ -51,7 +64,7 @@ REFUSED = {
     "a list of masks": (lambda: pruning.apply(net(), [1]), "masks are a dict"),
     "a seed of words": (lambda: pruning.StochasticZeroing(net(), steps=2, target=0.5, seed="a"), "seed must be"),
     "a vector": (lambda: regularizers.bind({"name": "l1", "lam": 1}, [X[0]]), r"got torch.float32 \(64,\)"),
-    "one tensor": (lambda: regularizers.bind({"name": "l1", "lam": 1}, X[0]), "a penalty takes a list of tensors"),
+    "one tensor": (lambda: regularizers.bind({"name": "l1", "lam": 1}, X[0]), "ws must be a list of tensors"),
     "no weights at all": (lambda: models.weights(None), "a network is needed, an nn.Module, got NoneType"),
     "a list of builders": (lambda: models.build(["mlp"]), r"unknown network \['mlp'\]"),
     "classes beyond": (lambda: measures.accuracy(LOGITS, CLASSES + 1), "classes are whole numbers from 0 to 2"),
@@ -122,3 +135,58 @@ def test_a_checkpoint_is_a_file_and_knows_weights_labels_and_the_options_of_hook
     for other in ({"seed": 1}, {"y": labels}, {"target": 0.9}):
         assert "is of another training" in trained(**other)
     assert len(list(tmp_path.glob("c.aside*"))) == 3, "none takes the place of another"
+
+
+WEIGHTS, GREY = [torch.randn(5, 4)], torch.randn(3, 3, 5, 5)
+ODD = (True, "x", b"x", math.nan, -math.inf, -0.5, [], {}, ["x"], [math.nan], [None], torch.randn(3), object(), len)
+STEP = {"ws": WEIGHTS, "grads": WEIGHTS, "scales": [1.0]}
+
+#: function → arguments that fit it, each of which is tried with every odd value
+DOORS = {
+    regularizers.l1: {"ws": WEIGHTS},
+    regularizers.sparse_group_lasso: {"ws": WEIGHTS, "alpha": 0.1},
+    regularizers.l0: {"ws": WEIGHTS, "beta": 20.0, "surrogate": "exp"},
+    regularizers.partial: {"ws": WEIGHTS, "beta": 2},
+    regularizers.layer_factors: {"ws": WEIGHTS, "rule": "sqrt", "layer_weights": [1.0]},
+    regularizers.l0_grad_: STEP | {"beta": 20.0, "surrogate": "exp"},
+    regularizers.sparse_group_lasso_grad_: STEP | {"alpha": 0.1},
+    regularizers.prox_sparse_group_lasso_: {"ws": WEIGHTS, "scales": [0.1], "alpha": 0.1},
+    regularizers.bind: {"penalty": {"name": "l1", "lam": 1}, "ws": WEIGHTS, "autograd": False},
+    pruning.zeroed: {"w": WEIGHTS[0], "s": 0.5, "q": 2, "generator": None},
+    shrinking.shrink: {"model": net(), "fold": True},
+    shrinking.alive_1e3: {"model": net(), "threshold": 1e-3, "beta": 2},
+    shrinking.sparsity_1e3: {"model": net(), "threshold": 1e-3},
+    measures.flops: {"model": net(), "input_shape": (64,)},
+    measures.alive: {"model": net()},
+    measures.split: {"logits": GREY, "smallest": 5},
+    measures.average_precision: {"predicted": MAP, "true": MAP, "thresholds": [0.5]},
+    measures.latency: {"models": {"a": net()}, "x": X, "repeats": 1, "warmup": 1},
+    saving.to_bytes: {"model": net(), "summed": True},
+    saving.load: {"folder": "x"},
+    sparse.to_bytes: {"model": net(), "dtype": "fp32"},
+    inference.load: {"folder": "x"},
+    dynamics.independent: {"pruned": [0.5, 0.5], "sizes": [8, 6, 3]},
+    baselines.noisy: {"model": net(), "name": "hard_concrete", "examples": 2, "compile": False},
+    training.predict: {"model": net(), "x": X, "outputs": None},
+}
+FIT = {"true": ODD, "predicted": ODD, "x": ODD, "penalty": ODD, "outputs": [len], "folder": ["x"], "w": [ODD[-3]]}
+
+
+@pytest.mark.parametrize(
+    ("function", "name"), [(f, name) for f in DOORS for name in DOORS[f]], ids=lambda v: getattr(v, "__name__", v)
+)
+def test_what_a_reader_calls_refuses_odd_arguments_by_name(function, name):
+    for odd in ODD:
+        fits = [True] if isinstance(DOORS[function][name], bool) else FIT.get(name, ())
+        if not any(odd is fit for fit in fits):
+            with pytest.raises(ValueError, match=f"{name}|network|weights|baseline"):
+                function(**(DOORS[function] | {name: odd}))
+
+
+def test_lists_that_do_not_fit_each_other_and_networks_without_weights_are_refused():
+    for wrong in ({"scales": [1.0, 1.0]}, {"grads": [torch.randn(1, 4)]}, {"grads": []}, {"ws": []}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            regularizers.l1_grad_(**(STEP | wrong))
+    for count in (measures.sparsity, measures.histogram, shrinking.sparsity_1e3):
+        with pytest.raises(ValueError, match="ReLU has no prunable weights"):
+            count(nn.ReLU())

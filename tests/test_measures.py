@@ -61,7 +61,7 @@ def test_segmentation_of_equal_other_and_empty_maps():
     assert measures.average_precision(empty, empty) == measures.dice(empty, empty) == 1
     assert measures.average_precision(TRUE, empty) == 0
     assert np.isnan(measures.seg(TRUE, empty))
-    with pytest.raises(ValueError, match=r"from IoU 0.5 on, got threshold 0.3"):
+    with pytest.raises(ValueError, match=r"thresholds must be in \[0.5, 1\), got 0.3"):
         measures.average_precision(TRUE, TRUE, thresholds=(0.3,))
 
 

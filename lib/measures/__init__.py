@@ -12,7 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .. import models as networks
 from .. import shrinking
+from ..arguments import a_network, a_tensor, networks_by_name, numbers, told
 from ..checks import Checked, needing, number
+from ..pruning.masks import prunable
 from .segmentation import average_precision, dice, foreground_dice, instance_scores, instances, seg, split
 
 __all__ = [
@@ -54,18 +56,20 @@ def accuracy(logits, y):
 
 def macro_f1(logits, y):
     """F1 averaged over the classes that occur in y (N,) or in the decisions of logits (N, classes)."""
+    decided = _decided(logits, y).cpu()
     with needing("data"):
         from sklearn.metrics import f1_score
 
-    return float(f1_score(y.cpu(), _decided(logits, y).cpu(), average="macro", zero_division=0))
+    return float(f1_score(y.cpu(), decided, average="macro", zero_division=0))
 
 
 def f1(logits, y):
     """F1 of class 1 for logits (N, 2): harmonic mean of precision and recall, 0 where nothing is found."""
+    decided = _decided(logits, y).cpu()
     with needing("data"):
         from sklearn.metrics import f1_score
 
-    return float(f1_score(y.cpu(), _decided(logits, y).cpu(), zero_division=0))
+    return float(f1_score(y.cpu(), decided, zero_division=0))
 
 
 def auc(logits, y):
@@ -117,6 +121,7 @@ def _same_shape(outputs, y):
 # --- size ---------------------------------------------------------------------------------------------------
 
 
+@told(model=a_network)
 def parameters(model):
     """Number of parameters, zeros, biases and norms included."""
     return sum(p.numel() for p in model.parameters())
@@ -129,7 +134,7 @@ def nonzero(model):
 
 def sparsity(model):
     """Share of the prunable weights that are zero."""
-    return 1 - nonzero(model) / sum(w.numel() for w in networks.weights(model).values())
+    return 1 - nonzero(model) / sum(w.numel() for w in prunable(model).values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +153,7 @@ def histogram(model, **options):
     options: see `HistogramOptions`.
     """
     given = HistogramOptions.of(options, "histogram")
-    ws = torch.cat([w.detach().flatten() for w in networks.weights(model).values()])
+    ws = torch.cat([w.detach().flatten() for w in prunable(model).values()])
     within = float(given.within)
     counts = torch.histc(ws.clamp(-within, within).float().cpu(), given.bins, -within, within)
     return {"within": given.within, "counts": [int(n) for n in counts]}
@@ -160,11 +165,13 @@ def compression(model):
     return sum(w.numel() for w in networks.weights(model).values()) / left if left else float("inf")
 
 
+@told(model=a_network)
 def alive(model):
     """Hidden units left after `shrink`, summed over the layers; None for a network without `groups`."""
     return sum(shrinking.alive(model).values()) if networks.groups(model) else None
 
 
+@told(model=a_network, input_shape=numbers("whole [1, inf)"))
 def flops(model, input_shape):
     """Operations of one example of input_shape (without batch), 2 per multiply-add.
 
@@ -177,6 +184,7 @@ def flops(model, input_shape):
     return counter.get_total_flops()
 
 
+@told(model=a_network)
 def file_bytes(model):
     """Bytes of the weights' file that `lib.saving.save` writes."""
     from .. import saving  # here, as scores are needed where nothing is saved
@@ -191,17 +199,13 @@ def _dtype(model):
 # --- speed --------------------------------------------------------------------------------------------------
 
 
+@told(models=networks_by_name, x=a_tensor, threads="whole [1, 1024]", repeats="whole [1, inf)", warmup="whole [0, inf)")
 def latency(models, x, *, threads=1, repeats=30, warmup=3):
     """Milliseconds of one forward pass on x for each of a dict of models: {name: {"median", "q1", "q3"}}.
 
     Eval mode, pinned threads; the models take turns, so that a drift of the machine meets all alike.
     A sample is as many passes as fill two milliseconds.
     """
-    if not isinstance(models, dict):
-        raise ValueError(f"models must be a dict, name → network, got {type(models).__name__}")
-    for name, count in {"threads": threads, "repeats": repeats}.items():
-        number(f"latency: {name}", count, "[1, inf)", whole=True)
-    number("latency: warmup", warmup, "[0, inf)", whole=True)
     before, modes = torch.get_num_threads(), {name: m.training for name, m in models.items()}
     torch.set_num_threads(threads)
     try:
@@ -238,6 +242,7 @@ def _seconds(model, x, passes):
 # --- the table ----------------------------------------------------------------------------------------------
 
 
+@told(models=networks_by_name, input_shape=numbers("whole [1, inf)"))
 def compare(models, input_shape, *, batches=(), **options):
     """DataFrame with a row per network of a dict: sizes, and operations per example of input_shape.
 

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from ..arguments import a_tensor, numbers, told
 from ..checks import needing
 
 
@@ -11,9 +12,13 @@ def instances(mask):
     with needing("data"):
         from scipy import ndimage
 
-    return ndimage.label(np.asarray(mask))[0]
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or mask.dtype.kind != "b":
+        raise ValueError(f"instances: mask must be bools (H, W), got {mask.dtype} {mask.shape}")
+    return ndimage.label(mask)[0]
 
 
+@told(logits=a_tensor, smallest="whole [0, inf)")
 def split(logits, *, smallest=5):
     """Instance maps of the logits (N, 3, H, W) of background, interior and boundary: a list of (H, W).
 
@@ -34,6 +39,7 @@ def split(logits, *, smallest=5):
     return maps
 
 
+@told(logits=a_tensor, ids=a_tensor)
 def foreground_dice(logits, ids):
     """Mean Dice coefficient over images of what is not background: logits (N, 3, H, W), instance ids (N, H, W)."""
     three_classes(logits, ids)
@@ -64,6 +70,11 @@ def instance_scores(predicted, true):
 
     seg is the mean over all objects, NaN without any.
     """
+    if not all(isinstance(maps, list | tuple | np.ndarray | torch.Tensor) for maps in (predicted, true)):
+        kinds = " and ".join(type(maps).__name__ for maps in (predicted, true))
+        raise ValueError(f"instance_scores: predicted and true must be lists of maps, got {kinds}")
+    if not len(predicted) == len(true) > 0:
+        raise ValueError(f"instance_scores: there must be a map for each, got {len(predicted)} and {len(true)}")
     steps = [precisions(p, t) for p, t in zip(predicted, true, strict=True)]
     at = np.mean(steps, axis=0)
     counts = [len(np.unique(np.asarray(t))) - bool((np.asarray(t) == 0).any()) for t in true]
@@ -92,13 +103,9 @@ def average_precision(predicted, true, *, thresholds=THRESHOLDS):
     return float(np.mean(precisions(predicted, true, thresholds=thresholds)))
 
 
+@told(thresholds=numbers("[0.5, 1)"))  # from 0.5 on no object can match two, so no assignment is solved
 def precisions(predicted, true, *, thresholds=THRESHOLDS):
-    """TP / (TP + FP + FN) at each threshold, an object being found when IoU > threshold; 1 where both maps are empty.
-
-    From 0.5 on no object can match two, so no assignment is solved.
-    """
-    if min(thresholds) < 0.5:
-        raise ValueError(f"matches are unique from IoU 0.5 on, got threshold {min(thresholds)}")
+    """TP / (TP + FP + FN) at each threshold, an object being found when IoU > threshold; 1 where both are empty."""
     overlap, p, t = _overlaps(predicted, true)
     iou = overlap / np.maximum(p[:, None] + t - overlap, 1)
     found = [int((iou > threshold).sum()) for threshold in thresholds]

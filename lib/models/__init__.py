@@ -7,6 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from .. import checks
+from ..arguments import a_network, told
 from .plain import ct_cnn, lenet5, mlp, vgg16
 from .residual import mobilenetv2, mobilenetv2_widths, resnet50, resnet50_widths, resnet56
 from .table import Act, Consume, Depthwise, Group, Produce, table
@@ -134,6 +135,7 @@ def trained(tensors):
     return [(t.grad is not None or not some) and (t.requires_grad or not isinstance(t, nn.Parameter)) for t in tensors]
 
 
+@told(net=a_network)
 def norms(net):
     """Scales and shifts of the batch norms."""
     layers = [m for m in net.modules() if isinstance(m, _BatchNorm)]

@@ -3,7 +3,7 @@
 import torch
 
 from .. import checks, models
-from .masks import hold, smallest
+from .masks import hold, prunable, smallest
 from .options import GradualOptions
 
 
@@ -19,6 +19,7 @@ class GradualMagnitude:
         """steps: of the whole training; options: see `GradualOptions`."""
         self.steps = checks.number("gradual pruning: steps", steps, "[1, inf)", whole=True)
         self.options = GradualOptions.of(options, "gradual pruning")
+        prunable(model)
         self.masks, self.finished, self.held = None, False, None
 
     def sparsity(self, t):

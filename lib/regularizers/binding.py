@@ -1,15 +1,16 @@
 """What a penalty, given as plain data, does to given weights: its value, its gradient, its proximal step."""
 
-from collections.abc import Iterable
 from functools import partial
 
 import torch
 
 from .. import models
+from ..arguments import matrices, told
 from . import penalties
 from .terms import PENALTIES, layer_factors, resolve
 
 
+@told(autograd=bool)
 def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
     """The functions ``value() -> scalar``, ``add_gradient_()`` and ``prox_(step)`` of a penalty on given tensors.
 
@@ -20,7 +21,7 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
     with ``norms`` act on too (`lib.models.norms`); ``transform`` may replace the function (weights, gradients) that
     does the adding by a compiled one; ``autograd`` has autograd find the gradient, as in the papers' code.
     """
-    ws, resolved = _tensors(ws), resolve(penalty)
+    ws, resolved = matrices("ws", ws), resolve(penalty)
     if resolved and not ws:
         remedy = f"see {models.__name__}.weights for which are prunable"
         raise ValueError(f"a penalty needs weights and was given none; {remedy}")
@@ -52,15 +53,6 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
 
     proximal = [term for term in terms if term.proximal]
     return value, add_by_autograd_ if autograd else add_gradient_, partial(_prox_, proximal, seen, tensors)
-
-
-def _tensors(ws):
-    """The weights as a list. ValueError: something in it is no tensor of floats with two axes or more."""
-    ws = list(ws) if isinstance(ws, Iterable) and not isinstance(ws, torch.Tensor) else [ws]
-    if wrong := [w for w in ws if not (torch.is_tensor(w) and w.is_floating_point() and w.ndim > 1)]:
-        told = f"{wrong[0].dtype} {tuple(wrong[0].shape)}" if torch.is_tensor(wrong[0]) else repr(wrong[0])
-        raise ValueError(f"a penalty takes a list of tensors (out, in, …) of floats, got {told} in it")
-    return ws
 
 
 def _prox_(terms, seen, tensors, step):

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import torch
 
+from ..arguments import a_path, told
 from ..atomic import write_whole
 
 SUMMED = b"sha256\n"  # a file begins so; the 32 bytes of the sum follow, then what torch.save wrote
 
 
+@told(path=a_path)
 def save_whole(content, path):
     """torch.save behind a checksum, as torch reads damaged weights without a word; whole or not at all.
 

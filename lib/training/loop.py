@@ -8,6 +8,7 @@ from typing import Annotated
 import torch
 from tqdm.auto import tqdm
 
+from ..arguments import a_function, a_network, told
 from ..checks import Checked, number
 from .checkpoint import Checkpoint, identity, plain
 from .given import device_of, fits, part_of, picked, taken, tensor
@@ -19,6 +20,7 @@ CHECKPOINT_SECONDS = 60.0  # at most this much training is lost when a run is ki
 
 
 @torch.no_grad()
+@told(model=a_network, outputs=a_function)
 def predict(model, x, *, batch=1000, precision="fp32", outputs=None):
     """Outputs in eval mode as float32, the model's mode restored; (N, …) -> (N, …).
 

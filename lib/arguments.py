@@ -1,0 +1,138 @@
+"""What functions are called with: an argument outside its meaning is refused by name before anything is computed."""
+
+import functools
+import inspect
+import json
+import os
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from .checks import flag, number, one_of
+
+
+def told(*, together=None, **kinds):
+    """Check the arguments of a function by their names before it is called.
+
+    A kind is an interval such as "[0, 1)", with "whole " before it for whole numbers; or the names to choose from; or
+    bool; or a function of the argument's name and value that returns what the function is to have. None fits where it
+    is the default. together: a function of all arguments. ValueError: the function, the argument, its value, the range.
+    """
+
+    def decorate(function):
+        known = inspect.signature(function)
+
+        @functools.wraps(function)
+        def checked(*given, **named):
+            bound = known.bind(*given, **named)
+            for name in kinds.keys() & bound.arguments.keys():
+                value = bound.arguments[name]
+                if value is not None or known.parameters[name].default is not None:
+                    bound.arguments[name] = _fits(f"{function.__name__}: {name}", value, kinds[name])
+            if together:
+                together(**bound.arguments)
+            return function(*bound.args, **bound.kwargs)
+
+        return checked
+
+    return decorate
+
+
+def _fits(what, value, kind):
+    if kind is bool:
+        return flag(what, value)
+    if isinstance(kind, str):
+        return number(what, value, kind.removeprefix("whole "), whole=kind.startswith("whole "))
+    return kind(what, value) if callable(kind) else one_of(what, value, kind)
+
+
+def numbers(allowed):
+    """The kind of lists of numbers in an interval."""
+
+    def kind(what, values):
+        if not isinstance(values, list | tuple) or not values:
+            raise ValueError(f"{what} must be a list of numbers in {allowed}, got {values!r:.60}")
+        return [_fits(f"each of {what}", value, allowed) for value in values]
+
+    return kind
+
+
+def a_network(what, value):
+    """The kind of networks."""
+    return _is(what, value, nn.Module, "a network, an nn.Module")
+
+
+def networks_by_name(what, value):
+    """The kind of dicts of networks."""
+    if not isinstance(value, dict) or not value:
+        raise ValueError(f"{what} must be a dict, name → network, got {value!r:.60}")
+    return {name: a_network(f"{what}[{name!r}]", net) for name, net in value.items()}
+
+
+def a_tensor(what, value):
+    """The kind of tensors that have something in them."""
+    if not torch.is_tensor(value) or not value.numel():
+        raise ValueError(f"{what} must be a tensor that is not empty, got {_seen(value)}")
+    return value
+
+
+def floats(what, value):
+    """The kind of tensors of floats."""
+    if not torch.is_tensor(value) or not value.is_floating_point():
+        raise ValueError(f"{what} must be a tensor of floats, got {_seen(value)}")
+    return value
+
+
+def matrices(what, value):
+    """The kind of lists of weights; one tensor alone is a list of itself."""
+    found = list(value) if isinstance(value, Iterable) and not torch.is_tensor(value) else [value]
+    wrong = [w for w in found if not (torch.is_tensor(w) and w.is_floating_point() and w.ndim > 1)]
+    if wrong:
+        raise ValueError(f"{what} must be a list of tensors (out, in, …) of floats, got {_seen(wrong[0])} in it")
+    return found
+
+
+def a_path(what, value):
+    """The kind of paths."""
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        raise ValueError(f"{what} must be a path, got {value!r:.60}")
+    return value
+
+
+def plain_data(what, value):
+    """The kind of what a JSON file holds."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{what} must be finite numbers, strings, lists and dicts, got {value!r:.60} ({error})"
+        ) from None
+    return value
+
+
+def a_function(what, value):
+    """The kind of functions."""
+    if not callable(value):
+        raise ValueError(f"{what} must be a function, got {value!r:.60}")
+    return value
+
+
+def a_linear(what, value):
+    """The kind of fully connected layers."""
+    return _is(what, value, nn.Linear, "a layer of nn.Linear")
+
+
+def a_generator(what, value):
+    """The kind of torch's generators."""
+    return _is(what, value, torch.Generator, "a torch.Generator")
+
+
+def _is(what, value, kind, name):
+    if not isinstance(value, kind):
+        raise ValueError(f"{what} must be {name}, got {value!r:.60}")
+    return value
+
+
+def _seen(value):
+    return f"{value.dtype} {tuple(value.shape)}" if torch.is_tensor(value) else f"{value!r:.60}"
