@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils import data as torch_data
 
-from lib import measures, models, saving, sparse, training
+from lib import measures, models, pruning, regularizers, saving, sparse, training
 from lib.compress import compress
 from lib.training.given import part_of
 
@@ -278,3 +278,28 @@ def test_odd_names_and_states_are_kept_or_refused(tmp_path):
 def test_sparse_layers_take_any_number_of_axes():
     net, x = nn.Sequential(nn.Linear(8, 4)), torch.randn(2, 3, 8)
     torch.testing.assert_close(sparse.to_csr(net)(x), net(x))
+
+
+def test_hooks_act_on_the_weights_of_the_network_that_is_trained():
+    """After weights have been replaced, too; zeroing, which is made for one network, says so."""
+    net = mlp()
+    hold = pruning.hold(pruning.magnitude(net, 0.5))
+    zeroing = pruning.StochasticZeroing(net, steps=10, target=0.5)
+    fit(net, (X, Y), after_step=[hold, zeroing])
+    net.load_state_dict({name: torch.ones_like(t) for name, t in net.state_dict().items()}, assign=True)
+    fit(net, (X, Y), after_step=[hold])
+    assert measures.sparsity(net) == 0.5
+    for other in (
+        lambda: fit(mlp(), (X, Y), after_step=[zeroing]),
+        lambda: compress(net, (X, Y), after_step=[zeroing]),
+    ):
+        with pytest.raises(ValueError, match="make it of the network that is trained"):
+            other()
+
+
+def test_infinite_weights_that_a_mask_leaves_out_are_zero():
+    net = nn.Linear(2, 2)
+    torch.nn.init.constant_(net.weight, float("inf"))
+    pruning.apply(net, {"weight": torch.zeros(2, 2, dtype=torch.bool)})
+    assert not net.weight.any()
+    assert not regularizers.l1([]) and not regularizers.group_lasso([torch.zeros(0, 3)])
