@@ -12,6 +12,8 @@ KINDS = {int: "a whole number", float: "a number", str: "a string", bool: "True 
 
 def named(table, name, what):
     """The entry of a plain dict, or a function that stands for itself. ValueError: the name, and those known."""
+    if isinstance(name, type):
+        raise ValueError(f"{what} is the class {name.__name__}; make one of it, {name.__name__}()")
     return name if callable(name) else table[one_of(what, name, table)]
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from . import checks, depgraph, measures, training
 from .arguments import a_function, a_network, told
 from .data import Part
+from .depgraph.passes import Example, refuse
 from .depgraph.units import Units
-from .training.given import part_of
+from .training.given import part_of, sized
 
 OF = ("units", "weights", "operations")
 STEPS = 6  # of the bisection: the share is met to 1/64
@@ -44,22 +44,29 @@ def compress(net, data, share=0.5, *, of="units", penalty=None, score=None, keep
     """
     checks.number("share", share, "(0, 1]")
     checks.one_of("of", of, OF)
-    train, held = _parts(data, next(net.parameters()).device)
-    nets, example = {"dense": copy.deepcopy(net)}, train.x[:1]
+    (train, held), options = _parts(data, net), sized(options, data)
+    example, score = train.x[:1], score or _score(held.y, options.get("loss"))
+    refuse(net, Example(net, example), keep)
+    nets = {"dense": copy.deepcopy(net)}
+    _scored(net, held, score, options)  # what cannot be scored is said before the training
     if penalty is not None:
         net = _trained(net, train, penalty=penalty, **options)
     nets["masked"], nets["shrunk"], stayed = _smaller(net, example, share, of, keep)
     nets["tuned"] = _trained(nets["shrunk"], train, **options)
-    table = _table(nets, held, score or _score(held.y), options)
+    table = _table(nets, held, score, options)
     return Compressed(nets["tuned"], nets, table, stayed)
 
 
-def _parts(data, device):
+def _parts(data, net):
     """What is trained on, and what is held out for the scores."""
-    part = part_of(data, device)
-    if getattr(data, "validation", None) is not None:
-        return part, part_of(data.validation, device)
-    order = torch.randperm(len(part.x), generator=torch.Generator().manual_seed(0)).to(device)
+    part = part_of(data, net)
+    if isinstance(getattr(data, "validation", None), tuple):
+        return part, part_of(data.validation, net)
+    if len(part.x) < 2:
+        raise ValueError(
+            "one example cannot be held out of one; give two at least, or a data set with a validation part"
+        )
+    order = torch.randperm(len(part.x), generator=torch.Generator().manual_seed(0)).to(part.x.device)
     count = max(1, int(HELD_OUT * len(order)))
     return tuple(Part(part.x[rows], part.y[rows]) for rows in (order[count:], order[:count]))
 
@@ -77,7 +84,7 @@ def _smaller(net, example, share, of, keep):
     units = Units(net, example, keep=keep)
     if of == "units":
         return _cut(units, example, share, keep)
-    count = _operations if of == "operations" else lambda net, _: measures.parameters(net)
+    count = measures.flops if of == "operations" else lambda net, _: measures.parameters(net)
     goal, low, high = share * count(net, example), 0.0, 1.0
     best = _cut(units, example, low, keep)
     if (least := count(best[1], example)) > goal:
@@ -98,17 +105,19 @@ def _cut(units, example, share, keep):
     return masked, small, stayed
 
 
-@torch.no_grad()
-def _operations(net, x):
-    net = copy.deepcopy(net).eval()
-    with FlopCounterMode(display=False) as counter:
-        net(x)
-    return counter.get_total_flops() / len(x)
+def _score(y, loss):
+    """What is good for the type of the targets. ValueError: numbers may be classes by a loss of one's own."""
+    if not y.is_floating_point():
+        return measures.accuracy
+    if isinstance(loss, str) and loss != "mse":  # chances of classes
+        return lambda outputs, y: measures.accuracy(outputs, y.argmax(1))
+    if callable(loss) and ((y == 0) | (y == 1)).all():
+        raise ValueError("targets of 0 and 1 and a loss of your own: pass score=, a function of outputs and targets")
+    return measures.r2
 
 
-def _score(y):
-    """What is good for the type of the targets."""
-    return measures.r2 if y.is_floating_point() else measures.accuracy
+def _scored(net, part, score, options):
+    return score(training.predict(net, part.x, outputs=options.get("outputs")), part.y)
 
 
 def _table(nets, held, score, options):
@@ -118,12 +127,11 @@ def _table(nets, held, score, options):
     x, rows = held.x[:1], {}
     times = measures.latency(nets, x)
     for name, net in nets.items():
-        outputs = training.predict(net, held.x, outputs=options.get("outputs"))
         rows[name] = {
-            "score": score(outputs, held.y),
+            "score": _scored(net, held, score, options),
             "parameters": measures.parameters(net),
             "nonzero": sum(int(p.count_nonzero()) for p in net.parameters()),
-            "operations": _operations(net, x),
+            "operations": measures.flops(net, x),
             "bytes": measures.file_bytes(net),
             "ms": times[name]["median"],
         }

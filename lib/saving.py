@@ -136,7 +136,7 @@ def to_bytes(model, *, summed=True):
 
     summed: with a checksum, which `load_into` asks for.
     """
-    state = model.state_dict(keep_vars=True)
+    state = tensors_of(model)
     shared = _shared(state)
     state = {name: t.detach().cpu().contiguous() for name, t in state.items() if name not in shared}
     seen = set()
@@ -147,6 +147,17 @@ def to_bytes(model, *, summed=True):
     about = {"groups": json.dumps(groups)} if groups else {}
     about |= {"sum": _sum_of_tensors(state)} if summed else {}
     return safetensors.torch.save(state, about or None)
+
+
+def tensors_of(model):
+    """The state_dict of a network. ValueError: something in it is no tensor."""
+    state = model.state_dict(keep_vars=True)
+    if odd := [name for name, value in state.items() if not torch.is_tensor(value)]:
+        raise ValueError(
+            f"{odd[0]!r} of {type(model).__name__} is no tensor (extra state, quantised weights), for which "
+            "there is no place in a safetensors file; save it beside with torch.save"
+        )
+    return state
 
 
 def _shared(state):
@@ -170,11 +181,14 @@ def to_onnx(model, path, example):
 
     The file is written whole or not at all; OSError: it names the file.
     """
-    mode = model.training
-    example = torch.cat([example[:1]] * 2)  # a batch of one would be taken for a constant
-    try:
+    if isinstance(example, tuple | list | dict):
+        raise ValueError(
+            f"to_onnx takes networks of one input, and an example (N, …) of it, got a {type(example).__name__}"
+        )
+    example = torch.cat([torch.as_tensor(example)[:1]] * 2)  # a batch of one would be taken for a constant
+    with models.in_mode(model, training=False):
         program = torch.onnx.export(
-            model.eval(),
+            model,
             (example,),
             input_names=["input"],
             output_names=["output"],
@@ -183,9 +197,7 @@ def to_onnx(model, path, example):
             external_data=False,
             verbose=False,
         )
-        write_whole(path, program.model_proto.SerializeToString())
-    finally:
-        model.train(mode)
+    write_whole(path, program.model_proto.SerializeToString())
 
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -196,6 +208,8 @@ NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 def tell_widths(layer):
     """Set what a layer of torch says of its widths to what its tensors are."""
     weight = layer._parameters.get("weight")
+    if weight is None and isinstance(layer, (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)):
+        return  # it is made of others before each call, and of their widths
     if isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = weight.shape
     elif isinstance(layer, CONVOLUTIONS):

@@ -60,7 +60,7 @@ def to_bytes(model, *, dtype="fp32", about="{}"):
     """The contents of a sparse file with the parameters and buffers of any network."""
     kept, shapes = {}, {}
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name, tensor in model.state_dict().items():
+    for name, tensor in saving.tensors_of(model).items():
         tensor = tensor.detach().cpu().contiguous()
         if name in parameters and tensor.dtype == torch.float32:
             tensor = _rounded(name, tensor, DTYPES[dtype])
@@ -82,7 +82,8 @@ def read(content, what="the file"):
     if ABOUT not in metadata:
         raise ValueError(f"{what} is no sparse file; `saving.load` reads the dense ones")
     shapes = json.loads(metadata[ABOUT])
-    state = {name: tensor for name, tensor in kept.items() if ":" not in name}
+    parts = {f"{name}:{part}" for name in shapes for part in ("values", "mask", "places")}
+    state = {name: tensor for name, tensor in kept.items() if name not in parts}
     state |= {name: _unpacked(kept, name, shape, what) for name, shape in shapes.items()}
     return {n: t.float() if t.dtype == torch.float16 else t for n, t in state.items()}, metadata
 
@@ -132,8 +133,8 @@ class SparseLinear(nn.Module):
         self.register_buffer("bias", layer.bias.detach().clone() if layer.bias is not None else None)
 
     def forward(self, x):
-        """(N, in) -> (N, out)."""
-        out = (self.weight @ x.T).T
+        """(…, in) -> (…, out)."""
+        out = (self.weight @ x.reshape(-1, x.shape[-1]).T).T.reshape(*x.shape[:-1], -1)
         return out if self.bias is None else out + self.bias
 
 

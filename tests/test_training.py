@@ -301,7 +301,7 @@ def test_data_come_as_readers_have_them(digits):
     as_set = torch.utils.data.TensorDataset(x, y)
     given = [digits, digits.train, (x, y), (x.numpy(), y.numpy()), (x.double().numpy(), y.int().numpy()), as_set]
     given += [torch.utils.data.DataLoader(as_set, batch_size=7), torch.utils.data.Subset(as_set, range(len(x)))]
-    losses = [training.fit(mlp(), data, steps=20, precision="fp32").curves["loss"] for data in given]
+    losses = [training.fit(mlp(), data, steps=20, batch=64, precision="fp32").curves["loss"] for data in given]
     assert all(loss == pytest.approx(losses[0], rel=1e-5) for loss in losses)
 
 

@@ -14,7 +14,10 @@ from .. import models as networks
 from .. import shrinking
 from ..arguments import a_network, a_tensor, networks_by_name, numbers, told
 from ..checks import Checked, needing, number
+from ..depgraph.passes import quiet
 from ..pruning.masks import prunable
+from ..training.given import fits
+from ..training.losses import IGNORED
 from .segmentation import average_precision, dice, foreground_dice, instance_scores, instances, seg, split
 
 __all__ = [
@@ -50,8 +53,8 @@ __all__ = [
 
 
 def accuracy(logits, y):
-    """Share of rows (N, classes) whose largest logit is at the class in y (N,)."""
-    return (_decided(logits, y) == y).double().mean().item()
+    """Share of rows (N, classes) whose largest logit is at the class in y (N,); −100 does not count, as in losses."""
+    return (_decided(logits, y) == y)[y != IGNORED].double().mean().item()
 
 
 def macro_f1(logits, y):
@@ -87,8 +90,9 @@ def _decided(logits, y):
     _tensors(logits, y)
     if logits.ndim < 2 or logits.shape[:1] + logits.shape[2:] != y.shape:
         raise ValueError(f"logits {tuple(logits.shape)} and classes {tuple(y.shape)} do not fit: (N, classes) and (N,)")
-    if y.is_floating_point() or y.min() < 0 or y.max() >= logits.shape[1]:
-        got = f"{y.min()} to {y.max()}"
+    counted = y[y != IGNORED]
+    if y.is_floating_point() or (len(counted) and (counted.min() < 0 or counted.max() >= logits.shape[1])):
+        got = f"{counted.min()} to {counted.max()}"
         raise ValueError(f"classes are whole numbers from 0 to {logits.shape[1] - 1}, as there are logits, got {got}")
     return logits.argmax(1)
 
@@ -133,8 +137,9 @@ def nonzero(model):
 
 
 def sparsity(model):
-    """Share of the prunable weights that are zero."""
-    return 1 - nonzero(model) / sum(w.numel() for w in prunable(model).values())
+    """Share of the prunable weights that are zero; NaN where there are none."""
+    total = sum(w.numel() for w in networks.weights(model).values())
+    return 1 - nonzero(model) / total if total else float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,17 +176,27 @@ def alive(model):
     return sum(shrinking.alive(model).values()) if networks.groups(model) else None
 
 
-@told(model=a_network, input_shape=numbers("whole [1, inf)"))
-def flops(model, input_shape):
-    """Operations of one example of input_shape (without batch), 2 per multiply-add.
+@told(model=a_network)
+@torch.no_grad()
+def flops(model, example):
+    """Operations of one example, 2 per multiply-add; example: its shape without batch, or examples (N, …).
 
-    Convolutions and matrix products only, counted by torch's FlopCounterMode. Zeros count too, so
-    a masked network costs what the dense one does.
+    Convolutions and matrix products only, counted by torch's FlopCounterMode in a pass. Zeros count too, so a masked
+    network costs what the dense one does.
     """
-    model = copy.deepcopy(model).to("meta").eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.empty(1, *input_shape, dtype=_dtype(model), device="meta"))
+    x = _examples(model, example, 1)
+    with quiet(), fits(model, x), FlopCounterMode(display=False) as counter:
+        copy.deepcopy(model).eval()(x)
     return counter.get_total_flops()
+
+
+def _examples(model, given, n):
+    """n examples: of a shape numbers by chance, of examples the first one over and over."""
+    if torch.is_tensor(given):
+        return given[:1].expand(n, *given.shape[1:]).contiguous()
+    given = numbers("whole [1, inf)")("the shape of an example", given)
+    first = next(model.parameters(), torch.zeros(0))
+    return torch.rand(n, *given, dtype=first.dtype, device=first.device)
 
 
 @told(model=a_network)
@@ -190,10 +205,6 @@ def file_bytes(model):
     from .. import saving  # here, as scores are needed where nothing is saved
 
     return len(saving.to_bytes(model, summed=False))
-
-
-def _dtype(model):
-    return next((p.dtype for p in model.parameters()), torch.float32)
 
 
 # --- speed --------------------------------------------------------------------------------------------------
@@ -206,13 +217,12 @@ def latency(models, x, *, threads=1, repeats=30, warmup=3):
     Eval mode, pinned threads; the models take turns, so that a drift of the machine meets all alike.
     A sample is as many passes as fill two milliseconds.
     """
-    before, modes = torch.get_num_threads(), {name: m.training for name, m in models.items()}
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), networks.in_mode(*models.values(), training=False):
             passes, samples = {}, {name: [] for name in models}
             for name, m in models.items():
-                m.eval()
                 once = min(_seconds(m, x, 1) for _ in range(max(1, warmup)))
                 passes[name] = max(1, round(2e-3 / max(once, 1e-7)))
             for _ in range(repeats):
@@ -220,8 +230,6 @@ def latency(models, x, *, threads=1, repeats=30, warmup=3):
                     samples[name].append(1e3 * _seconds(m, x, passes[name]))
     finally:
         torch.set_num_threads(before)
-        for name, m in models.items():
-            m.train(modes[name])
     return {name: dict(zip(("q1", "median", "q3"), _quartiles(s), strict=True)) for name, s in samples.items()}
 
 
@@ -242,9 +250,9 @@ def _seconds(model, x, passes):
 # --- the table ----------------------------------------------------------------------------------------------
 
 
-@told(models=networks_by_name, input_shape=numbers("whole [1, inf)"))
-def compare(models, input_shape, *, batches=(), **options):
-    """DataFrame with a row per network of a dict: sizes, and operations per example of input_shape.
+@told(models=networks_by_name)
+def compare(models, example, *, batches=(), **options):
+    """DataFrame with a row per network of a dict: sizes, and operations per example (its shape, or examples (N, …)).
 
     batches, e.g. (1, 64), adds measured median milliseconds for these batch sizes; options are `latency`'s.
     """
@@ -257,15 +265,14 @@ def compare(models, input_shape, *, batches=(), **options):
             "sparsity": sparsity(m),
             "compression": compression(m),
             "alive": alive(m),
-            "flops": flops(m, input_shape),
+            "flops": flops(m, example),
             "bytes": file_bytes(m),
         }
         for name, m in models.items()
     }
     for batch in batches:
         number("compare: each of batches", batch, "[1, inf)", whole=True)
-        first = next(iter(next(iter(models.values())).parameters()))
-        x = torch.rand(batch, *input_shape, dtype=first.dtype, device=first.device)
+        x = _examples(next(iter(models.values())), example, batch)
         for name, time_ms in latency(models, x, **options).items():
             rows[name][f"ms, batch {batch}"] = time_ms["median"]
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,6 +1,8 @@
 """Networks as builder and widths: `build(name, widths=…)`, their tables of groups, their prunable weights."""
 
 import inspect
+import warnings
+from contextlib import contextmanager
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -23,6 +25,7 @@ __all__ = [
     "Produce",
     "build",
     "groups",
+    "in_mode",
     "norms",
     "table",
     "trained",
@@ -55,6 +58,10 @@ WIDTHS = {
     "unet": UNET_WIDTHS,
     "ct_cnn": [32, 64, 128, 256],
 }
+MADE = (
+    "{!r} is made before each call (nn.utils.prune, weight_norm, a parametrization) and not among the prunable "
+    "weights; end that first, by torch.nn.utils.prune.remove or remove_parametrizations"
+)
 ANY_DEPTH = ("mlp", "unet", "ct_cnn")
 
 
@@ -92,8 +99,8 @@ def weights(net):
 
     Also the other matrices that inputs are multiplied by: weight_ih and weight_hh of recurrent layers, the in_proj
     and q, k, v ones of nn.MultiheadAttention, and the weights of layers in the network's table. Not embeddings,
-    tokens, scales, norms or biases; a parametrized weight (weight_norm) is none. `net.prunable`, a list of names of
-    parameters, takes the place of this choice.
+    tokens, scales, norms or biases; a weight that is made before each call (weight_norm, nn.utils.prune) is none, which
+    a warning says. `net.prunable`, a list of names of parameters, takes the place of this choice.
     """
     if not isinstance(net, nn.Module):
         raise ValueError(f"a network is needed, an nn.Module, got {type(net).__name__}")
@@ -105,6 +112,8 @@ def weights(net):
     for name, module in net.named_modules():
         for key in ("weight",) if name in listed else _matrices(module):
             p = module._parameters.get(key)
+            if key not in module._parameters:
+                warnings.warn(MADE.format(f"{name}.{key}"), stacklevel=2)
             if p is not None and p not in seen:  # shared ones once
                 found[f"{name}.{key}".lstrip(".")] = p
                 seen.add(p)
@@ -133,6 +142,31 @@ def trained(tensors):
     """Whether training moves each of the tensors: no frozen parameter and, where one has a gradient, none without."""
     some = any(t.grad is not None for t in tensors)
     return [(t.grad is not None or not some) and (t.requires_grad or not isinstance(t, nn.Parameter)) for t in tensors]
+
+
+@contextmanager
+def in_mode(*nets, training):
+    """Networks in training or eval mode; each layer has its own mode again afterwards.
+
+    In training the layers rest that a network in training mode has in eval mode, and so do batch norms whose parameters
+    are frozen: they keep their statistics.
+    """
+    before = [(layer, layer.training) for net in nets for layer in net.modules()]
+    resting = [layer for net in nets if training for layer in net.modules() if _rests(net, layer)]
+    for net in nets:
+        net.train(training)
+    for layer in resting:
+        layer.training = False
+    try:
+        yield
+    finally:
+        for layer, mode in before:
+            layer.training = mode
+
+
+def _rests(net, layer):
+    own = list(layer.parameters(recurse=False)) if isinstance(layer, _BatchNorm) else []
+    return (net.training and not layer.training) or (own and not any(p.requires_grad for p in own))
 
 
 @told(net=a_network)

@@ -78,7 +78,7 @@ def apply(model, masks):
     """Zero the weights that the masks leave out, in place, in frozen layers too."""
     ws = _masked(model, masks)
     for name, mask in masks.items():
-        ws[name].mul_(mask.to(ws[name].device))
+        ws[name].masked_fill_(~mask.to(ws[name].device), 0)
 
 
 def nonzero_masks(model):
@@ -95,7 +95,7 @@ def hold(masks):
 
     @torch.no_grad()
     def hook(model, step):
-        if bound.get("model") is not model:
+        if bound.get("model") is not model or step == 0:  # weights may have been loaded since another training
             ws = _masked(model, masks)
             bound.update(model=model, ws=[ws[name] for name in masks])
             bound["masks"] = [torch.empty_like(ws[name]).copy_(mask) for name, mask in masks.items()]

@@ -40,7 +40,7 @@ class StochasticZeroing:
         self.options = ZeroingOptions.of(options, "stochastic zeroing")
         self.steps = checks.number("stochastic zeroing: steps", steps, "[1, inf)", whole=True)
         checks.number("stochastic zeroing: seed", seed, "[0, 9e18]", whole=True)
-        self.ws, self.norms = prunable(model), _norms(model)
+        self.ws, self.norms, self.model = prunable(model), _norms(model), None
         self.tensors = [*self.ws.values(), *(p for _, norm in self.norms for p in norm.parameters())]
         self.scale, self.target = (self.options.for_each(name, self.ws) for name in ("scale", "target"))
         device = next(iter(self.ws.values())).device
@@ -53,6 +53,13 @@ class StochasticZeroing:
 
     @torch.no_grad()
     def __call__(self, model, step):
+        if self.model is not model:
+            now = models.weights(model)
+            if not all(now.get(name) is w for name, w in self.ws.items()):
+                raise ValueError(
+                    "stochastic zeroing was made for other weights; make it of the network that is trained"
+                )
+            self.model = model
         done, every = step / self.steps, self.options.every
         moved = {id(t) for t, moves in zip(self.tensors, models.trained(self.tensors), strict=True) if moves}
         ws = {name: w for name, w in self.ws.items() if id(w) in moved and w.numel()}
@@ -104,7 +111,7 @@ class StochasticZeroing:
             count = max(1, min(SAMPLE, total) * w.numel() // total)
             places = torch.randint(w.numel(), (count,), generator=self.offsets).to(w.device)
             sizes.append(w.flatten()[places])
-        sizes, q = torch.cat(sizes).abs_(), self.options.q
+        sizes, q = torch.cat(sizes).abs(), self.options.q
         sizes, unit = _in_range(sizes)
         sizes.pow_(q)
         high = math.log(sizes.max().item() + 1e-30) / q + 6

@@ -35,7 +35,8 @@ def finite(value):
 
     @functools.wraps(value)
     def capped(ws, *arguments, **options):
-        return cap(torch.as_tensor(value([wide(w) for w in ws], *arguments, **options)))
+        total = value([wide(w) for w in ws], *arguments, **options)
+        return cap(total if torch.is_tensor(total) else torch.tensor(float(total)))  # of no weights it is a plain zero
 
     return capped
 

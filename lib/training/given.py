@@ -1,29 +1,29 @@
 """What a reader trains on: x and y as tensors, whatever they come as."""
 
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
 from ..data import Part
 
 
-def part_of(given, device):
-    """x and y on a device, of a data set's training part, a pair of tensors or arrays, a Dataset or a DataLoader.
+def part_of(given, model):
+    """x and y where a network is, of a data set's training part, a pair of tensors or arrays, a Dataset or DataLoader.
 
     The targets of a data set for regression are numbers, also where they are whole. ValueError: there is no pair, or x
     and y are not of one length.
     """
-    task, given = getattr(given, "task", None), getattr(given, "train", given)
-    given = given.dataset if isinstance(given, DataLoader) else given
-    if isinstance(given, TensorDataset):
-        given = given.tensors
-    elif isinstance(given, Dataset):
-        given = [torch.stack([torch.as_tensor(value) for value in column]) for column in zip(*given, strict=True)]
+    device, task, part = device_of(model), getattr(given, "task", None), getattr(given, "train", None)
+    given = part if isinstance(part, tuple) else given  # torchvision's MNIST has a `train` that is True
+    given = _read(given) if isinstance(given, Dataset | DataLoader) else given
     try:
-        x, y = (_tensor(values).to(device) for values in given)
-        length = len(x), len(y)
+        if not isinstance(given, tuple | list):
+            raise TypeError("no pair of tables")
+        x, y = map(_tensor, given)
+        x, length = taken(model, x), (len(x), len(y))
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"data must be x and y, a data set or a DataLoader, got {type(given).__name__}: {error}"
@@ -33,29 +33,93 @@ def part_of(given, device):
     for name, values in (("x", x), ("y", y)):
         if values.is_floating_point() and (lost := int((~values.isfinite()).sum())):
             raise ValueError(f"{name} has {lost:,} values that are not finite (NaN or infinite); mend or leave out")
-    return Part(x, y.float() if task == "regression" and not y.is_floating_point() else y)
+    double = y.dtype is torch.float64 or (task == "regression" and not y.is_floating_point())
+    return Part(x.to(device), (y.float() if double else y).to(device))
+
+
+def sized(options, data):
+    """Options with the batch size of a DataLoader, where they have none."""
+    size = data.batch_size if isinstance(data, DataLoader) else None
+    return {"batch": size} | options if size else options
+
+
+def _read(given):
+    """The tables of a torch Dataset or DataLoader, read once to its end; in order where it shuffles, as the loop does.
+
+    ValueError: it cannot be put together.
+    """
+    if isinstance(given, TensorDataset):
+        return given.tensors
+    loader = given if isinstance(given, DataLoader) else DataLoader(given, 64)
+    order, size = loader.sampler, loader.batch_size
+    if size and isinstance(order, RandomSampler) and not order.replacement and len(order) == len(loader.dataset):
+        loader = DataLoader(loader.dataset, size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
+    try:
+        batches = list(loader)
+        if wrong := [batch for batch in batches if not (isinstance(batch, tuple | list) and len(batch) == 2)]:
+            raise TypeError(f"there is a {type(wrong[0]).__name__} of {len(wrong[0])} in place of a pair (x, y)")
+        columns = [[_rows(values) for values in column] for column in zip(*batches, strict=True)]
+        return [torch.cat(c) if torch.is_tensor(c[0]) else np.concatenate(c) for c in columns]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{type(loader.dataset).__name__} cannot be put together to tables x and y: {error}; mend it by a "
+            "transform (torchvision's Resize, ToTensor), or by the collate_fn of a DataLoader"
+        ) from None
+
+
+def _rows(values):
+    """A list of columns, which torch makes of targets that are lists, as one table."""
+    listed = isinstance(values, list | tuple) and torch.is_tensor(values[0])
+    return torch.stack(values, 1) if listed else values
 
 
 def device_of(model):
-    """Where a network's parameters are. ValueError: it has none, or is no network."""
-    first = next(model.parameters(), None) if isinstance(model, torch.nn.Module) else None
-    if first is None:
+    """Where a network's parameters are. ValueError: it has none, not yet, or without numbers, or is no network."""
+    found = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
+    if not found:
         raise ValueError(f"a network with parameters is needed, got {type(model).__name__}")
-    return first.device
+    if any(map(torch.nn.parameter.is_lazy, found)):
+        raise ValueError("lazy layers have no weights yet; call the network once on an example, net(x[:1])")
+    if found[0].is_meta:
+        raise ValueError("the network is on the device meta, without numbers; give it some, net.to_empty(device='cpu')")
+    return found[0].device
+
+
+def learning(model):
+    """The parameters that are trained, each in memory of its own shape, as torch's fused optimizers take it to be.
+
+    ValueError: there are none, or their gradients are sparse.
+    """
+    found = [p for p in model.parameters() if p.requires_grad]
+    if not found:
+        raise ValueError("all parameters are frozen; set requires_grad of those that training moves")
+    if any(getattr(layer, "sparse", False) is True for layer in model.modules()):
+        raise ValueError("an embedding has sparse gradients, which no optimizer here takes; make it with sparse=False")
+    for p in found:
+        if not torch.ops.aten.is_non_overlapping_and_dense(p):  # a slice of a larger tensor, or one that repeats
+            p.data = p.data.contiguous()
+    return found
 
 
 @contextmanager
 def fits(model, inputs, targets=None):
     """Turn what a network or a loss says of a batch that it does not take into a ValueError with the shapes."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Using a target size")
+            yield
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, IndexError) as error:
+    except (RuntimeError, IndexError, UserWarning) as error:
         what = f"{type(model).__name__} does not take inputs {_told(inputs)}"
         if targets is not None:
             what = f"{type(model).__name__} and the loss do not take inputs {_told(inputs)}, targets {_told(targets)}"
-        raise ValueError(f"{what}: {str(error).partition(chr(10))[0]}") from error
+        said = str(error).partition("\n")[0]
+        whole = next(
+            (n for n, t in (("x", inputs), ("y", targets)) if t is not None and not t.is_floating_point()), None
+        )
+        hint = f"; where numbers are asked for pass {whole}.float()" if whole and "type" in said else ""
+        raise ValueError(f"{what}: {said}{hint}") from error
 
 
 def _told(values):
@@ -74,20 +138,29 @@ def tensor(values):
 
 
 def _tensor(values):
-    """Tensors stay as they are; tables and arrays of double precision become float32, whole numbers int64."""
+    """Tensors stay as they are; whole numbers of arrays and tables become int64, others float32 or float64."""
     if isinstance(values, torch.Tensor):
-        return values.detach()
+        return values.detach() if values.layout is torch.strided else values.detach().to_dense()
     if isinstance(values, str | bytes | dict):
         raise TypeError(f"{values!r:.40} is no table of numbers")
-    tensor = torch.as_tensor(np.array(values))
-    return tensor.float() if tensor.is_floating_point() else tensor.long()
+    array = np.array(values)
+    if array.dtype.kind not in "biuf" or np.ma.is_masked(values):
+        raise TypeError(
+            f"{'masked' if array.dtype.kind in 'biuf' else array.dtype} entries are no numbers; encode words as whole "
+            "numbers, fill in what is missing, and pass an array of one type, .astype(float)"
+        )
+    floats = np.float64 if array.dtype.itemsize > 4 else np.float32
+    return torch.from_numpy(array.astype(floats if array.dtype.kind == "f" else np.int64))
 
 
 def taken(model, x):
-    """Inputs as a network takes them: float32 in place of double precision where no parameter has that."""
-    if x.dtype is torch.float64 and all(p.dtype is not torch.float64 for p in model.parameters()):
-        return x.float()
-    return x
+    """Inputs as a network takes them: floats widened to its parameters' type, double precision else as float32."""
+    if not x.is_floating_point():
+        return x
+    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    if x.dtype is torch.float64:
+        return x if x.dtype in kinds else x.float()
+    return x.to(torch.promote_types(x.dtype, *kinds)) if len(kinds) == 1 else x
 
 
 def picked(found, outputs=None):

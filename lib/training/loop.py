@@ -8,10 +8,11 @@ from typing import Annotated
 import torch
 from tqdm.auto import tqdm
 
+from .. import models
 from ..arguments import a_function, a_network, told
 from ..checks import Checked, number
 from .checkpoint import Checkpoint, identity, plain
-from .given import device_of, fits, part_of, picked, taken, tensor
+from .given import fits, part_of, picked, sized, taken, tensor
 from .schedules import plateau
 from .speed import autocast
 from .step import Options, Trainer
@@ -22,19 +23,15 @@ CHECKPOINT_SECONDS = 60.0  # at most this much training is lost when a run is ki
 @torch.no_grad()
 @told(model=a_network, outputs=a_function)
 def predict(model, x, *, batch=1000, precision="fp32", outputs=None):
-    """Outputs in eval mode as float32, the model's mode restored; (N, …) -> (N, …).
+    """Outputs in eval mode as float32, where the network is, the layers' modes restored; (N, …) -> (N, …).
 
     `outputs` picks the tensor from what the network returns.
     """
     number("batch", batch, "[1, inf)", whole=True)
-    x, was_training = tensor(x), model.training
-    model.eval()
-    try:
-        with fits(model, x), autocast(precision, x.device):
-            found = [picked(model(part), outputs) for part in taken(model, x).split(batch)]
-    finally:
-        model.train(was_training)
-    return torch.cat(found)
+    x = tensor(x)
+    device = next(model.parameters(), x).device
+    with models.in_mode(model, training=False), fits(model, x), autocast(precision, device):
+        return torch.cat([picked(model(taken(model, part).to(device)), outputs) for part in x.split(batch)])
 
 
 def progress(items, **options):
@@ -86,19 +83,21 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
     """Train a model in place and return its History.
 
     data: a `lib.data.Dataset` (its training part), x and y as tensors or arrays, a torch Dataset or a DataLoader.
-    `options` are the fields of `Options` and of `Watching`. `after_step` hooks are called as hook(model, step) after
-    every update; one that has state carries `state_dict` and `load_state_dict`. `watch(model) -> dict of numbers` is
-    asked at the (at most 50) log points. From a `checkpoint` file a killed training goes on and ends with the same bits
-    on the same machine: this training, of the same options, data and hooks, from the same weights. A loss or a weight
-    that is not finite ends it as "diverged".
+    These are read once, to their end: what they draw by chance (crops) is drawn once, while `augment` draws in every
+    step. Of a DataLoader the collate_fn, the sampler and, as `batch`, the batch size count. `options` are the fields of
+    `Options` and of `Watching`. `after_step` hooks are called as hook(model, step) after every update; one that has
+    state carries `state_dict` and `load_state_dict`. `watch(model) -> dict of numbers` is asked at the (at most 50) log
+    points. From a `checkpoint` file a killed training goes on and ends with the same bits on the same machine: this
+    training, of the same options, data and hooks, from the same weights. A loss or a weight that is not finite ends it
+    as "diverged". Layers in eval mode in a network that is not, and batch norms whose parameters are frozen, stay so.
     """
     watching = Watching(**{k: options.pop(k) for k in Watching.__match_args__ if k in options})
-    history, options = History(), Options.of(options, "fit")
+    history, options = History(), Options.of(sized(options, data), "fit")
     _callable(after_step, watch, extra_loss)
     follows = options.schedule == "plateau"
     if follows and (watch is None or getattr(data, "task", "") == "regression"):
         raise ValueError("schedule 'plateau' needs a watched 'validation' score that rises; take another one")
-    part = part_of(data, device_of(model))
+    part = part_of(data, model)
     if options.loss is None and getattr(data, "task", "") == "classification" and part.y.is_floating_point():
         raise ValueError(f"the task is classification, but y holds {part.y.dtype}; pass whole numbers, or a loss")
     trainer = Trainer(model, part, options, after_step=after_step, extra_loss=extra_loss)
@@ -126,11 +125,11 @@ def _train(trainer, history, kept, watch, watching):
     model, steps = trainer.model, trainer.options.steps
     total = _resumed(kept, history, trainer.x.device)
     stop = steps if watching.until is None else min(steps, watching.until)
-    log_at, was_training = watching.at(steps), model.training
+    log_at = watching.at(steps)
     every = CHECKPOINT_SECONDS if watching.checkpoint_seconds is None else watching.checkpoint_seconds
     saved_at = time.monotonic()
-    model.train()
-    with progress(range(history.step, stop), initial=history.step, total=stop, desc=watching.label) as bar:
+    bar = progress(range(history.step, stop), initial=history.step, total=stop, desc=watching.label)
+    with models.in_mode(model, training=True), bar:
         started = time.perf_counter()
         for k in bar:
             total = total + trainer(k)
@@ -151,7 +150,6 @@ def _train(trainer, history, kept, watch, watching):
             started = time.perf_counter()
     if history.status == "done" and stop < steps:
         history.status = "stopped"
-    model.train(was_training)
     return history
 
 

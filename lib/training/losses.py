@@ -35,19 +35,26 @@ def squared(outputs, y):
     """The mean squared error. ValueError: (N, 1) against (N,) would be spread to (N, N) in silence."""
     if outputs.shape != y.shape:
         given, wanted = (tuple(t.shape) for t in (y, outputs))
-        raise ValueError(f"outputs {wanted} and targets {given} differ in shape; reshape the targets, y.view{wanted}")
+        remedy = f"reshape the targets, y.view{wanted}" if y.numel() == outputs.numel() else "of classes take y.long()"
+        raise ValueError(f"outputs {wanted} and targets {given} differ in shape; {remedy}")
     return F.mse_loss(outputs, y.to(outputs.dtype))
 
 
 def classes(outputs, y, **options):
     """Cross-entropy of logits (N, classes, …) and classes (N, …) of any whole type, or of chances.
 
-    ValueError: the classes have another shape.
+    ValueError: the classes have another shape, or there is one output only.
     """
     if not y.is_floating_point():
-        if y.shape != outputs.shape[:1] + outputs.shape[2:]:
-            wanted = tuple(outputs.shape[:1] + outputs.shape[2:])
-            raise ValueError(f"classes of shape {tuple(y.shape)} must have the shape {wanted}: reshape y")
+        shape, wanted = tuple(outputs.shape), tuple(outputs.shape[:1] + outputs.shape[2:])
+        if outputs.ndim < 2 or shape[1] == 1:
+            raise ValueError(f"outputs {shape} are for one class; numbers, and 0 or 1 by a loss of them, are y.float()")
+        if y.shape != wanted:
+            remedy = "y.argmax(1)" if y.shape == outputs.shape else "reshape y, or move them there by outputs="
+            raise ValueError(
+                f"classes of shape {tuple(y.shape)} must have the shape {wanted}, as axis 1 of the outputs {shape} "
+                f"is that of the classes; {remedy}"
+            )
         y = y if y.dtype == torch.uint8 else y.long()
     return F.cross_entropy(outputs, y, **options)
 
@@ -70,11 +77,22 @@ IGNORED = -100  # torch's mark of a target that does not count
 
 def in_range(loss, outputs, y):
     """ValueError: a target is none of the classes that there is an output for; on a GPU that would end the process."""
-    if loss in IN_CLASSES and not y.is_floating_point() and outputs.ndim > 1:
+    if loss in IN_CLASSES and not y.is_floating_point() and y.shape[1:] == outputs.shape[2:] and outputs[0].numel() > 1:
         found, count = y.long(), outputs.shape[1]
         wrong = found[((found < 0) | (found >= count)) & (found != IGNORED)]
         if len(wrong):
             raise ValueError(f"y has the class {int(wrong[0])}; the network's {count} outputs are for 0 to {count - 1}")
+
+
+@torch.no_grad()
+def spread(loss, outputs, y):
+    """ValueError: a loss spreads (N, 1) and (N,) to (N, N) in silence: targets count, but not in which order."""
+    if loss in LOSSES.values() or {outputs.ndim, y.ndim} != {1, 2} or outputs.numel() != y.numel():
+        return
+    plain, turned, other = (torch.as_tensor(loss(outputs, t)) for t in (y, y.flip(0), y + 1))
+    if not torch.equal(y, y.flip(0)) and torch.allclose(plain, turned) and not torch.allclose(plain, other):
+        given, wanted = (tuple(t.shape) for t in (y, outputs))
+        raise ValueError(f"the loss spreads outputs {wanted} and targets {given} to all pairs; pass y.view{wanted}")
 
 
 def fitting(loss, y):

@@ -13,8 +13,8 @@ import torch
 from .. import models, regularizers
 from ..checks import Checked, entries, flag, named, number, one_of
 from .augmentation import AUGMENTATIONS
-from .given import fits, picked, taken
-from .losses import fitting, in_range
+from .given import fits, learning, picked, taken
+from .losses import fitting, in_range, spread
 from .schedules import SCHEDULES
 from .speed import NOT_LEAN, PRECISIONS, autocast, compile_pays, compiled, keep_freed_memory, lean
 
@@ -114,7 +114,7 @@ def optimizer_options(given):
     ValueError: a name or an option that is unknown, or a value out of its range.
     """
     if not isinstance(given, str | dict):
-        raise ValueError(f"optimizer must be a name or a dict of options, got {given!r}")
+        raise ValueError(f"optimizer must be a name or a dict of options, got {given!r:.40}")
     options = {"name": given} if isinstance(given, str) else dict(given)
     maker = OPTIMIZERS[one_of("optimizer", options.pop("name", "adam"), OPTIMIZERS)]
     defaults = _defaults(maker)
@@ -159,12 +159,14 @@ class Trainer:
             raise ValueError(f"augment {options.augment!r} takes images (N, C, H, W), and the inputs are {shape}")
         self.factor = named(SCHEDULES, options.schedule, "schedule")
         maker, rates = optimizer_options(options.optimizer)
-        self.optimizer = maker([p for p in model.parameters() if p.requires_grad], fused=True, **rates)
+        found = learning(model)
+        fused = all(p.is_floating_point() for p in found)
+        self.optimizer = maker(found, fused=fused, **rates)
         self.rate = self.optimizer.param_groups[0]["lr"]
         # momentum takes a lasting gradient 1/(1 − μ) times as far: so must the proximal step, or λ would count for less
         self.reach = 1 / (1 - self.optimizer.param_groups[0].get("momentum", 0))
-        plain = type(self.optimizer) is torch.optim.Adam and not any(rates.get(name) for name in NOT_LEAN)
-        self.update = lean(self.optimizer) if plain else self.optimizer.step
+        plain = fused and not any(rates.get(name) for name in NOT_LEAN)
+        self.update = lean(self.optimizer) if plain and maker is torch.optim.Adam else self.optimizer.step
         self.add_gradient_, self.prox_ = self._penalty()
         self.batches = Batches.of(
             len(self.x), batch=options.batch, order=options.order, seed=options.seed, device=self.x.device
@@ -189,6 +191,8 @@ class Trainer:
 
     def _penalty(self):
         """The functions that add the penalty's gradient, and take its proximal step."""
+        if not self.options.penalty:
+            return regularizers.bind(None, [])[1:]
         pays = self.options.compile is True
         pays |= self.options.compile == "auto" and compile_pays(self.options.steps, self.x.device)
         return regularizers.bind(
@@ -196,7 +200,7 @@ class Trainer:
             list(models.weights(self.model).values()),
             norms=models.norms(self.model),
             views=models.unit_views(self.model),
-            transform=compiled if pays and self.options.penalty else None,
+            transform=compiled if pays else None,
             autograd=self.options.autograd_penalty,
         )[1:]
 
@@ -218,13 +222,14 @@ class Trainer:
         outputs = picked(outputs, self.options.outputs)
         if not self.begun:
             in_range(self.loss, outputs, self.y)
+            spread(self.loss, outputs, y)
         return self.loss(outputs, y)
 
     def __call__(self, k):
         with nullcontext() if self.begun else fits(self.model, self.x, self.y):
             loss = self._loss(k)
-        if not self.begun and not (torch.is_tensor(loss) and loss.ndim == 0):
-            raise ValueError(f"the loss must be a tensor of one number, got {loss!r:.60}")
+        if not self.begun and not (torch.is_tensor(loss) and loss.ndim == 0 and loss.requires_grad):
+            raise ValueError(f"the loss must be a tensor of one number that has a gradient, got {loss!r:.60}")
         done, self.begun = k / self.options.steps, True
         (loss + self.extra_loss(done) if self.extra_loss else loss).backward()
         if self.options.penalty:

@@ -1,0 +1,305 @@
+"""Data, networks and losses of other people: they train as they are, or one message says what to do."""
+
+import copy
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+from torch.utils import data as torch_data
+
+from lib import measures, models, pruning, regularizers, saving, sparse, training
+from lib.compress import compress
+from lib.training.given import part_of
+
+X = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+Y = (X[:, 0] > 0).long()
+PAIRS = torch_data.TensorDataset(X, Y)
+GROUP_LASSO = {"name": "gl", "lam": 0.1, "prox": True}
+
+
+def mlp(outputs=2, kind=torch.float32):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, outputs)).to(kind)
+
+
+def normed():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 2))
+
+
+def fit(net, given, **options):
+    return training.fit(net, given, **({"steps": 10, "batch": 8} | options))
+
+
+class Rows(torch_data.Dataset):
+    """A Dataset that never raises IndexError, as many do not."""
+
+    def __init__(self, row):
+        self.row = row
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, k):
+        return self.row(k % 60)
+
+
+def loader(given=PAIRS, **options):
+    return torch_data.DataLoader(given, **({"batch_size": 8} | options))
+
+
+def padded(rows):
+    return nn.utils.rnn.pad_sequence([x for x, _ in rows], batch_first=True), torch.tensor([y for _, y in rows])
+
+
+LENGTHS = [(torch.ones(3 + k % 4), k % 2) for k in range(20)]
+FIRST = torch_data.SubsetRandomSampler(range(10))
+ODD = {  # data -> x and y as they are to be
+    "no end but its length": (Rows(lambda k: (X[k], int(Y[k]))), X[:40], Y[:40]),
+    "targets that are lists": (
+        Rows(lambda k: (X[k], [float(k), 0.5])),
+        X[:40],
+        torch.tensor([[k, 0.5] for k in range(40)]),
+    ),
+    "double arrays": (Rows(lambda k: (X[k].double().numpy(), float(k))), X[:40], torch.arange(40.0)),
+    "another byte order": ((X.numpy().astype(">f4"), Y.numpy().astype(">i8")), X, Y),
+    "sparse": ((X.to_sparse(), Y), X, Y),
+    "a frame": ((pd.DataFrame(X.numpy().astype("float64")), pd.Series(Y.numpy().astype(bool))), X, Y),
+    "a shuffled loader": (loader(shuffle=True, drop_last=True), X, Y),
+    "a collate_fn": (loader(LENGTHS, collate_fn=padded, batch_size=20), *padded(LENGTHS)),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_data_become_the_tables_that_they_are(name):
+    given, x, y = ODD[name]
+    part = part_of(given, mlp())
+    assert torch.equal(part.x, x) and torch.equal(part.y, y) and (part.x.dtype, part.y.dtype) == (x.dtype, y.dtype)
+
+
+def test_a_loaders_sampler_and_batch_size_count():
+    assert sorted(part_of(loader(sampler=FIRST), mlp()).x[:, 0].tolist()) == sorted(X[:10, 0].tolist())
+    seen = []
+
+    class Net(nn.Linear):
+        def forward(self, x):
+            seen.append(len(x))
+            return super().forward(x)
+
+    for options in ({}, {"batch": 5}):
+        training.fit(Net(8, 2), loader(batch_size=4), steps=1, **options)
+    assert seen == [4, 5]
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("given", [torch.float16, torch.float32, torch.float64])
+def test_floats_are_widened_to_the_networks_and_never_narrowed_but_from_double(kind, given):
+    x = part_of((X.to(given), Y), mlp(kind=kind)).x
+    half = given == kind == torch.float16
+    assert x.dtype == (torch.float64 if kind == torch.float64 else torch.float16 if half else torch.float32)
+    if torch.float16 not in (given, kind):
+        assert training.predict(mlp(kind=kind), X.to(given)).shape == (60, 2)
+
+
+MISSING = pd.DataFrame(X.numpy()).convert_dtypes()
+MISSING.iloc[0, 0] = pd.NA
+REFUSED = {
+    "words": (lambda: fit(mlp(), (X, np.where(Y.numpy(), "cat", "dog"))), "encode words as whole numbers"),
+    "missing values": (lambda: fit(mlp(), (MISSING, Y)), "fill in what is missing"),
+    "a mask": (lambda: fit(mlp(), (np.ma.masked_greater(X.numpy(), 1), Y)), "masked entries are no numbers"),
+    "complex numbers": (lambda: fit(mlp(), (X.numpy() * 1j, Y)), "complex64 entries are no numbers"),
+    "pictures as they are": (lambda: fit(mlp(), Rows(lambda k: (object(), 0))), "mend it by a transform"),
+    "rows of several lengths": (lambda: fit(mlp(), loader(LENGTHS)), "collate_fn of a DataLoader"),
+    "dicts": (lambda: fit(mlp(), Rows(lambda k: {"x": X[k], "y": 0})), r"dict of 2 in place of a pair \(x, y\)"),
+    "x alone": (lambda: fit(mlp(), X[:2]), "no pair of tables"),
+    "whole numbers for a product": (lambda: fit(mlp(), (X.long(), Y)), r"pass x.float\(\)"),
+    "whole numbers for a loss": (lambda: fit(mlp(), (X, Y), loss=nn.MSELoss()), "size"),
+    "numbers that are whole": (lambda: fit(mlp(1), (X, 5 * Y)), r"outputs \(8, 1\) are for one class; .* y.float"),
+    "one class": (lambda: fit(mlp(1), (X, 0 * Y)), r"outputs \(8, 1\) are for one class"),
+    "one-hot": (lambda: fit(mlp(), (X, nn.functional.one_hot(Y))), r"y.argmax\(1\)"),
+    "classes as floats": (lambda: fit(mlp(), (X, Y.float())), r"differ in shape; of classes take y.long"),
+    "torch's spread loss": (lambda: fit(mlp(1), (X, X[:, 0]), loss=nn.MSELoss()), "Using a target size"),
+    "a spread loss": (lambda: fit(mlp(1), (X, X[:, 0]), loss=lambda o, y: ((o - y) ** 2).mean()), "to all pairs"),
+    "a loss without gradient": (lambda: fit(mlp(), (X, Y), loss=lambda o, y: o.detach().mean()), "has a gradient"),
+    "a loss's class": (lambda: fit(mlp(), (X, Y), loss=nn.L1Loss), r"make one of it, L1Loss\(\)"),
+    "all frozen": (lambda: fit(mlp().requires_grad_(False), (X, Y)), "all parameters are frozen"),
+    "lazy layers": (lambda: fit(nn.LazyLinear(2), (X, Y)), "call the network once"),
+    "no numbers": (lambda: fit(mlp().to("meta"), (X, Y)), "on the device meta"),
+    "sparse gradients": (lambda: fit(nn.Embedding(9, 2, sparse=True), (Y, Y)), "sparse=False"),
+    "pruned by torch": (lambda: compress(pruned(), (X, Y), steps=2), "prune.remove"),
+    "one example": (lambda: compress(mlp(), (X[:1], Y[:1]), steps=2), "two at least"),
+    "labels of any number": (
+        lambda: compress(mlp(3), (X, (X[:, :3] > 0).float()), loss=nn.BCEWithLogitsLoss(), steps=2),
+        "pass score=",
+    ),
+    "two inputs for ONNX": (lambda: saving.to_onnx(mlp(), "x", (X, X)), "networks of one input"),
+}
+
+
+def pruned():
+    net = mlp()
+    prune.l1_unstructured(net[0], "weight", 0.5)
+    return net
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_trained_says_what_to_do(what):
+    call, message = REFUSED[what]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_loss_of_ones_own_may_bring_shapes_together_itself():
+    assert fit(mlp(1), (X, X[:, 0]), loss=lambda o, y: ((o[:, 0] - y) ** 2).mean()).status == "done"
+
+
+def test_layers_at_rest_and_frozen_batch_norms_stay_as_they_are():
+    for rest in (lambda norm: norm.eval(), lambda norm: norm.requires_grad_(False)):
+        net = normed()
+        rest(net[1])
+        before, modes = copy.deepcopy(net[1].state_dict()), [m.training for m in net.modules()]
+        fit(net, (X, Y), watch=lambda net: {"score": measures.accuracy(training.predict(net, X), Y)})
+        kept = {key: value for key, value in net[1].state_dict().items() if "running" in key}
+        assert len(kept) == 2 and all(torch.equal(before[key], value) for key, value in kept.items())
+        measures.latency({"net": net}, X[:2], repeats=1)
+        assert modes == [m.training for m in net.modules()]
+
+
+def test_a_network_in_eval_mode_learns_as_one_in_training_mode():
+    nets = [normed(), normed().eval()]
+    for net in nets:
+        fit(net, (X, Y))
+    assert all(torch.equal(a, b) for a, b in zip(*(net.state_dict().values() for net in nets), strict=True))
+
+
+@pytest.mark.parametrize("of", [lambda w: w[:, :8], lambda w: w[:, ::2], lambda w: w[:1, :8].expand(16, 8)])
+def test_weights_that_are_parts_of_a_tensor_train_as_copies_of_them(of):
+    nets = [mlp(), mlp()]
+    whole = torch.randn(16, 16, generator=torch.Generator().manual_seed(1))
+    nets[0][0].weight, nets[1][0].weight = nn.Parameter(of(whole)), nn.Parameter(of(whole).clone().contiguous())
+    for net in nets:
+        fit(net, (X, Y), precision="fp32")
+    assert torch.equal(nets[0][0].weight, nets[1][0].weight)
+
+
+@pytest.mark.parametrize("made", [pruned, lambda: nn.Sequential(parametrizations.weight_norm(nn.Linear(8, 8)), mlp())])
+def test_weights_that_are_made_before_each_call_are_named(made):
+    with pytest.warns(UserWarning, match=r"'.*0.weight' is made before each call"):
+        models.weights(made())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(made(), (X, Y))  # without a penalty nothing is left out
+
+
+def test_complex_weights_train_and_take_no_penalty():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.outer = nn.Linear(8, 4, dtype=torch.complex64), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.outer(self.inner(x.to(torch.complex64)).abs())
+
+    assert fit(Net(), (X, Y)).status == "done"
+    with pytest.raises(ValueError, match="of floats, got torch.complex64"):
+        fit(Net(), (X, Y), penalty=GROUP_LASSO)
+
+
+class Attending(nn.Module):
+    """Layers that have a fused form, which hides what they multiply."""
+
+    def __init__(self, first, inner):
+        super().__init__()
+        self.first, self.inner = first, inner
+
+    def forward(self, x):
+        found = self.inner(self.first(x) + torch.zeros(8))
+        return found[0] if isinstance(found, tuple) else found
+
+
+FUSED = {
+    "attention": (lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2 * (5 * 8 * 24 + 5 * 8 * 40 + 400)),
+    "recurrent": (lambda: nn.LSTM(8, 4, batch_first=True), 2 * 5 * 16 * (8 + 4)),
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_operations_are_counted_in_fused_layers_and_of_token_ids(name):
+    layer, wanted = FUSED[name]
+    assert measures.flops(Attending(nn.Identity(), layer()), (5, 8)) == wanted
+    net = Attending(nn.Embedding(9, 8), layer())
+    table = measures.compare({"net": net}, torch.ones(3, 5, dtype=torch.int64), batches=(2,), repeats=1)
+    assert table["flops"].item() == wanted
+    with pytest.raises(ValueError, match=r"does not take inputs \(N, 5\) of float32"):
+        measures.flops(net, (5,))
+
+
+def test_chances_are_scored_as_classes_and_ignored_targets_not_at_all():
+    chances = nn.functional.one_hot(Y).float()
+    options = {"steps": 2, "batch": 8}
+    soft = compress(mlp(), (X, chances), loss="cross_entropy", **options).table["score"]
+    assert soft["dense"] == compress(mlp(), (X, Y), **options).table["score"]["dense"]
+    ignored = torch.cat([torch.full((30,), -100), Y[30:]])
+    logits = training.predict(mlp(), X)
+    assert measures.accuracy(logits, ignored) == measures.accuracy(logits[30:], Y[30:])
+
+
+def test_odd_names_and_states_are_kept_or_refused(tmp_path):
+    def named():
+        return nn.ModuleDict({"a:mask": nn.Linear(3, 2), "b c": nn.Linear(40, 40)})
+
+    net = named()
+    with torch.no_grad():
+        net["b c"].weight[:30] = 0
+    kept = sparse.read(sparse.to_bytes(net))[0]
+    assert kept.keys() == net.state_dict().keys()
+    assert all(torch.equal(kept[name], value) for name, value in net.state_dict().items())
+
+    def spectral():
+        return nn.Sequential(parametrizations.spectral_norm(nn.Linear(8, 2)))
+
+    net = spectral().eval()
+    (tmp_path / "w").write_bytes(saving.to_bytes(net))
+    assert torch.equal(saving.load_into(spectral(), tmp_path / "w")(X), net(X))
+
+    class Extra(nn.Linear):
+        def get_extra_state(self):
+            return {"version": 3}
+
+    for to_bytes in (saving.to_bytes, sparse.to_bytes):
+        with pytest.raises(ValueError, match="'_extra_state' of Extra is no tensor"):
+            to_bytes(Extra(2, 2))
+
+
+def test_sparse_layers_take_any_number_of_axes():
+    net, x = nn.Sequential(nn.Linear(8, 4)), torch.randn(2, 3, 8)
+    torch.testing.assert_close(sparse.to_csr(net)(x), net(x))
+
+
+def test_hooks_act_on_the_weights_of_the_network_that_is_trained():
+    """After weights have been replaced, too; zeroing, which is made for one network, says so."""
+    net = mlp()
+    hold = pruning.hold(pruning.magnitude(net, 0.5))
+    zeroing = pruning.StochasticZeroing(net, steps=10, target=0.5)
+    fit(net, (X, Y), after_step=[hold, zeroing])
+    net.load_state_dict({name: torch.ones_like(t) for name, t in net.state_dict().items()}, assign=True)
+    fit(net, (X, Y), after_step=[hold])
+    assert measures.sparsity(net) == 0.5
+    for other in (
+        lambda: fit(mlp(), (X, Y), after_step=[zeroing]),
+        lambda: compress(net, (X, Y), after_step=[zeroing]),
+    ):
+        with pytest.raises(ValueError, match="make it of the network that is trained"):
+            other()
+
+
+def test_infinite_weights_that_a_mask_leaves_out_are_zero():
+    net = nn.Linear(2, 2)
+    torch.nn.init.constant_(net.weight, float("inf"))
+    pruning.apply(net, {"weight": torch.zeros(2, 2, dtype=torch.bool)})
+    assert not net.weight.any()
+    assert not regularizers.l1([]) and not regularizers.group_lasso([torch.zeros(0, 3)])
