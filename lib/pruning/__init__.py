@@ -7,20 +7,3 @@ from .gradual import GradualMagnitude
 from .masks import RULES, apply, hold, magnitude, nonzero_masks, random, units
 from .options import OPTIONS, GradualOptions, ZeroingOptions
 from .zeroing import StochasticZeroing, zeroed, zeroing_probability
-
-__all__ = [
-    "OPTIONS",
-    "RULES",
-    "GradualMagnitude",
-    "GradualOptions",
-    "StochasticZeroing",
-    "ZeroingOptions",
-    "apply",
-    "hold",
-    "magnitude",
-    "nonzero_masks",
-    "random",
-    "units",
-    "zeroed",
-    "zeroing_probability",
-]

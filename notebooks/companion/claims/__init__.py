@@ -22,20 +22,6 @@ from companion.claims.rules import (
     paired,
 )
 
-__all__ = ["CLAIMS", "NOT", "NOT_RUN", "PARTLY", "REPRODUCED", "Claim", "Lacking", "card", "chosen", "markdown"]
-__all__ += [
-    "INCONCLUSIVE",
-    "NOT_AS_STATED",
-    "NOT_JUDGED",
-    "amendments",
-    "budget",
-    "overview",
-    "p1",
-    "p2",
-    "p3",
-    "paired",
-]
-
 PAPERS = {"P1": "arXiv 2009.01395", "P2": "arXiv 2109.05075", "P3": "arXiv 2012.03827"}
 CLAIMS = p1_claims.CLAIMS | p2_claims.CLAIMS | p3_claims.CLAIMS | companion.CLAIMS
 PARTS = re.compile(r"; (?![^(]*\))")  # what parts the evidence; not in parentheses

@@ -16,10 +16,6 @@ from companion.runs.tables import finished, frame, mean_std, spent, step_times
 from companion.runs.timing import interleaved, pinned
 from lib import training
 
-__all__ = ["Run", "RunError", "arrays", "collect", "committed", "find", "finished", "frame", "identity", "interleaved"]
-__all__ += ["mean_std", "not_run", "own", "pinned", "replay", "resolve", "run", "run_all", "run_parts", "spent"]
-__all__ += ["step_times"]
-
 
 def run(config, *, wait=True):
     """The record of a configuration: found, or trained now.
