@@ -73,12 +73,11 @@ def points(records, timed):
 def table(lines):
     """Points as a Markdown table, a line per method and setting: mean ± standard deviation over seeds."""
     columns = {name: how for name, how in COLUMNS.items() if name in lines}
-    names = ["method", "setting", *(title for title, *_ in columns.values())]
-    text = ["| " + " | ".join(names) + " |", "|---|---|" + "---:|" * len(columns)]
+    rows = []
     for (method, setting), group in lines.groupby(["method", "setting"], sort=False):
         cells = [runs.mean_std(group[name], scale=f, digits=d) for name, (_, f, d) in columns.items()]
-        text.append("| " + " | ".join([method, setting, *cells]) + " |")
-    return "\n".join(text) + "\n"
+        rows.append([method, setting, *cells])
+    return runs.markdown(["method", "setting", *(title for title, *_ in columns.values())], rows, numbers=len(columns))
 
 
 def best(lines):
