@@ -39,10 +39,11 @@ def test_claims_are_told_in_plain_words_and_findings_speak_of_their_verdict():
     for name, claim in claims.CLAIMS.items():
         says, finding = plain.words(name, claim.says, claims.REPRODUCED)
         assert says and len(says) < 120
-        told = plain.PLAIN.get(name, (says, None, ""))
-        assert bool(told[1]) == bool(told[2]), f"{name}: a finding and the verdict that it speaks of go together"
-        assert finding == (told[2] if told[1] == claims.REPRODUCED else "")
-        assert not re.search(r"\d\.\d", told[2]), f"{name}: numbers come from the records, not from a sentence"
+        told = plain.told().get(name, {})
+        of, told = told.get("verdict"), told.get("finding", "")
+        assert bool(of) == bool(told), f"{name}: a finding and the verdict that it speaks of go together"
+        assert finding == (told if of == claims.REPRODUCED else "")
+        assert not re.search(r"\d\.\d", told), f"{name}: numbers come from the records, not from a sentence"
 
 
 def test_without_records_the_front_page_still_stands(monkeypatch, tmp_path):

@@ -20,33 +20,6 @@ from ..training.given import fits
 from ..training.losses import IGNORED
 from .segmentation import average_precision, dice, foreground_dice, instance_scores, instances, seg, split
 
-__all__ = [
-    "HistogramOptions",
-    "accuracy",
-    "alive",
-    "auc",
-    "average_precision",
-    "compare",
-    "compression",
-    "dice",
-    "f1",
-    "file_bytes",
-    "flops",
-    "foreground_dice",
-    "histogram",
-    "instance_scores",
-    "instances",
-    "latency",
-    "macro_f1",
-    "nonzero",
-    "parameters",
-    "r2",
-    "rmse",
-    "seg",
-    "sparsity",
-    "split",
-]
-
 # Rendering from records computes no scores: scikit-learn, SciPy and pandas, seconds to import, are imported where used.
 
 # --- scores: outputs (N, …) and targets (N, …) → float ------------------------------------------------------

@@ -10,42 +10,21 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from .. import checks
 from ..arguments import a_network, told
-from .plain import ct_cnn, lenet5, mlp, vgg16
-from .residual import mobilenetv2, mobilenetv2_widths, resnet50, resnet50_widths, resnet56
+from . import plain, residual, unet
 from .table import Act, Consume, Depthwise, Group, Produce, table
-from .unet import WIDTHS as UNET_WIDTHS
-from .unet import unet
-
-__all__ = [
-    "BUILDERS",
-    "Act",
-    "Consume",
-    "Depthwise",
-    "Group",
-    "Produce",
-    "build",
-    "groups",
-    "in_mode",
-    "norms",
-    "table",
-    "trained",
-    "unit_views",
-    "weights",
-    "widths",
-]
 
 # A builder takes its widths first, one a group in the order in which the groups' first layers are run, so that a shrunk
 # network is built from what is left of them; every option has a default. It chains modules that `table` has a rule for:
 # a class with a `forward` of its own would be read as a plain sequence.
 BUILDERS = {
-    "mlp": mlp,
-    "lenet5": lenet5,
-    "vgg16": vgg16,
-    "resnet56": resnet56,
-    "resnet50": resnet50,
-    "mobilenetv2": mobilenetv2,
-    "unet": unet,
-    "ct_cnn": ct_cnn,
+    "mlp": plain.mlp,
+    "lenet5": plain.lenet5,
+    "vgg16": plain.vgg16,
+    "resnet56": residual.resnet56,
+    "resnet50": residual.resnet50,
+    "mobilenetv2": residual.mobilenetv2,
+    "unet": unet.unet,
+    "ct_cnn": plain.ct_cnn,
 }
 
 WIDTHS = {
@@ -53,9 +32,9 @@ WIDTHS = {
     "lenet5": [20, 50, 500],
     "vgg16": [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6,
     "resnet56": [16] * 10 + [32] * 10 + [64] * 10,
-    "resnet50": resnet50_widths(),
-    "mobilenetv2": mobilenetv2_widths(),
-    "unet": UNET_WIDTHS,
+    "resnet50": residual.resnet50_widths(),
+    "mobilenetv2": residual.mobilenetv2_widths(),
+    "unet": unet.WIDTHS,
     "ct_cnn": [32, 64, 128, 256],
 }
 MADE = (
@@ -72,7 +51,7 @@ def build(name, *, widths=None, **options):
     The random state is the caller's. ValueError on an unknown name or option or on widths that do not fit.
     """
     builder = _builder(name)
-    widths = _checked(name, default_widths(name) if widths is None else widths)
+    widths = _checked(name, WIDTHS[name] if widths is None else widths)
     known = {k: p.default for k, p in list(inspect.signature(builder).parameters.items())[1:]}
     if unknown := options.keys() - known.keys():
         raise ValueError(f"{name} has no option {', '.join(sorted(unknown))}; known: {', '.join(known)}")
@@ -89,9 +68,6 @@ def widths(name, *, scale=1.0):
     _builder(name)
     checks.number("scale", scale, "(0, inf)")
     return [max(1, round(scale * width)) for width in WIDTHS[name]]
-
-
-default_widths = widths  # `build` has a parameter of this name
 
 
 def weights(net):

@@ -9,23 +9,6 @@ from .masks import RULES, apply, hold, magnitude, nonzero_masks, random, units
 from .options import OPTIONS, GradualOptions, ZeroingOptions
 from .zeroing import StochasticZeroing, zeroed, zeroing_probability
 
-__all__ = [
-    "OPTIONS",
-    "RULES",
-    "GradualMagnitude",
-    "GradualOptions",
-    "StochasticZeroing",
-    "ZeroingOptions",
-    "apply",
-    "hold",
-    "magnitude",
-    "nonzero_masks",
-    "random",
-    "units",
-    "zeroed",
-    "zeroing_probability",
-]
-
 # at this door, since as printed they are the equations
 _told = told(w=floats, s="(0, inf)", q="whole [1, 2]", generator=a_generator)
 zeroed, zeroing_probability = map(_told, (zeroed, zeroing_probability))

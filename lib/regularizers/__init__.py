@@ -15,33 +15,6 @@ from .closed import (
 from .penalties import SURROGATES, _all_but_last, group_lasso, l0, l1, l2, partial, sparse_group_lasso, unit_norms
 from .terms import COMMON, ELEMENTWISE, LAYER_RULES, PENALTIES, RANGES, layer_factors, resolve
 
-__all__ = [
-    "COMMON",
-    "ELEMENTWISE",
-    "LAYER_RULES",
-    "PENALTIES",
-    "SURROGATES",
-    "_all_but_last",
-    "bind",
-    "group_lasso",
-    "group_lasso_grad_",
-    "l0",
-    "l0_grad_",
-    "l1",
-    "l1_grad_",
-    "l2",
-    "l2_grad_",
-    "layer_factors",
-    "partial",
-    "prox_group_lasso_",
-    "prox_l1_",
-    "prox_sparse_group_lasso_",
-    "resolve",
-    "sparse_group_lasso",
-    "sparse_group_lasso_grad_",
-    "unit_norms",
-]
-
 
 def _fitting(ws, scales=None, grads=None, layer_weights=None, **options):
     """ValueError: no weights, or not a scale, or a gradient of the same shape, for each of them."""

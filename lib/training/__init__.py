@@ -7,17 +7,3 @@ from .losses import LOSSES
 from .schedules import SCHEDULES
 from .speed import PRECISIONS, autocast, bf16_pays, compile_pays, compiled
 from .step import OPTIMIZERS, Options, Trainer
-
-__all__ = ["AUGMENTATIONS", "LOSSES", "OPTIMIZERS", "PRECISIONS", "SCHEDULES", "History", "Options", "Trainer"]
-__all__ += [
-    "autocast",
-    "bf16_pays",
-    "compile_pays",
-    "compiled",
-    "fit",
-    "load_whole",
-    "predict",
-    "progress",
-    "save_whole",
-    "set_aside",
-]

@@ -9,7 +9,7 @@ import torch
 
 from companion import applications, runs, settings
 from companion.claims import budget
-from lib import models
+from lib import measures, models
 
 NOTEBOOKS = {  # how the names of experiments begin: the notebook that made them
     "equal_budget": "00_overview",
@@ -149,27 +149,11 @@ def _timed():
 def _shrunk(name, widths, options):
     """Operations of one example, 2 per multiply-add, from shapes alone; NaN where the widths do not fit the builder."""
     options = dict(options) | {"widths": list(widths)}
-    shape = (options["inputs"],) if name == "mlp" else SHAPES.get(name, (3, 32, 32))
-    counted = []
-
-    def count(layer, inputs, output):
-        taken = inputs[0] if isinstance(layer, torch.nn.ConvTranspose2d) else output
-        counted.append(2 * layer.weight.numel() * math.prod(taken.shape[2:]))
-
     try:
         with torch.device("meta"):
-            net = models.build(name, **options).eval()
-        for layer in net.modules():
-            if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d | torch.nn.ConvTranspose2d):
-                layer.register_forward_hook(count)
-            for part, inner in layer.named_children():
-                if isinstance(inner, torch.nn.BatchNorm2d):  # slow on shapes alone, and not counted
-                    setattr(layer, part, torch.nn.Identity())
-        with torch.no_grad():
-            net(torch.empty(1, *shape, device="meta"))
+            return measures.flops(models.build(name, **options), SHAPES.get(name, (3, 32, 32)))
     except (ValueError, RuntimeError, TypeError):
         return math.nan
-    return sum(counted)
 
 
 def _operations(model, widths):

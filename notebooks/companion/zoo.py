@@ -11,26 +11,10 @@ from lib import depgraph, measures
 from lib.depgraph.passes import tensors_in
 
 SMALL_VIT = dict(image_size=32, patch_size=8, num_layers=2, num_heads=4, hidden_dim=64, mlp_dim=128)
-NAMES = [
-    "squeezenet1_1",
-    "resnet18",
-    "resnet50",
-    "resnext50_32x4d",
-    "regnet_x_400mf",
-    "regnet_y_400mf",
-    "densenet121",
-    "googlenet",
-    "mobilenet_v2",
-    "mobilenet_v3_small",
-    "mobilenet_v3_large",
-    "efficientnet_b0",
-    "mnasnet0_5",
-    "shufflenet_v2_x0_5",
-    "convnext_tiny",
-    "vit",
-    "deeplabv3",
-    "lraspp",
-]
+NAMES = ["squeezenet1_1", "resnet18", "resnet50", "resnext50_32x4d", "regnet_x_400mf"]
+NAMES += ["regnet_y_400mf", "densenet121", "googlenet", "mobilenet_v2", "mobilenet_v3_small"]
+NAMES += ["mobilenet_v3_large", "efficientnet_b0", "mnasnet0_5", "shufflenet_v2_x0_5"]
+NAMES += ["convnext_tiny", "vit", "deeplabv3", "lraspp"]
 SIZES = {"inception_v3": 96, "vit": 32}
 SEVERAL = {
     "deeplabv3": "segmentation.deeplabv3_mobilenet_v3_large",

@@ -7,6 +7,7 @@ import re
 
 import pandas as pd
 
+from companion import runs
 from companion.claims import amendments, budget, companion, p1, p1_claims, p2, p2_claims, p3, p3_claims
 from companion.claims.rules import (
     INCONCLUSIVE,
@@ -21,20 +22,6 @@ from companion.claims.rules import (
     chosen,
     paired,
 )
-
-__all__ = ["CLAIMS", "NOT", "NOT_RUN", "PARTLY", "REPRODUCED", "Claim", "Lacking", "card", "chosen", "markdown"]
-__all__ += [
-    "INCONCLUSIVE",
-    "NOT_AS_STATED",
-    "NOT_JUDGED",
-    "amendments",
-    "budget",
-    "overview",
-    "p1",
-    "p2",
-    "p3",
-    "paired",
-]
 
 PAPERS = {"P1": "arXiv 2009.01395", "P2": "arXiv 2109.05075", "P3": "arXiv 2012.03827"}
 CLAIMS = p1_claims.CLAIMS | p2_claims.CLAIMS | p3_claims.CLAIMS | companion.CLAIMS
@@ -80,12 +67,12 @@ def overview():
 
 def markdown(table, folder=""):
     """An `overview` as a Markdown table, its numbers folded; links lead to a folder, seen from where the table is."""
-    lines = ["| claim | verdict | evidence |", "|---|---|---|"]
+    lines = []
     for line in table.itertuples():
         link = f"**[{line.claim}]({folder}{line.notebook}.ipynb)**"
         source = "" if line.source.startswith("notebooks/") else f" ({line.source})"
         what, *numbers = PARTS.split(line.evidence)
         evidence = f"<details><summary>{what}</summary>{'<br>'.join(numbers)}</details>" if numbers else what
         sign = SIGNS.get(line.verdict, "")
-        lines.append(f"| {link} {line.says}{source} | {sign}{line.verdict} | {evidence} |")
-    return "\n".join(lines) + "\n"
+        lines.append([f"{link} {line.says}{source}", f"{sign}{line.verdict}", evidence])
+    return runs.markdown(["claim", "verdict", "evidence"], lines)

@@ -99,12 +99,9 @@ def table(claims):
 
 def markdown(table):
     """The `table` in Markdown; a verdict that changed is set in bold."""
-    lines = [
-        "| claim | date | old rule | why it was replaced | old verdict | new verdict |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = []
     for line in table.to_dict("records"):
         new = f"**{line['new verdict']}**" if line["new verdict"] != line["old verdict"] else line["new verdict"]
-        cells = [line["claim"], line["date"], line["old rule"], line["reason"], line["old verdict"], new]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        lines.append([line["claim"], line["date"], line["old rule"], line["reason"], line["old verdict"], new])
+    head = ["claim", "date", "old rule", "why it was replaced", "old verdict", "new verdict"]
+    return runs.markdown(head, lines)

@@ -73,13 +73,12 @@ def points(records, timed):
 def table(lines):
     """Points as a Markdown table, a line per method and setting: mean ± standard deviation over seeds."""
     columns = {name: how for name, how in COLUMNS.items() if name in lines}
-    names = ["method", *(title for title, *_ in columns.values())]
-    text = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * len(columns)]
+    rows = []
     for (method, setting), group in lines.groupby(["method", "setting"], sort=False):
         cells = [runs.mean_std(group[name], scale=f, digits=d) for name, (_, f, d) in columns.items()]
         cells = [cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in cells]  # else a narrow page breaks at ±
-        text.append("| " + " | ".join([f"{method}, {setting}".removesuffix(", "), *cells]) + " |")
-    return "\n".join(text) + "\n"
+        rows.append([f"{method}, {setting}".removesuffix(", "), *cells])
+    return runs.markdown(["method", *(title for title, *_ in columns.values())], rows, numbers=len(columns))
 
 
 def best(lines):

@@ -12,13 +12,9 @@ from companion.runs.execution import execute, replay
 from companion.runs.own import own
 from companion.runs.rehearsal import rehearse
 from companion.runs.store import RunError, arrays, collect, committed, find, holding, record_line, sweep, write
-from companion.runs.tables import finished, frame, mean_std, spent, step_times
+from companion.runs.tables import finished, frame, markdown, mean_std, spent, step_times
 from companion.runs.timing import interleaved, pinned
 from lib import training
-
-__all__ = ["Run", "RunError", "arrays", "collect", "committed", "find", "finished", "frame", "identity", "interleaved"]
-__all__ += ["mean_std", "not_run", "own", "pinned", "replay", "resolve", "run", "run_all", "run_parts", "spent"]
-__all__ += ["step_times"]
 
 
 def run(config, *, wait=True):

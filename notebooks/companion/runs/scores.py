@@ -36,36 +36,26 @@ def measure(model, split, parts=PARTS):
     }
 
 
-def _parts(split):
-    return [(part, getattr(split, part)) for part in PARTS]
-
-
 def _scores(model, split, parts):
-    """By part: accuracy, with f1 and auc for two classes; rmse and r2; of segmentations not the training part."""
+    """The scores of each part by name; of segmentations not of the training part."""
     found = {}
-    for part, (x, y) in _parts(split)[split.task == "segmentation" :]:
-        if part not in parts:
-            continue
-        if split.task == "segmentation":
-            scores = measures.instance_scores(_instances(model, x), y.cpu())
-        else:
-            outputs = training.predict(model, x, precision="fp32")
-            scores = SCORES[split.task](outputs, y, split)
-        found |= {f"{part}_{key}": value for key, value in scores.items()}
+    for part in PARTS[split.task == "segmentation" :]:
+        if part in parts:
+            scores = _scores_of(model, split, *getattr(split, part))
+            found |= {f"{part}_{key}": value for key, value in scores.items()}
     one = split.task == "regression" and split.train.x[0].numel() == 1
     return found | ({"fit": fit(model, split)} if one else {})
 
 
-def _classified(outputs, y, split):
+def _scores_of(model, split, x, y):
+    """Accuracy, with f1 and auc for two classes; rmse and r2; those of instances."""
+    if split.task == "segmentation":
+        return measures.instance_scores(_instances(model, x), y.cpu())
+    outputs = training.predict(model, x, precision="fp32")
+    if split.task == "regression":
+        return {"rmse": measures.rmse(outputs, y) * split.target_std, "r2": measures.r2(outputs, y)}
     two = {"f1": measures.f1(outputs, y), "auc": measures.auc(outputs, y)} if split.outputs == 2 else {}
     return {"accuracy": measures.accuracy(outputs, y)} | two
-
-
-def _regressed(outputs, y, split):
-    return {"rmse": measures.rmse(outputs, y) * split.target_std, "r2": measures.r2(outputs, y)}
-
-
-SCORES = {"classification": _classified, "regression": _regressed}
 
 
 def _instances(model, x):

@@ -56,6 +56,12 @@ def mean_std(values, *, digits=2, scale=1):
     return f"{scale * values.mean():.{digits}f}{spread}"
 
 
+def markdown(head, lines, *, numbers=0):
+    """A table in Markdown of lists of cells; the last `numbers` columns are set to the right."""
+    rule = "|---" * (len(head) - numbers) + "|---:" * numbers + "|"
+    return "\n".join([f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
+
+
 def step_times(table):
     """Timed variants as a reader wants them: steps per second, and the time of a step relative to the unpenalised one.
 

@@ -28,6 +28,7 @@ API_PAGE = """# lib.{name}
 
 ```{{eval-rst}}
 .. automodule:: lib.{name}
+   :imported-members:
    :exclude-members: {elsewhere}
 ```
 """
@@ -113,10 +114,10 @@ def reference(folder):
 
 
 def borrowed(name, module):
-    """What a module of `lib` offers that another one's page describes."""
-    for member in getattr(module, "__all__", ()):
-        home = str(getattr(getattr(module, member), "__module__", "")).split(".")
-        if home[0] == "lib" and home[1:2] not in ([name], []):
+    """What a module of `lib` has imported from elsewhere: another page describes it, or none."""
+    for member in vars(module):
+        home = getattr(getattr(module, member), "__module__", "")
+        if not f"{home}.".startswith(f"lib.{name}."):
             yield member
 
 

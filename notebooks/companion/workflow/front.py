@@ -21,20 +21,15 @@ GALLERY = {  # notebook/figure: what to look at
 COLUMNS = 3
 
 
-def link(notebook, folder="notebooks/"):
-    """The number of a notebook as a link, seen from where README stands."""
-    return named(notebook.partition("_")[0], notebook, folder)
-
-
-def named(text, notebook, folder="notebooks/"):
+def named(text, notebook):
     """A text as a link to a notebook, seen from where README stands."""
-    return f"[{text}]({folder}{notebook}.ipynb)"
+    return f"[{text}](notebooks/{notebook}.ipynb)"
 
 
 def numbers():
     """A table of what networks lose in size and keep in accuracy, a line per network; only of runs that are there."""
-    lines = ["| network | what was done | what is left | error before → after |", "|---|---|---|---|"]
-    return "\n".join([*lines, *filter(None, (lenet(), stochastic_mlp(), resnet(), vgg()))]) + "\n"
+    lines = filter(None, (lenet(), stochastic_mlp(), resnet(), vgg()))
+    return runs.markdown(["network", "what was done", "what is left", "error before → after"], lines)
 
 
 def frame(experiment, **where):
@@ -58,8 +53,8 @@ def lenet():
     if dense.empty or small.empty:
         return None
     left = f"{small['nonzero'].mean():,.0f} of {dense['nonzero'].mean():,.0f} weights"
-    done = "trained with ℓ0 + ℓ2, pruned in steps, tuned"
-    return f"| {named('LeNet-300-100, MNIST', '11_l0_lenet')} | {done} | {left} | {errors(dense, small)} |"
+    network = named("LeNet-300-100, MNIST", "11_l0_lenet")
+    return [network, "trained with ℓ0 + ℓ2, pruned in steps, tuned", left, errors(dense, small)]
 
 
 def stochastic_mlp():
@@ -71,8 +66,8 @@ def stochastic_mlp():
     small = table[(table["stage"] == "stochastic") & (table["penalty"] == "L2")]
     units = small["alive"].map(sum).mean()
     left = f"{units:,.0f} of {small['units'].mean():,.0f} nodes, {small['nonzero'].mean():,.0f} weights"
-    network, done = named("784-1000-1000-10, MNIST", "21_mlp_stochastic"), "trained with zeroing and L2, tuned"
-    return f"| {network} | {done} | {left} | {errors(dense, small)} |"
+    network = named("784-1000-1000-10, MNIST", "21_mlp_stochastic")
+    return [network, "trained with zeroing and L2, tuned", left, errors(dense, small)]
 
 
 def resnet():
@@ -85,7 +80,7 @@ def resnet():
     smaller = (dense["parameters"] / small["parameters"]).mean()
     network = named("torchvision's ResNet-18, digits", "30_your_own_network")
     left = f"{smaller:.0f}× fewer parameters, {times[0]:.1f}× (batch 1) and {times[1]:.1f}× (batch 64) faster"
-    return f"| {network} | regularised, cut, shrunk, tuned | {left} | {errors(dense, small)} |"
+    return [network, "regularised, cut, shrunk, tuned", left, errors(dense, small)]
 
 
 def vgg():
@@ -97,19 +92,18 @@ def vgg():
     operations, time = ((masked[column] / small[column]).mean() for column in ("flops", "ms"))
     left = f"{operations:.1f}× fewer operations, {time:.1f}× faster (batch 64)"
     share = next(iter(runs.committed("bench_removal").values()))["config"]["options"]["removed"]
-    done = f"{100 * share:.0f} % of the filters removed"
-    return f"| {named('VGG-16, full width', '91_bench')} | {done} | {left} | timed only |"
+    network = named("VGG-16, full width", "91_bench")
+    return [network, f"{100 * share:.0f} % of the filters removed", left, "timed only"]
 
 
 def verdicts(table):
     """An `overview` in plain words: claim, verdict, and what was found where a sentence speaks of the verdict."""
-    lines = ["| claim | verdict | what was found |", "|---|---|---|"]
+    lines = []
     for line in table.itertuples():
         says, finding = plain.words(line.claim, line.says, line.verdict)
-        sign = claims.SIGNS.get(line.verdict, "")
-        name = f"[{line.claim}](notebooks/{line.notebook}.ipynb)"
-        lines.append(f"| **{name}** {says} | {sign}{line.verdict} | {finding} |")
-    return "\n".join(lines) + "\n"
+        name = named(line.claim, line.notebook)
+        lines.append([f"**{name}** {says}", f"{claims.SIGNS.get(line.verdict, '')}{line.verdict}", finding])
+    return runs.markdown(["claim", "verdict", "what was found"], lines)
 
 
 def gallery():
@@ -123,7 +117,7 @@ def gallery():
             f'<a href="notebooks/{book}.ipynb"><img src="figures/{name}.png" width="260" alt="{GALLERY[name]}"></a>'
             for book, name in zip(books, row, strict=True)
         ]
-        titles = [f"{link(book)} {GALLERY[name]}" for book, name in zip(books, row, strict=True)]
+        titles = [f"{named(book[:2], book)} {GALLERY[name]}" for book, name in zip(books, row, strict=True)]
         pad = [""] * (COLUMNS - len(row))
         lines += [f"| {' | '.join(cells)} |" for cells in (pictures + pad, titles + pad)]
     head = [f"|{'  |' * COLUMNS}", f"|{':-:|' * COLUMNS}"]
