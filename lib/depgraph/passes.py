@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrize, prune
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..shrinking import ShrinkError
@@ -79,11 +80,12 @@ def _binds(model, *args, **kwargs):
 
 @contextlib.contextmanager
 def quiet():
-    """No gradients, no fused forms of layers that hide their parts, the random numbers as they were afterwards."""
+    """No gradients, no compiled or fused forms that hide their parts, the random numbers as they were afterwards."""
     fast = torch.backends.mha.get_fastpath_enabled()
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng())
         stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
@@ -117,7 +119,10 @@ def refuse(model, example, keep):
     """Errors for what cannot be shrunk as it is, each with what to do."""
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise ShrinkError(f"a {type(model).__name__} is no network of Python's; pass the nn.Module that it was made of")
-    if any(t.is_meta for t in model.state_dict().values()):
+    for name, layer in model.named_modules():
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise ShrinkError(f"{name!r} is no layer of Python's; put the nn.Module that it was made of in its place")
+    if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
         raise ShrinkError("the network's weights are on the device meta, without numbers; load them first")
     for name, layer in model.named_modules():
         if computed := _computed(name, layer):
@@ -142,13 +147,13 @@ def _computed(name, layer):
     """What to do about a weight that is not there yet or is computed from others before each call."""
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in layer.parameters(recurse=False)):
         return f"{name!r} has no weight yet; call the network once on the example"
-    if torch.nn.utils.parametrize.is_parametrized(layer):
+    if parametrize.is_parametrized(layer):
         key = next(iter(layer.parametrizations))
         end = f"torch.nn.utils.parametrize.remove_parametrizations(layer, {key!r})"
         return f"the {key} of {name!r} is computed from others (a parametrization); end that first by {end}"
     for hook in layer._forward_pre_hooks.values():
         kind = type(hook)
-        if isinstance(hook, torch.nn.utils.prune.BasePruningMethod):
+        if isinstance(hook, prune.BasePruningMethod):
             key = hook._tensor_name
             end = f"torch.nn.utils.prune.remove(layer, {key!r})"
             return f"the {key} of {name!r} is computed from others (torch.nn.utils.prune); end that first by {end}"
