@@ -230,6 +230,8 @@ def tell_widths(layer):
         layer.num_embeddings, layer.embedding_dim = weight.shape
     elif isinstance(layer, nn.RNNBase):
         layer.hidden_size, layer.input_size = layer.weight_hh_l0.shape[1], layer.weight_ih_l0.shape[1]
+        if layer.proj_size:
+            layer.proj_size, layer.hidden_size = layer.weight_hr_l0.shape
     elif isinstance(layer, nn.RNNCellBase):
         layer.hidden_size, layer.input_size = layer.weight_hh.shape[1], layer.weight_ih.shape[1]
 

@@ -507,6 +507,71 @@ def test_a_layer_without_a_weight_yet_is_refused():
         depgraph.shrink(nn.Sequential(nn.LazyLinear(4), nn.Linear(4, 2)), torch.randn(2, 3))
 
 
+def test_a_part_that_is_a_script_is_refused_and_hooks_need_no_import_of_prune(monkeypatch):
+    scripted = nn.Sequential(torch.jit.script(nn.Sequential(nn.Linear(8, 16), nn.ReLU())), nn.Linear(16, 3))
+    with pytest.raises(ShrinkError, match="'0' is no layer of Python's; put the nn.Module that it was made of in"):
+        depgraph.shrink(scripted, torch.randn(2, 8))
+    monkeypatch.delattr(nn.utils, "prune")  # as it is where nobody has imported it
+    net = nn.Sequential(kill(nn.Linear(8, 16), slice(6)), nn.ReLU(), nn.Linear(16, 3))
+    net[0].register_forward_pre_hook(lambda layer, x: None)
+    assert same(net, torch.randn(2, 8))[0].out_features == 10
+
+
+def test_a_compiled_network_is_shrunk_as_what_it_was_made_of():
+    net = nn.Sequential(kill(nn.Linear(8, 16), slice(6)), nn.ReLU(), nn.Linear(16, 3))
+    compiled = torch.compile(net, backend="eager")
+    with torch.compiler.set_stance("force_eager"):
+        assert same(compiled, torch.randn(2, 8))._orig_mod[0].out_features == 10
+
+
+class Stateful(nn.Linear):
+    """A layer whose state has something that is no tensor, as quantised ones have."""
+
+    def get_extra_state(self):
+        return "packed"
+
+    def set_extra_state(self, state):
+        pass
+
+
+def test_a_state_of_other_things_than_tensors():
+    net = nn.Sequential(kill(nn.Linear(8, 16), slice(6)), nn.ReLU(), Stateful(16, 3))
+    assert same(net, torch.randn(2, 8))[0].out_features == 10
+
+
+def test_queries_keys_and_values_of_one_layer_lose_equally_many_of_each_head():
+    def forward(s, x):
+        q, k, v = s.i(x).unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+        return s.o(((q @ k.mT * 0.3).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+    net = Call(forward, i=nn.Linear(8, 48), o=nn.Linear(16, 3))
+    dead = [0, 1, 2, 8, 9]  # three of the first head, two of the second
+    kill(net.i, dead)
+    net.o.weight.data[:, dead] = 0
+    assert same(net, torch.randn(2, 5, 8)).i.out_features == 36
+
+
+def test_a_projected_recurrent_layer():
+    net = Call(lambda s, x: s.o(s.r(F.relu(s.i(x)))[0]), i=kill(nn.Linear(8, 16), slice(6)), o=nn.Linear(6, 3))
+    net.r = nn.LSTM(16, 12, proj_size=6, batch_first=True)
+    net.o.weight.data[:, :2] = net.r.weight_hh_l0.data[:, :2] = 0
+    small = same(net, torch.randn(2, 5, 8))
+    assert (small.r.input_size, small.r.hidden_size, small.r.proj_size, small.o.in_features) == (10, 12, 4, 4)
+
+
+@torch.no_grad()
+def test_statistics_that_a_layer_keeps_itself_are_as_wide_as_its_units():
+    def forward(s, x):
+        h = F.relu(s.i(x))
+        s.seen += h.mean(0)
+        return s.o(h)
+
+    net = Call(forward, i=kill(nn.Linear(8, 16), slice(6)), o=nn.Linear(16, 3))
+    net.register_buffer("seen", torch.zeros(16))
+    small = same(net, torch.randn(2, 8))
+    assert (small.i.out_features, len(small.seen)) == (10, 10)
+
+
 def test_a_pass_in_training_that_fails_leaves_no_trace():
     def forward(s, x):
         h = s.n(F.relu(s.h(x)))

@@ -40,20 +40,25 @@ def _finish(call, reader, ids, taint, added):
     """Note the result, to which something was added, and where a constant behind it may go."""
     trace, out = call.trace, call.outs[0]
     if added is not None:
-        state, owned = trace.state(added), trace.elements(added)
-        taint = taint | state.taint
-        if owned is not None and ids.any():
-            rules.bind(trace, owned, ids)
-        elif state.ids.any():
-            ids, _ = rules._meet(trace, (ids, set()), (state.ids.expand(ids.shape), set()))
-        plain = call.named.get("alpha", 1) == 1 == call.named.get("beta", 1)
-        if owned is not None and plain and reader is not None and added.shape == reader.outputs.shape:
-            reader.bias = owned.param
+        ids, taint = _plus(call, reader, (ids, taint), added)
     trace.put(out, ids, taint)
     if reader is not None:
         trace.readers.append(reader)
         trace.made[storage_of(out)] = reader
         trace.widths += [reader.inputs, reader.outputs]
+
+
+def _plus(call, reader, state, added):
+    """Channels and taint of a sum with a bias, whose parameter a constant may be added to, or with anything else."""
+    (ids, taint), other, owned = state, call.trace.state(added), call.trace.elements(added)
+    if owned is not None and ids.any():
+        rules.bind(call.trace, owned, ids)
+    elif other.ids.any():
+        ids, _ = rules._meet(call.trace, (ids, set()), (other.ids.expand(ids.shape), set()))
+    plain = call.named.get("alpha", 1) == 1 == call.named.get("beta", 1)
+    if owned is not None and plain and reader is not None and added.shape == reader.outputs.shape:
+        reader.bias = owned.param
+    return ids, taint | other.taint
 
 
 def _of_parameters(call, data, one, two):
@@ -169,8 +174,9 @@ def convolution(call):
     flat, shape = State(*(t.transpose(0, 1).flatten(1).T for t in state)), [1, -1] + [1] * (x.dim() - 2)
     inputs, outputs = _slots(trace, owned, weight, groups, named["transposed"])
     inputs = _read(trace, flat, inputs)
-    nonzero, rows = _blocks(weight, groups, named["transposed"])
-    nonzero = (nonzero != 0).flatten(3).any(3).cpu()
+    blocks = weight.unflatten(0, (groups, -1))
+    blocks = blocks.transpose(1, 2) if named["transposed"] else blocks
+    nonzero = (blocks != 0).flatten(3).any(3).cpu()
     value = constants(x.transpose(0, 1).flatten(1), flat.taint.T)
     uneven = named["transposed"] or any(named["padding"])  # a constant gives another sum at the border
     moving = flat.taint.any(0) | (value.isnan() | (value != 0)) & bool(uneven)
@@ -182,9 +188,10 @@ def convolution(call):
         reader = None
     else:
         reader = Reader(inputs, outputs, nonzero, value, owned.param)
-        reader.matrix = None if uneven else rows
-    _finish(call, reader, outputs.view(shape).expand(call.outs[0].shape), taint.view(shape), None)
-    _biased(call, reader, outputs, shape)
+        reader.matrix = None if uneven else blocks
+    bias = named.get("bias")
+    ids, taint = (outputs, taint) if bias is None else _plus(call, reader, (outputs, taint), bias)
+    _finish(call, reader, ids.view(shape).expand(call.outs[0].shape), taint.view(shape), None)
 
 
 def _plain(owned, groups):
@@ -198,32 +205,14 @@ def _slots(trace, owned, weight, groups, transposed):
     """Numbers of a convolution's inputs and outputs."""
     param = owned.param
     if groups == 1 and param.grouped is None:  # one group may be what is left of several
-        along = [
-            param.slots[d] if indices is None else param.slots[d][indices]
-            for d, (_, indices) in enumerate(owned.dims[:2])
-        ]
-        return along if transposed else along[::-1]
-    if param.grouped is None:
-        other = trace.classes.new(groups * weight.shape[1]).view(groups, -1)
-        sides = (param.slots[0].view(groups, -1), other)
-        param.grouped, param.transposed = sides if transposed else sides[::-1], transposed
-    return tuple(side.reshape(-1) for side in param.grouped)
-
-
-def _blocks(weight, groups, transposed):
-    """A convolution's weight as (groups, out, in, …)."""
-    blocks = weight.unflatten(0, (groups, -1))
-    return (blocks.transpose(1, 2), blocks.transpose(1, 2)) if transposed else (blocks, blocks)
-
-
-def _biased(call, reader, outputs, shape):
-    bias = call.named.get("bias")
-    owned = call.trace.elements(bias) if bias is not None else None
-    if owned is not None:
-        if owned.dims[0][0] is not None and outputs.all():
-            call.trace.classes.join(owned.param.slots[0][owned.dims[0][1]], outputs)
-        if reader is not None:
-            reader.bias = owned.param
+        axes = zip(param.slots, owned.dims, strict=False)
+        sides = [slots if indices is None else slots[indices] for slots, (_, indices) in axes][:2]
+    else:
+        if param.grouped is None:
+            columns = trace.classes.new(groups * weight.shape[1]).view(groups, -1)
+            param.grouped = param.slots[0].view(groups, -1), columns
+        sides = [side.reshape(-1) for side in param.grouped]
+    return sides if transposed else sides[::-1]
 
 
 ARGUMENTS = {

@@ -71,8 +71,8 @@ def batch_normalised(call):
     trace.classes.join(rows, rows[:, :1])  # what has its statistics together is one class
     shape, training = [1, -1] + [1] * (x.dim() - 2), named.get("training", False)
     for key in ("weight", "bias", "running_mean", "running_var"):
-        if named.get(key) is not None:
-            _per_channel(call, named[key], ids)
+        if named.get(key) is not None and (owned := trace.elements(named[key])) is not None:
+            rules.bind(trace, owned, rows[:, 0])
     if training:
         taint = taint.transpose(0, 1).flatten(1).any(1).view(shape).expand(x.shape)
     if named.get("weight") is not None:
@@ -87,16 +87,6 @@ def batch_normalised(call):
 def _are(rows, channels):
     """Whether each row of numbers is one channel, in this order."""
     return len(rows) == len(channels) and bool((rows == channels[:, None]).all())
-
-
-def _per_channel(call, tensor, ids):
-    """A vector with a value for each channel, along the second dimension."""
-    owned = call.trace.elements(tensor)
-    if owned is None:
-        return
-    (axis, indices), row = owned.dims[0], ids[(0, slice(None), *[0] * (ids.dim() - 2))]
-    if axis is not None and axis >= 0:
-        call.trace.classes.join(owned.param.slots[axis][indices], row)
 
 
 def normalised(call):
@@ -120,8 +110,8 @@ def group_normalised(call):
     else:
         taint = taint.flatten(2).any(2).view(*x.shape[:2], *[1] * (x.dim() - 2))
     for key in ("weight", "bias"):
-        if call.named.get(key) is not None:
-            _per_channel(call, call.named[key], ids)
+        if call.named.get(key) is not None and (owned := trace.elements(call.named[key])) is not None:
+            rules.bind(trace, owned, ids.movedim(1, -1))
     trace.put(call.outs[0], ids, taint.expand(x.shape))
 
 

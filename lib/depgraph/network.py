@@ -1,6 +1,5 @@
 """A network that is traced: once, to learn what belongs together, and again, to see whether a smaller one does so."""
 
-import contextlib
 import copy
 import time
 
@@ -10,27 +9,8 @@ from ..checks import number
 from ..shrinking import ShrinkError
 from . import slicing
 from .classes import Classes
-from .passes import OUTPUT, first_line, quiet, runs, tensors_in
+from .passes import OUTPUT, batched, first_line, quiet, tensors_in
 from .trace import Param, TooLong, Trace
-
-
-@contextlib.contextmanager
-def _with_batches(model, given):
-    """Refuse an example that a convolution reads as one image: torch takes that, but then axis 0 is no batch."""
-    shapes = {t.shape for t in given}
-
-    def check(layer, inputs):
-        x = inputs[0] if inputs else None
-        if isinstance(x, torch.Tensor) and x.dim() < layer.weight.dim() and x.shape in shapes:
-            raise ShrinkError(f"the example of shape {tuple(x.shape)} has no batch axis; pass example[None]")
-
-    kinds = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
-    hooks = [layer.register_forward_pre_hook(check) for layer in model.modules() if isinstance(layer, kinds)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 class Network:
@@ -54,11 +34,10 @@ class Network:
             raise
         except Exception as failure:
             shapes = ", ".join(str(tuple(t.shape)) for t in example.tensors())
-            remedy = "pass inputs as the network takes them, with a batch axis"
-            if runs(model, example):
-                remedy = "a hook or a function in it holds the network itself, not its copy: take that off first"
             raise ShrinkError(
-                f"a copy of {self.name} fails on the example of shape {shapes} ({first_line(failure)}); {remedy}"
+                f"a copy of {self.name} fails on the example of shape {shapes} ({first_line(failure)}); pass inputs as "
+                "the network takes them, with a batch axis; if it takes these, a hook or a function in it holds the "
+                "network itself, not its copy: take that off first"
             ) from failure
         self._unseen()
 
@@ -83,7 +62,7 @@ class Network:
         given = self.example.map(lambda t: t.detach().clone())
         for t in given.tensors():
             trace.put(t, torch.tensor(trace.classes.fixed("the network's input")), torch.tensor(True))
-        with quiet(), _with_batches(model, given.tensors()), trace:
+        with quiet(), batched(given.tensors()), trace:
             outputs = model(*given.args, **given.kwargs)
         found = tensors_in(outputs)
         if not found:
@@ -141,7 +120,7 @@ class Network:
         classes, tensors, params = self.trace.classes, slicing.tensors_of(model)[0], []
         for p in self.trace.params:
             slots, grouped = slicing.slots_left(p, removed)
-            params.append(Param(p.name, tensors[p.name], slots, grouped, p.transposed, p.alone))
+            params.append(Param(p.name, tensors[p.name], slots, grouped, p.alone))
         classes.again()
         trace = Trace(params, classes, until=self.until)
         try:

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrize, prune
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..shrinking import ShrinkError
 
 OUTPUT = "the network's output"
+SUMMED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class Example:
@@ -23,8 +25,21 @@ class Example:
         self.args, self.kwargs = (example,), {}
         if isinstance(example, Mapping) and _binds(model, **example):
             self.args, self.kwargs = (), dict(example)
-        elif isinstance(example, tuple) or (isinstance(example, list) and _takes(model, example)):
+        elif isinstance(example, tuple):
+            self.args = example
+        elif isinstance(example, list) and _binds(model, *example):
             self.args = tuple(example)
+            if not self._runs(model):  # it takes the list itself
+                self.args = (example,)
+
+    def _runs(self, model):
+        """Whether a copy of a network takes these arguments."""
+        try:
+            with quiet():
+                self.run(copy.deepcopy(model).eval())
+        except Exception:
+            return False
+        return True
 
     def tensors(self):
         return [t for t in tree_leaves((self.args, self.kwargs)) if isinstance(t, torch.Tensor)]
@@ -41,33 +56,6 @@ class Example:
         return model(*own.args, **own.kwargs)
 
 
-def runs(model, example):
-    """Whether a network itself runs on an example in eval mode; its modes stay."""
-    modes = [(layer, layer.training) for layer in model.modules()]
-    try:
-        model.eval()
-        with quiet():
-            example.run(model)
-    except Exception:
-        return False
-    finally:
-        for layer, training in modes:
-            layer.training = training
-    return True
-
-
-def _takes(model, example):
-    """Whether the elements of a list are the arguments of a network, and it does not take the list itself."""
-    if not _binds(model, *example):
-        return False
-    try:
-        with quiet():
-            copy.deepcopy(model).eval()(*(t.clone() if isinstance(t, torch.Tensor) else t for t in example))
-    except Exception:
-        return False
-    return True
-
-
 def _binds(model, *args, **kwargs):
     """Whether a network can be called so."""
     try:
@@ -78,12 +66,31 @@ def _binds(model, *args, **kwargs):
 
 
 @contextlib.contextmanager
+def batched(given):
+    """Refuse an example that a layer of torch reads as one without a batch axis, which torch takes."""
+
+    shapes, most = {t.shape for t in given}, max(t.dim() for t in given)
+
+    def check(layer, inputs):
+        weight = layer._parameters.get("weight") if isinstance(layer, SUMMED) else None
+        if weight is not None and most < weight.dim() and any(x.shape in shapes for x in inputs):
+            raise ShrinkError(f"the example of shape {tuple(inputs[0].shape)} has no batch axis; pass example[None]")
+
+    hook = nn.modules.module.register_module_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextlib.contextmanager
 def quiet():
-    """No gradients, no fused forms of layers that hide their parts, the random numbers as they were afterwards."""
+    """No gradients, no compiled or fused forms that hide their parts, the random numbers as they were afterwards."""
     fast = torch.backends.mha.get_fastpath_enabled()
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng())
         stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
@@ -117,7 +124,10 @@ def refuse(model, example, keep):
     """Errors for what cannot be shrunk as it is, each with what to do."""
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise ShrinkError(f"a {type(model).__name__} is no network of Python's; pass the nn.Module that it was made of")
-    if any(t.is_meta for t in model.state_dict().values()):
+    for name, layer in model.named_modules():
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise ShrinkError(f"{name!r} is no layer of Python's; put the nn.Module that it was made of in its place")
+    if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
         raise ShrinkError("the network's weights are on the device meta, without numbers; load them first")
     for name, layer in model.named_modules():
         if computed := _computed(name, layer):
@@ -128,27 +138,21 @@ def refuse(model, example, keep):
         raise ValueError(f"keep must be a list of layers' names, not {keep!r}; pass keep=[{keep!r}]")
     if unknown := set(keep) - set(dict(model.named_modules())):
         raise ValueError(f"keep names {sorted(unknown, key=str)[0]!r}, which is no layer of {type(model).__name__}")
-    given = example.tensors()
-    if not given:
+    if not example.tensors():
         raise ShrinkError("the example has no tensor; pass the inputs that the network is called with")
-    direct = [t for t in (*example.args, *example.kwargs.values()) if isinstance(t, torch.Tensor)]
-    direct = [t for t in direct if t.is_floating_point()]
-    flat = [t for t in direct if t.dim() < 2]
-    if flat and len(flat) == len(direct):
-        raise ShrinkError(f"the example of shape {tuple(flat[0].shape)} has no batch axis; pass example[None]")
 
 
 def _computed(name, layer):
     """What to do about a weight that is not there yet or is computed from others before each call."""
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in layer.parameters(recurse=False)):
         return f"{name!r} has no weight yet; call the network once on the example"
-    if torch.nn.utils.parametrize.is_parametrized(layer):
+    if parametrize.is_parametrized(layer):
         key = next(iter(layer.parametrizations))
         end = f"torch.nn.utils.parametrize.remove_parametrizations(layer, {key!r})"
         return f"the {key} of {name!r} is computed from others (a parametrization); end that first by {end}"
     for hook in layer._forward_pre_hooks.values():
         kind = type(hook)
-        if isinstance(hook, torch.nn.utils.prune.BasePruningMethod):
+        if isinstance(hook, prune.BasePruningMethod):
             key = hook._tensor_name
             end = f"torch.nn.utils.prune.remove(layer, {key!r})"
             return f"the {key} of {name!r} is computed from others (torch.nn.utils.prune); end that first by {end}"

@@ -19,7 +19,7 @@ def difference(model, small, example, trace):
     """
     model.eval()
     small.eval()
-    kinds = {t.dtype for net in (model, small) for t in net.state_dict().values() if t.is_floating_point()}
+    kinds = {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()}
     bound, single = max((CLOSE.get(kind, 1e-1) for kind in kinds), default=1e-5), kinds == {torch.float32}
     with quiet():
         trials = enumerate([[example], *_trials(example, DRAWS if trace.forks else 1)])

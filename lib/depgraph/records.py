@@ -33,7 +33,7 @@ class Record:
         return plain[0] == plain[1] and all(_alike(_places(a, gone), _places(b, gone)) for a, b in pairs)
 
     def tables(self):
-        """Channels that lie along two dimensions or more, or are parts of a whole, as rows of the shorter one."""
+        """Channels that lie along two dimensions or more, or are parts of a whole, as rows along the longest one."""
         parts = len(self.made) > 1 and len({ids.shape for ids in self.made}) == 1
         grids = map(_compact, [torch.stack(self.made)] if parts else self.made)
         return [_table(grid.squeeze()) for grid in grids if sum(n > 1 for n in grid.shape) > 1]
@@ -104,5 +104,5 @@ def parting(first, second, gone):
 
 
 def _table(grid):
-    short = min(range(grid.dim()), key=lambda d: grid.shape[d])
-    return grid.movedim(short, 0).flatten(1)
+    long = max(reversed(range(grid.dim())), key=lambda d: grid.shape[d])
+    return grid.movedim(long, -1).flatten(0, -2)

@@ -173,7 +173,7 @@ def bind(trace, owned, ids):
         for slots in [ids, *owned.param.slots]:
             trace.classes.pin(slots, f"{owned.param.name} has values along two axes of channels")
         return
-    slots, along = owned.param.slots[axis][indices], ids.movedim(dims[0], -1).flatten(0, -2)
+    slots, along = owned.param.slots[axis][indices], ids.movedim(dims[0], -1).reshape(-1, ids.shape[dims[0]])
     trace.classes.join(slots, along)  # all that one value of the parameter meets is one class
     if not along.all():
         trace.classes.pin(slots[(along == 0).any(0)], "beside what is no channel")

@@ -60,11 +60,10 @@ def _kept_groups(param, removed):
 
 def _blocks(param, weight, removed):
     """A grouped convolution's weight with each group's own rows and columns."""
-    rows, columns = param.grouped if param.transposed else param.grouped[::-1]
     blocks = []
     for group in _kept_groups(param, removed).nonzero().flatten().tolist():
-        part = weight.unflatten(0, (len(rows), -1))[group]
-        for axis, side in enumerate((rows, columns)):
+        part = weight.unflatten(0, (len(param.grouped[0]), -1))[group]
+        for axis, side in enumerate(param.grouped):
             part = part.index_select(axis, (~removed[side[group]]).nonzero().flatten().to(weight.device))
         blocks.append(part)
     return torch.cat(blocks)
@@ -78,7 +77,7 @@ def slots_left(param, removed):
     for side in param.grouped:
         kept = side[groups]
         sides.append(kept[~removed[kept]].view(int(groups.sum()), -1))
-    rows, columns = sides if param.transposed else sides[::-1]
+    rows, columns = sides
     return [rows.reshape(-1), param.slots[1][: columns.shape[1]], *param.slots[2:]], tuple(sides)
 
 

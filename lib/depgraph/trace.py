@@ -25,8 +25,7 @@ class Param:
     name: str
     tensor: torch.Tensor
     slots: list
-    grouped: tuple = None  # numbers of (groups, inputs) and (groups, outputs) where a grouped convolution uses it
-    transposed: bool = False
+    grouped: tuple = None  # numbers of its rows and columns, (groups, n) each, where a grouped convolution uses it
     alone: bool = False  # whether it is a depthwise convolution's; groups cut to one channel each are none
     uses: int = 0
 

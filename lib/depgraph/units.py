@@ -82,6 +82,6 @@ def _axes(param, weight):
     """Numbers along rows and columns of a weight, with its view that begins with them; of groups, group by group."""
     if param.grouped is None:
         return [(param.slots[axis], weight.movedim(axis, 0)) for axis in (0, 1)]
-    rows, columns = param.grouped if param.transposed else param.grouped[::-1]
+    rows, columns = param.grouped
     blocks = weight.unflatten(0, (len(rows), -1))
     return [(rows, blocks), (columns, blocks.transpose(1, 2))]
