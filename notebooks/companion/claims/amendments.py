@@ -39,6 +39,7 @@ class Amendment:
 CORRECTED = "many cases were tested without correction, and near-duplicates (GL and SGL) counted twice"
 EITHER_WAY = "an interval that is too wide counted as not reproduced, and a mean was judged in place of an interval"
 AT_EQUAL_EPOCHS = "the reference had the method's own penalty or fewer epochs, which favoured the pruned network"
+FLOOR = "validation chose the weakest λ of the grid in most cases; the grid now goes lower, and ends at no penalty"
 SECOND = "2026-11-28"
 
 
@@ -62,6 +63,8 @@ AMENDMENTS = (
     Amendment("P1.2 MNIST", SECOND, CORRECTED, withdrawn.better_partial),
     Amendment("P1.2 regression", SECOND, CORRECTED, withdrawn.better_fits),
     Amendment("P1.2 classification", SECOND, CORRECTED, withdrawn.better_classified),
+    Amendment("P1.2 regression", SECOND, FLOOR, withdrawn.fits_from_floor),
+    Amendment("P1.2 classification", SECOND, FLOOR, withdrawn.classified_from_floor),
     Amendment("P1.3", SECOND, "one row held a theorem and what it does not cover", withdrawn.relabelled),
     Amendment("P2.2", SECOND, AT_EQUAL_EPOCHS, withdrawn.effective_when_small),
     Amendment("P2.2 VGG-16", SECOND, AT_EQUAL_EPOCHS, withdrawn.effective_when_deep),

@@ -103,10 +103,11 @@ def gains(table, *, score, sign=1, overlap=0.0):
 def improves(table, score, *, relative=False, overlap=0.0):
     """The verdict on training and on test, a case being a data set: GL and SGL, near-duplicates, count as their mean.
 
-    relative: a gain is the share by which the score (an error) falls; else the points by which it rises.
+    relative: a gain is the share by which the score (an error) falls; else the points by which it rises. A penalty of
+    which one extent was chosen to have none (λ = 0) is no case.
     """
     verdicts, words, unit = [], [], "%" if relative else "points"
-    table = table[table["penalty"].isin(["GL", "SGL"])]
+    table, idle = _penalised(table[table["penalty"].isin(["GL", "SGL"])])
     for part, told in {"train": "training", "test": "test"}.items():
         found = {}
         for name, group in table.groupby("data", sort=False):
@@ -116,15 +117,34 @@ def improves(table, score, *, relative=False, overlap=0.0):
             found[name] = interval(gain.groupby("seed").mean(), overlap)
         enough(*found.values())
         sides = holm(list(found.values()))
-        verdicts.append(tally(sides, found.values(), GAIN))
+        verdicts.append(tally([*sides, *[0] * len(idle)], found.values(), GAIN))
         marks = {1: " better", -1: " worse", 0: ""}
         each = ", ".join(f"{name} {d.points()}{marks[s]}" for (name, d), s in zip(found.items(), sides, strict=True))
         words.append(f"{told} {verdicts[-1]}: {each} ({seen(found.values(), unit)})")
+    words += [f"no case, since validation prefers no penalty for one of the two: {', '.join(idle)}"] * bool(idle)
     gain = "fall of the error in %" if relative else "accuracy in points"
     return of_all(verdicts), f"gain of partial over full, {gain}, 95 % interval; " + "; ".join(words)
 
 
+def _penalised(table):
+    """The pairs full and partial of which both have a penalty, and the data sets that have no such pair."""
+    if "lam" not in table:
+        return table, []
+    kept = table[table.groupby(["data", "penalty"])["lam"].transform("min") > 0]
+    if kept.empty:
+        raise Lacking("a data set on which validation prefers a penalty to none")
+    return kept, sorted(set(table["data"]) - set(kept["data"]))
+
+
 SETTINGS = {"case": ["data", "penalty", "extent"], "among": ["lam", "steps"]}
+
+
+def down_to_none(table):
+    """The table with the runs without a penalty once more, as λ = 0 of each penalty and extent: a grid ends there."""
+    plain = table[table["penalty"] == "none"]
+    kinds = table[table["penalty"] != "none"][["penalty", "extent"]].drop_duplicates()
+    ends = [plain.assign(penalty=penalty, extent=extent, lam=0.0) for penalty, extent in kinds.itertuples(index=False)]
+    return pd.concat([table, *ends], ignore_index=True)
 
 
 def better_partial(table):
@@ -135,13 +155,13 @@ def better_partial(table):
 
 def better_fits(table):
     """P1's second claim on regression tables: RMSE; λ and steps chosen on validation over the first 5 splits."""
-    table = chosen(table, **SETTINGS, score="validation_rmse", smallest=True)
+    table = chosen(down_to_none(table), **SETTINGS, score="validation_rmse", smallest=True)
     return improves(table, "rmse", relative=True, overlap=1 / 9)
 
 
 def better_classified(table):
     """P1's second claim on classification sets: accuracy, λ chosen on the validation part."""
-    return improves(chosen(table, **SETTINGS, score="validation_accuracy"), "accuracy")
+    return improves(chosen(down_to_none(table), **SETTINGS, score="validation_accuracy"), "accuracy")
 
 
 def relabelled_units(table):

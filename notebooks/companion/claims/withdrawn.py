@@ -1,8 +1,10 @@
 """Rules that were in force when their runs were made and are no longer; `amendments` shows what they say."""
 
 from companion.claims import p2, p2_competitors, p3
-from companion.claims.p1 import SETTINGS, gains, over_full, partial_ratios
+from companion.claims.p1 import SETTINGS, gains, improves, over_full, partial_ratios
 from companion.claims.rules import NOT, PARTLY, REPRODUCED, chosen, paired
+
+FLOORS = {"fits": 3e-5, "classified": 1e-5}  # the weakest λ of the grids then
 
 
 def _tally(better, worse, total):
@@ -35,17 +37,34 @@ def better_partial(table):
     return REPRODUCED if better == len(found) else PARTLY if better and not worse else NOT
 
 
+def from_floor(table, floor):
+    """The runs that there were when a grid ended at this λ."""
+    return table[(table["penalty"] == "none") | (table["lam"] >= floor)]
+
+
+def fits_from_floor(table):
+    """The rule as it stands, on a grid from λ = 3e-5 up."""
+    table = chosen(from_floor(table, FLOORS["fits"]), **SETTINGS, score="validation_rmse", smallest=True)
+    return improves(table, "rmse", relative=True, overlap=1 / 9)[0]
+
+
+def classified_from_floor(table):
+    """The rule as it stands, on a grid from λ = 1e-5 up."""
+    table = chosen(from_floor(table, FLOORS["classified"]), **SETTINGS, score="validation_accuracy")
+    return improves(table, "accuracy")[0]
+
+
 def better_fits(table):
     """Set, penalty and part are a case, uncorrected: better in more than half and worse in none; partly: more."""
-    lines = gains(
-        chosen(table, **SETTINGS, score="validation_rmse", smallest=True), score="rmse", sign=-1, overlap=1 / 9
-    )
+    table = chosen(from_floor(table, FLOORS["fits"]), **SETTINGS, score="validation_rmse", smallest=True)
+    lines = gains(table, score="rmse", sign=-1, overlap=1 / 9)
     return _tally(lines["better"].sum(), lines["worse"].sum(), len(lines))
 
 
 def better_classified(table):
     """The same for accuracies."""
-    lines = gains(chosen(table, **SETTINGS, score="validation_accuracy"), score="accuracy")
+    table = chosen(from_floor(table, FLOORS["classified"]), **SETTINGS, score="validation_accuracy")
+    lines = gains(table, score="accuracy")
     return _tally(lines["better"].sum(), lines["worse"].sum(), len(lines))
 
 
