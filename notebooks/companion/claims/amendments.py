@@ -39,7 +39,7 @@ class Amendment:
 CORRECTED = "many cases were tested without correction, and near-duplicates (GL and SGL) counted twice"
 EITHER_WAY = "an interval that is too wide counted as not reproduced, and a mean was judged in place of an interval"
 AT_EQUAL_EPOCHS = "the reference had the method's own penalty or fewer epochs, which favoured the pruned network"
-FLOOR = "validation chose the weakest λ of the grid in most cases; the grid now goes lower, and ends at no penalty"
+FLOOR = "validation chose the weakest λ in most cases; the grid now ends at no penalty, of which there were runs"
 SECOND = "2026-11-28"
 
 

@@ -164,6 +164,25 @@ def better_classified(table):
     return improves(chosen(down_to_none(table), **SETTINGS, score="validation_accuracy"), "accuracy")
 
 
+def generalises(table):
+    """P1's second claim of pruned models: partial against full after cut and tuning, test accuracy and gap."""
+    tuned = table[table["stage"] == "tuned"]
+    tuned = tuned.assign(gap=tuned["test_accuracy"] - tuned["train_accuracy"])  # a larger one is a gain
+    options = {"case": ["data", "extent"], "among": ["lam"], "score": "validation_accuracy"}
+    best = chosen(tuned[tuned["lam"] > 0], **options)
+    found = {
+        f"{name}, {measure}": paired(group, column, by="extent", of="partial", against="full")
+        for name, group in best.groupby("data", sort=True)
+        for measure, column in (("test accuracy", "test_accuracy"), ("gap smaller by", "gap"))
+    }
+    enough(*found.values())
+    sides = holm(list(found.values()))
+    marks = {1: " better", -1: " worse", 0: ""}
+    words = [f"{name} {d.points()}{marks[side]}" for (name, d), side in zip(found.items(), sides, strict=True)]
+    lead = f"partial against full in points, 95 % interval, {100 * tuned['sparsity'].mean():.0f} % of the weights cut"
+    return tally(sides, found.values(), GAIN), "; ".join([lead, *words, seen(found.values())])
+
+
 def relabelled_units(table):
     """The theorem behind P1's third claim, tried here: hidden units of a network in another order."""
     generator = torch.Generator().manual_seed(0)
