@@ -214,27 +214,47 @@ def relabelled(table):
     return verdict, f"test accuracy in points, relabelled − in order, {n} seeds; {words}"
 
 
-def structure(table):
+def survivors(table, *, penalised=False):
+    """How many hidden units P1 counts as alive (inputs are not counted), or those of them that are penalised."""
+    counts = table["alive_1e-3"].map(lambda layers: sum(layers[1:]))
+    if penalised and "alive_1e-3_free" in table:
+        counts -= table["alive_1e-3_free"].map(lambda layers: sum(layers[1:]) if isinstance(layers, list) else 0)
+    return counts
+
+
+def strongest(table):
+    """The largest λ of each factor that keeps the mean validation accuracy within half a point of its best λ."""
+    means = table.groupby(["factor", "lam"])["validation_accuracy"].mean()
+    near = means[means >= means.groupby("factor").transform("max") - GAIN]
+    return near.reset_index().groupby("factor", sort=False)["lam"].max().to_dict()
+
+
+def structure(table, *, penalised=True):
     """P1's fourth claim: growth of the number of surviving units at the last doubling, and difference of data sets."""
     from scipy import stats  # a second to import
 
     if table["width"].nunique() < 2:
         raise Lacking("a second starting width")
     enough_seeds(table.groupby(["penalty", "data", "width"]).size().min())
-    table = table.assign(survivors=[sum(counts[1:]) for counts in table["alive_1e-3"]])  # inputs are not counted
+    table = table.assign(survivors=survivors(table, penalised=penalised), all=survivors(table))
     low, high = sorted(set(table["width"]))[-2:]
     growth, depends, words = {}, {}, []
     for penalty, group in table.groupby("penalty", sort=False):
-        means = group.groupby(["data", "width"], sort=False)["survivors"].mean()
-        for name in dict.fromkeys(group["data"]):
-            growth[penalty, name] = means[name, high] / means[name, low]
+        means = group.groupby(["data", "width"], sort=False)[["survivors", "all"]].mean()
+        names = dict.fromkeys(group["data"])
+        factors = {name: means.loc[(name, high)] / means.loc[(name, low)] for name in names}
+        growth |= {(penalty, name): factor["survivors"] for name, factor in factors.items()}
         last = [g["survivors"] for _, g in group[group["width"] == high].groupby("data")]
         depends[penalty] = len(last) > 1 and stats.f_oneway(*last).pvalue < ONE_IN
-        factors = ", ".join(f"{name} × {growth[penalty, name]:.2f}" for name in dict.fromkeys(group["data"]))
-        words.append(f"{penalty}: {factors}{' (data sets differ)' if depends[penalty] else ''}")
+        each = (
+            f"{name} × {factor['survivors']:.2f}"
+            + (f" (all units × {factor['all']:.2f})" if factor["all"] != factor["survivors"] else "")
+            for name, factor in factors.items()
+        )
+        words.append(f"{penalty}: {', '.join(each)}{' (data sets differ)' if depends[penalty] else ''}")
     settled = [1 / SETTLED <= factor <= SETTLED for factor in growth.values()]
     if all(settled) and all(depends.values()):
         verdict = REPRODUCED
     else:
         verdict = PARTLY if sum(settled) >= len(settled) / 2 and any(depends.values()) else NOT
-    return verdict, f"survivors from width {high} / from {low}; " + "; ".join(words)
+    return verdict, f"penalised units that survive, from width {high} / from {low}; " + "; ".join(words)

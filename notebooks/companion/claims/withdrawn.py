@@ -2,6 +2,7 @@
 
 from companion.claims import p2, p2_competitors, p3
 from companion.claims.p1 import SETTINGS, gains, improves, over_full, partial_ratios
+from companion.claims.p1 import structure as settled
 from companion.claims.rules import NOT, PARTLY, REPRODUCED, chosen, paired
 
 FLOORS = {"fits": 3e-5, "classified": 1e-5}  # the weakest λ of the grids then
@@ -76,6 +77,11 @@ def relabelled(table):
     ]
     inside = [max(-d.low, d.high) < 0.003 for d in found]
     return REPRODUCED if all(inside) else PARTLY if any(inside) else NOT
+
+
+def structure(table):
+    """The rule as it stands, but the units that partial leaves free are counted, too."""
+    return settled(table, penalised=False)[0]
 
 
 def _largest(group, margin):
