@@ -81,8 +81,8 @@ CLAIMS = {
         where="abstract; the cut and the tuning are the companion's, P1 does neither",
         experiment="p1_pruned",
         rule="GL, full and partial, then the smallest nine tenths of the weights are cut and the rest is tuned without "
-        "a penalty; each extent at the λ > 0 that is best on validation after tuning. Per set (digits; MNIST and "
-        "Fashion-MNIST, of each the first 5,000 training images) two cases: test accuracy, and the gap, training minus "
+        "a penalty; each extent at the λ > 0 that is best on validation after tuning. Per set (digits; the "
+        "first 5,000 training images of Fashion-MNIST) two cases: test accuracy, and the gap, training minus "
         "test accuracy. Better (worse): the difference of partial to full, paired by seed, differs from 0 by a t test "
         "at 5 %, after Holm's correction for all cases. Reproduced: better in more than half of the cases and worse in "
         "none; partly: better in more than worse; not reproduced: worse in as many as better, or every interval below "
