@@ -37,6 +37,7 @@ class Amendment:
 
 
 CORRECTED = "many cases were tested without correction, and near-duplicates (GL and SGL) counted twice"
+FOUR = "four cases were tested without correction, and a difference that is not told counted as not reproduced"
 EITHER_WAY = "an interval that is too wide counted as not reproduced, and a mean was judged in place of an interval"
 AT_EQUAL_EPOCHS = "the reference had the method's own penalty or fewer epochs, which favoured the pruned network"
 FLOOR = "validation chose the weakest λ in most cases; the grid now ends at no penalty, of which there were runs"
@@ -77,11 +78,20 @@ AMENDMENTS = (
         ("p2_lenet300_mnist", "p2_lenet300_fashion", "p2_lenet300_mnist_subsets"),
     ),
     Amendment("P2.4", SECOND, "where the cut loses nothing there is nothing to gain", withdrawn.better_tuned),
+    Amendment(
+        "P2.4 VGG-16",
+        SECOND,
+        "where the cut loses nothing there is nothing to gain",
+        partial(withdrawn.better_tuned, mode="gradual"),
+    ),
     Amendment("P2.5", SECOND, "ℓ1, ℓ2 and no penalty in the same chain are competitors, too", withdrawn.compares_well),
+    Amendment("P3.1", SECOND, FOUR, withdrawn.more_nodes),
+    Amendment("P3.2", SECOND, FOUR, withdrawn.fewer_orphans),
     _application("P3.4", 0.5, {"test_accuracy": 0.002}),
     _application("P3.5 ¼", 0.6, {"test_accuracy": 0.01}),
     _application("P3.6", 0.6, {"test_dice": 0.01, "test_ap50": 0.02}),
     _application("P3.7", 0.5, {"test_accuracy": 0.03, "test_auc": 0.03}),
+    Amendment("bf16", SECOND, EITHER_WAY, withdrawn.same_precision),
 )
 
 

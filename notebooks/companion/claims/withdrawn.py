@@ -108,11 +108,11 @@ def effective_when_deep(table):
     return REPRODUCED if ratio >= 20 else PARTLY if ratio >= 10 else NOT
 
 
-def better_tuned(table):
+def better_tuned(table, mode="one-shot"):
     """Fine-tuning gains at every compression, also where the cut loses nothing; partly: at half of them."""
     helped = []
     for group in p2.by_network(table).values():
-        before, after = (p2.accuracy(p2.by_ratio(group, "one-shot", state)) for state in ("cut", "tuned"))
+        before, after = (p2.accuracy(p2.by_ratio(group, mode, state)) for state in ("cut", "tuned"))
         helped += [gain.low > 0 for gain in p2.by_compression(after - before).values()]
     return REPRODUCED if all(helped) else PARTLY if sum(helped) >= len(helped) / 2 else NOT
 
@@ -147,3 +147,32 @@ def less_overfitting(table):
             smaller.append(paired(group, "gap", **sides).high < 0)
             better.append(paired(group, "test_accuracy", **sides).low > 0)
     return REPRODUCED if all(smaller) and any(better) else PARTLY if sum(smaller) >= len(smaller) / 2 else NOT
+
+
+def _against_none(table, value, sign):
+    """The verdict on a regularizer's effect in one direction, by the uncorrected interval of each case."""
+    found = p3.against_none(table, value).values()
+    gains = [(d.low, d.high) if sign > 0 else (-d.high, -d.low) for d in found]
+    right, wrong = sum(low > 0 for low, _ in gains), sum(high < 0 for _, high in gains)
+    return REPRODUCED if right == len(found) else PARTLY if right and not wrong else NOT
+
+
+def more_nodes(table):
+    """The uncorrected interval above 0 in all 4 cases; partly: in 1; not: pruned weights differ by over 1 point."""
+    unequal = max(abs(d.mean) for d in p3.against_none(table, "sparsity").values())
+    return _against_none(table.assign(removed=p3.removed(table)), "removed", 1) if unequal <= 0.01 else NOT
+
+
+def fewer_orphans(table):
+    """The uncorrected interval below 0 in all 4 cases; partly: in 1 and above in none."""
+    return _against_none(p3.with_orphans(table), "orphans", -1)
+
+
+def same_precision(table):
+    """The interval within 0.1 points for both penalties; partly: for one; not reproduced: for none, however wide."""
+    found = [
+        paired(group, "test_accuracy", by="precision", of="bf16", against="fp32")
+        for _, group in table.groupby("penalty")
+    ]
+    inside = [max(-d.low, d.high) < 0.001 for d in found]
+    return REPRODUCED if all(inside) else PARTLY if any(inside) else NOT
