@@ -34,52 +34,70 @@ def faster_partial(table):
     """P1's first claim from interleaved timings; a line per penalty, extent and form, `step_s` over the rounds."""
     need(table, "penalty", "GL", "SGL")
     need(table, "form", PAPERS_FORM)
-    ratios = {}
-    for (form, penalty), group in table[table.penalty.isin(["GL", "SGL"])].groupby(["form", "penalty"]):
-        ratios.setdefault(form, {})[penalty] = over_full(group, "partial").median()
-    wins = sum(ratio < FASTER for ratio in ratios[PAPERS_FORM].values())
-    words = [f"{form}: " + ", ".join(f"{name} {r:.3f}" for name, r in of.items()) for form, of in ratios.items()]
+    ratios, words = {}, []
+    table = table[table.penalty.isin(["GL", "SGL"])]
+    for session, of in _by_session(table):
+        for (form, penalty), group in of.groupby(["form", "penalty"]):
+            ratios.setdefault((session, form), {})[penalty] = over_full(group, "partial").median()
+    for (session, form), of in ratios.items():
+        words.append(f"{session}{form}: " + ", ".join(f"{name} {r:.3f}" for name, r in of.items()))
+    deciding = [of for (_, form), of in ratios.items() if form == PAPERS_FORM]
+    wins = sum(all(of[penalty] < FASTER for of in deciding) for penalty in ("GL", "SGL"))
     verdict = REPRODUCED if wins == 2 else PARTLY if wins else NOT
-    return verdict, "time of a step, partial / full; " + "; ".join(words)
+    return verdict, f"time of a step, partial / full, {_sessions(table)}; " + "; ".join(words)
 
 
 def faster_in_almost_all(table):
     """P1's first claim over situations, form by form: shares of the cases in which partial is faster."""
     ratios = partial_ratios(table)
-    ratios = ratios.assign(faster=ratios["ratio"] < FASTER)
     need(ratios, "form", PAPERS_FORM)
-
-    def count(group):
-        return f"{group['faster'].sum()} of {len(group)}"
-
-    words = [
-        f"{form}: " + ", ".join(f"{what} {count(group)}" for what, group in of.groupby("what", sort=False))
-        for form, of in ratios.groupby("form", sort=False)
-    ]
-    alone = ratios[ratios["what"] == "penalty"].groupby("situation", sort=False)
-    words.append("the penalty alone by network: " + ", ".join(f"{name} {count(group)}" for name, group in alone))
-    shares = ratios[ratios["form"] == PAPERS_FORM].groupby("what")["faster"].mean()
-    almost_all = [share >= ALMOST_ALL for share in shares]
+    words = []
+    for session, of in _by_session(ratios):
+        for form, group in of.groupby("form", sort=False):
+            counts = ", ".join(f"{what} {_faster(lines)}" for what, lines in group.groupby("what", sort=False))
+            words.append(f"{session}{form}: {counts}")
+    cases = ratios.groupby(["situation", "what", "penalty", "form", "beta"], sort=False)["ratio"].max().reset_index()
+    alone = cases[cases["what"] == "penalty"].groupby("situation", sort=False)
+    words.append("the penalty alone by network: " + ", ".join(f"{name} {_faster(group)}" for name, group in alone))
+    of_paper = cases[cases["form"] == PAPERS_FORM].groupby("what")["ratio"]
+    almost_all = [(found < FASTER).mean() >= ALMOST_ALL for _, found in of_paper]
     verdict = REPRODUCED if all(almost_all) else PARTLY if any(almost_all) else NOT
-    return verdict, "cases in which partial is faster than full; " + "; ".join(words)
+    return verdict, f"cases in which partial is faster than full, {_sessions(table)}; " + "; ".join(words)
+
+
+def _faster(lines):
+    return f"{(lines['ratio'] < FASTER).sum()} of {len(lines)}"
+
+
+def _by_session(table):
+    """The timings of each session (its number is a timing's seed), and what their words begin with."""
+    if "seed" not in table or table["seed"].nunique() == 1:
+        return [("", table)]
+    return [(f"session {seed + 1}, ", group) for seed, group in table.groupby("seed")]
+
+
+def _sessions(table):
+    n = table["seed"].nunique() if "seed" in table else 1
+    return f"{n} {'session' if n == 1 else 'sessions'}"
 
 
 def over_full(group, extent):
-    """The ratio of times, an extent / full, of every round; a line of the group per extent."""
+    """The ratio of times, an extent / full, of every round of a session; a line of the group per extent."""
     times = group.set_index("extent")["step_s"]
     return pd.Series([p / f for p, f in zip(times[extent], times["full"], strict=True)])
 
 
 def partial_ratios(table):
-    """Median and quartiles over rounds of the ratio of times, partial / full: a line per case.
+    """Median and quartiles over rounds of the ratio of times, partial / full: a line per case and session.
 
     `table` is a frame of timing records with variants named penalty / extent / form / what, extent "full" or β.
     """
     lines = []
-    for keys, group in table[table["penalty"] != "none"].groupby(["situation", "what", "penalty", "form"], sort=False):
+    keys = ["situation", "what", "penalty", "form", *(["seed"] if "seed" in table else [])]
+    for key, group in table[table["penalty"] != "none"].groupby(keys, sort=False):
         for extent in group["extent"][group["extent"] != "full"]:
             low, ratio, high = over_full(group, extent).quantile([0.25, 0.5, 0.75])
-            line = dict(zip(("situation", "what", "penalty", "form"), keys, strict=True))
+            line = dict(zip(keys, key, strict=True))
             lines.append(line | {"beta": int(extent), "ratio": ratio, "q1": low, "q3": high})
     return pd.DataFrame(lines)
 
@@ -220,13 +238,6 @@ def survivors(table, *, penalised=False):
     if penalised and "alive_1e-3_free" in table:
         counts -= table["alive_1e-3_free"].map(lambda layers: sum(layers[1:]) if isinstance(layers, list) else 0)
     return counts
-
-
-def strongest(table):
-    """The largest λ of each factor that keeps the mean validation accuracy within half a point of its best λ."""
-    means = table.groupby(["factor", "lam"])["validation_accuracy"].mean()
-    near = means[means >= means.groupby("factor").transform("max") - GAIN]
-    return near.reset_index().groupby("factor", sort=False)["lam"].max().to_dict()
 
 
 def structure(table, *, penalised=True):

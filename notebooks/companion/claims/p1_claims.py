@@ -5,8 +5,8 @@ from companion.claims.rules import SEEDS, Claim
 
 FASTER = (
     "Partial is faster where the median over interleaved rounds of the ratio of times, partial / full, is below "
-    f"{p1.FASTER}. The form that decides is {p1.PAPERS_FORM}, the paper's; the closed and the compiled form are the "
-    "companion's and stand beside it."
+    f"{p1.FASTER}, in each session of measuring. The form that decides is {p1.PAPERS_FORM}, the paper's; the closed "
+    "and the compiled form are the companion's and stand beside it."
 )
 BETTER = (
     "Training and test are judged apart; GL and SGL, which hardly differ, count as their mean. Partial is better "
