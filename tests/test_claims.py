@@ -289,9 +289,7 @@ def test_a_grid_ends_at_no_penalty():
     half = with_none(0.4)
     half.loc[(half["penalty"] == "none") & (half["data"] == "b"), "validation_rmse"] = 0.6
     found, evidence = judged(half)
-    assert found == "partly" and "no penalty for one of the two: a" in evidence, (
-        "one of two is not more than half"
-    )
+    assert found == "partly" and "no penalty for one of the two: a" in evidence, "one of two is not more than half"
     with pytest.raises(claims.Lacking, match="prefers a penalty"):
         judged(with_none(0.4))
 
