@@ -241,19 +241,25 @@ def test_faster_in_almost_all(penalty, step, verdict):
 )
 def test_structure(growth, differ, verdict):
     lines = [
-        {"penalty": "GL full", "data": name, "width": width, "alive_1e-3": [784, survivors + seed, 10]}
+        {"penalty": "GL full", "data": name, "width": width, "seed": seed, "alive_1e-3": [784, survivors + seed, 10]}
         for k, name in enumerate(("a", "b"))
         for width, survivors in ((400, 100 + k * differ), (800, round(growth * (100 + k * differ))))
         for seed in range(3)
     ]
-    assert claims.p1.structure(pd.DataFrame(lines))[0] == verdict
+    assert claims.p1_structure.structure(pd.DataFrame(lines))[0] == verdict
+    table = pd.DataFrame(lines).assign(steps=100)
+    longer = table[(table["data"] == "b") & (table["seed"] < 2)].assign(steps=500)
+    assert claims.p1_structure.structure(pd.concat([table, longer]))[0] == verdict, "as many survive after more steps"
+    longer["alive_1e-3"] = longer["alive_1e-3"].map(lambda counts: [784, counts[1] // 3, 3])
+    found, evidence = claims.p1_structure.structure(pd.concat([table, longer]))
+    assert found == "not tested as stated" and "with 500 steps GL full on b leaves × 0.3" in evidence
 
 
 def test_units_left_free_are_no_survivors():
     line = {"alive_1e-3": [784, 60, 50], "alive_1e-3_free": [98, 10, 20]}
     table = pd.DataFrame([line, {"alive_1e-3": [784, 7, 5]}])
-    assert list(claims.p1.survivors(table)) == [110, 12]
-    assert list(claims.p1.survivors(table, penalised=True)) == [80, 12]
+    assert list(claims.p1_structure.survivors(table)) == [110, 12]
+    assert list(claims.p1_structure.survivors(table, penalised=True)) == [80, 12]
 
 
 @pytest.mark.parametrize(("second", "verdict"), [(0.9, "reproduced"), (1.1, "not reproduced")])

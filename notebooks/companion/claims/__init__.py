@@ -7,7 +7,7 @@ import re
 
 import pandas as pd
 
-from companion.claims import amendments, budget, companion, p1, p1_claims, p2, p2_claims, p3, p3_claims
+from companion.claims import amendments, budget, companion, p1, p1_claims, p1_structure, p2, p2_claims, p3, p3_claims
 from companion.claims.rules import (
     INCONCLUSIVE,
     NOT,
@@ -31,6 +31,7 @@ __all__ += [
     "budget",
     "overview",
     "p1",
+    "p1_structure",
     "p2",
     "p3",
     "paired",

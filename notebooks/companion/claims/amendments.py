@@ -67,7 +67,20 @@ AMENDMENTS = (
     Amendment("P1.2 regression", SECOND, FLOOR, withdrawn.fits_from_floor),
     Amendment("P1.2 classification", SECOND, FLOOR, withdrawn.classified_from_floor),
     Amendment("P1.3", SECOND, "one row held a theorem and what it does not cover", withdrawn.relabelled),
-    Amendment("P1.4", SECOND, "the free units of partial grow with the width by construction", withdrawn.structure),
+    Amendment(
+        "P1.4",
+        SECOND,
+        "the free units of partial grow with the width by construction",
+        withdrawn.structure,
+        ("p1_structure",),
+    ),
+    Amendment(
+        "P1.4",
+        SECOND,
+        "its networks had a fifth of the demo's steps, and with all of them a fraction of the units survives",
+        withdrawn.structure_in_few_steps,
+        ("p1_structure",),
+    ),
     Amendment("P2.2", SECOND, AT_EQUAL_EPOCHS, withdrawn.effective_when_small),
     Amendment("P2.2 VGG-16", SECOND, AT_EQUAL_EPOCHS, withdrawn.effective_when_deep),
     Amendment(

@@ -11,7 +11,6 @@ from companion.claims.rules import (
     alike,
     chosen,
     enough,
-    enough_seeds,
     holm,
     interval,
     need,
@@ -27,7 +26,6 @@ ALMOST_ALL = 0.9
 PAPERS_FORM = "autograd"  # the penalty is a part of the loss there, and automatic differentiation does the rest
 GAIN = 0.005  # half a point of accuracy, or half a percent of RMSE: less is no improvement to speak of
 ALIKE = 0.003
-SETTLED, ONE_IN = 1.2, 0.01
 
 
 def faster_partial(table):
@@ -230,42 +228,3 @@ def relabelled(table):
     n = next(iter(found.values())).n
     verdict = of_all(alike(difference, ALIKE) for difference in found.values())
     return verdict, f"test accuracy in points, relabelled − in order, {n} seeds; {words}"
-
-
-def survivors(table, *, penalised=False):
-    """How many hidden units P1 counts as alive (inputs are not counted), or those of them that are penalised."""
-    counts = table["alive_1e-3"].map(lambda layers: sum(layers[1:]))
-    if penalised and "alive_1e-3_free" in table:
-        counts -= table["alive_1e-3_free"].map(lambda layers: sum(layers[1:]) if isinstance(layers, list) else 0)
-    return counts
-
-
-def structure(table, *, penalised=True):
-    """P1's fourth claim: growth of the number of surviving units at the last doubling, and difference of data sets."""
-    from scipy import stats  # a second to import
-
-    if table["width"].nunique() < 2:
-        raise Lacking("a second starting width")
-    enough_seeds(table.groupby(["penalty", "data", "width"]).size().min())
-    table = table.assign(survivors=survivors(table, penalised=penalised), all=survivors(table))
-    low, high = sorted(set(table["width"]))[-2:]
-    growth, depends, words = {}, {}, []
-    for penalty, group in table.groupby("penalty", sort=False):
-        means = group.groupby(["data", "width"], sort=False)[["survivors", "all"]].mean()
-        names = dict.fromkeys(group["data"])
-        factors = {name: means.loc[(name, high)] / means.loc[(name, low)] for name in names}
-        growth |= {(penalty, name): factor["survivors"] for name, factor in factors.items()}
-        last = [g["survivors"] for _, g in group[group["width"] == high].groupby("data")]
-        depends[penalty] = len(last) > 1 and stats.f_oneway(*last).pvalue < ONE_IN
-        each = (
-            f"{name} × {factor['survivors']:.2f}"
-            + (f" (all units × {factor['all']:.2f})" if factor["all"] != factor["survivors"] else "")
-            for name, factor in factors.items()
-        )
-        words.append(f"{penalty}: {', '.join(each)}{' (data sets differ)' if depends[penalty] else ''}")
-    settled = [1 / SETTLED <= factor <= SETTLED for factor in growth.values()]
-    if all(settled) and all(depends.values()):
-        verdict = REPRODUCED
-    else:
-        verdict = PARTLY if sum(settled) >= len(settled) / 2 and any(depends.values()) else NOT
-    return verdict, f"penalised units that survive, from width {high} / from {low}; " + "; ".join(words)

@@ -2,7 +2,7 @@
 
 from companion.claims import p2, p2_competitors, p3
 from companion.claims.p1 import SETTINGS, gains, improves, over_full, partial_ratios
-from companion.claims.p1 import structure as settled
+from companion.claims.p1_structure import structure as settled
 from companion.claims.rules import NOT, PARTLY, REPRODUCED, chosen, paired
 
 FLOORS = {"fits": 3e-5, "classified": 1e-5}  # the weakest λ of the grids then
@@ -79,9 +79,14 @@ def relabelled(table):
     return REPRODUCED if all(inside) else PARTLY if any(inside) else NOT
 
 
-def structure(table):
-    """The rule as it stands, but the units that partial leaves free are counted, too."""
-    return settled(table, penalised=False)[0]
+def structure(table, penalised=False):
+    """The rule as it stands, without runs of more steps; all units are counted, also those that partial leaves free."""
+    return settled(table, penalised=penalised)[0]
+
+
+def structure_in_few_steps(table):
+    """The rule as it stands, without runs of more steps."""
+    return structure(table, penalised=True)
 
 
 def _largest(group, margin):
