@@ -241,12 +241,78 @@ def test_faster_in_almost_all(penalty, step, verdict):
 )
 def test_structure(growth, differ, verdict):
     lines = [
-        {"penalty": "GL full", "data": name, "width": width, "alive_1e-3": [784, survivors + seed, 10]}
+        {"penalty": "GL full", "data": name, "width": width, "seed": seed, "alive_1e-3": [784, survivors + seed, 10]}
         for k, name in enumerate(("a", "b"))
         for width, survivors in ((400, 100 + k * differ), (800, round(growth * (100 + k * differ))))
         for seed in range(3)
     ]
-    assert claims.p1.structure(pd.DataFrame(lines))[0] == verdict
+    assert claims.p1_structure.structure(pd.DataFrame(lines))[0] == verdict
+    table = pd.DataFrame(lines).assign(steps=100)
+    longer = table[(table["data"] == "b") & (table["seed"] < 2)].assign(steps=500)
+    assert claims.p1_structure.structure(pd.concat([table, longer]))[0] == verdict, "as many survive after more steps"
+    longer["alive_1e-3"] = longer["alive_1e-3"].map(lambda counts: [784, counts[1] // 3, 3])
+    found, evidence = claims.p1_structure.structure(pd.concat([table, longer]))
+    assert found == "not tested as stated" and "with 500 steps GL full on b leaves × 0.3" in evidence
+
+
+def test_units_left_free_are_no_survivors():
+    line = {"alive_1e-3": [784, 60, 50], "alive_1e-3_free": [98, 10, 20]}
+    table = pd.DataFrame([line, {"alive_1e-3": [784, 7, 5]}])
+    assert list(claims.p1_structure.survivors(table)) == [110, 12]
+    assert list(claims.p1_structure.survivors(table, penalised=True)) == [80, 12]
+
+
+@pytest.mark.parametrize(("second", "verdict"), [(0.9, "reproduced"), (1.1, "not reproduced")])
+def test_a_case_is_faster_where_every_session_of_measuring_says_so(second, verdict):
+    lines = [
+        {"penalty": penalty, "form": "autograd", "extent": extent, "seed": seed, "step_s": [1 + 9 * k, 2.0 * ratio]}
+        for seed, ratio in enumerate((0.9, second))
+        for penalty in ("GL", "SGL")
+        for k, (extent, ratio) in enumerate((("full", 1.0), ("partial", ratio)))
+    ]
+    table = pd.DataFrame(lines).assign(step_s=lambda t: t["step_s"].map(lambda times: times[1:]))
+    found, evidence = claims.p1.faster_partial(table)
+    assert found == verdict and "2 sessions" in evidence and "session 2, autograd: GL" in evidence
+    steps = table.assign(situation="s", what="step", extent=table["extent"].replace("partial", "8"))
+    both = pd.concat([steps, steps.assign(what="penalty")])
+    assert claims.p1.faster_in_almost_all(both)[0] == verdict
+
+
+def with_none(error):
+    """`fits`, and runs without a penalty with this error."""
+    none = [
+        {"data": name, "penalty": "none", "extent": "none", "lam": 0.0, "steps": 10, "seed": seed}
+        | {f"{part}_rmse": error for part in ("train", "validation", "test")}
+        for name in ("a", "b")
+        for seed in range(6)
+    ]
+    return pd.concat([fits(0.01), pd.DataFrame(none)])
+
+
+def test_a_grid_ends_at_no_penalty():
+    judged = claims.p1.better_fits
+    assert judged(with_none(0.6)) == judged(fits(0.01)), "a penalty is better than none"
+    half = with_none(0.4)
+    half.loc[(half["penalty"] == "none") & (half["data"] == "b"), "validation_rmse"] = 0.6
+    found, evidence = judged(half)
+    assert found == "partly" and "no penalty for one of the two: a" in evidence, "one of two is not more than half"
+    with pytest.raises(claims.Lacking, match="prefers a penalty"):
+        judged(with_none(0.4))
+
+
+def test_pruned_networks_are_judged_at_the_penalty_that_validation_prefers():
+    lines = [
+        {"data": name, "extent": extent, "lam": lam, "seed": seed, "stage": "tuned", "sparsity": 0.9}
+        | {"validation_accuracy": 1 - lam, "train_accuracy": 0.99}
+        | {"test_accuracy": 0.9 + (0.01 + 0.001 * seed) * (extent == "partial") * (-5 if lam == 0.1 else 1)}
+        for name in ("a", "b")
+        for extent in ("full", "partial")
+        for lam in (0.1, 0.01)
+        for seed in range(3)
+    ]
+    lines.append(lines[0] | {"lam": 0.0, "validation_accuracy": 2.0})
+    found, evidence = claims.p1.generalises(pd.DataFrame(lines))
+    assert found == "reproduced" and "a, gap smaller by +1.10" in evidence
 
 
 def test_relabelled_inputs_are_judged_at_full_and_at_the_demos_beta():

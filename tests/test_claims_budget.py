@@ -55,6 +55,13 @@ def test_weights_of_units_that_are_gone_do_not_count():
     assert found["compression"].to_dict() == pytest.approx({"dense": 1.0, "lasso": 1000 / 130})
 
 
+def test_bytes_are_those_of_the_smaller_file():
+    """Of a sparse file the mask is a bit for each place; where few are zero the dense one is smaller."""
+    sparse = {"stage": "cut: 1", "nonzero": 100, "alive": [10, 2]}
+    assert budget.bytes_of(RECORDS[0], sparse) == 4 * 100 + (20 * 10 + 10 * 2 + 2 * 10) / 8 + 4 * (10 + 2 + 10)
+    assert budget.bytes_of(RECORDS[0], sparse | {"nonzero": 239}) == 4 * 240 + 4 * 22
+
+
 def test_a_point_is_chosen_by_weights_and_validation_never_by_test():
     best = budget.best(budget.points(RECORDS, [TIMED]))
     assert list(best["method"].unique()) == ["dense", "cut", "gates"]
@@ -64,7 +71,7 @@ def test_a_point_is_chosen_by_weights_and_validation_never_by_test():
 
 def test_the_table_has_means_deviations_and_says_when_there_is_nothing():
     text = budget.markdown([*RECORDS, TIMED])
-    line = "| cut, 8× | 3.00 ± 0.00 | 125 ± 0 | 8.0 ± 0.0 | 28 ± 0 | 6000 ± 0 |"
+    line = "| cut, 8× | 3.00 ± 0.00 | 125 ± 0 | 8.0 ± 0.0 | 0.7 ± 0.0 | 28 ± 0 | 6000 ± 0 |"
     assert line in text.replace("\N{NO-BREAK SPACE}", " ")
     assert len({line.count("|") for line in text.splitlines()}) == 1
     assert budget.markdown([TIMED, *reversed(RECORDS)]) == text, "the order of the records changes the table"

@@ -16,6 +16,7 @@ NOTEBOOKS = {  # how the names of experiments begin: the notebook that made them
     "p1_mnist": "01_partial_group_lasso_mnist",
     "p1_regression": "03_partial_regression",
     "p1_classification": "04_partial_classification",
+    "p1_pruned": "04_partial_classification",
     "p1_structure": "05_partial_optimal_structure",
     "p1_free": "06_partial_beyond",
     "p1_proximal": "06_partial_beyond",

@@ -8,7 +8,7 @@ import re
 import pandas as pd
 
 from companion import runs
-from companion.claims import amendments, budget, companion, p1, p1_claims, p2, p2_claims, p3, p3_claims
+from companion.claims import amendments, budget, companion, p1, p1_claims, p1_structure, p2, p2_claims, p3, p3_claims
 from companion.claims.rules import (
     INCONCLUSIVE,
     NOT,

@@ -37,8 +37,10 @@ class Amendment:
 
 
 CORRECTED = "many cases were tested without correction, and near-duplicates (GL and SGL) counted twice"
+FOUR = "four cases were tested without correction, and a difference that is not told counted as not reproduced"
 EITHER_WAY = "an interval that is too wide counted as not reproduced, and a mean was judged in place of an interval"
 AT_EQUAL_EPOCHS = "the reference had the method's own penalty or fewer epochs, which favoured the pruned network"
+FLOOR = "validation chose the weakest λ in most cases; the grid now ends at no penalty, of which there were runs"
 SECOND = "2026-11-28"
 
 
@@ -62,7 +64,23 @@ AMENDMENTS = (
     Amendment("P1.2 MNIST", SECOND, CORRECTED, withdrawn.better_partial),
     Amendment("P1.2 regression", SECOND, CORRECTED, withdrawn.better_fits),
     Amendment("P1.2 classification", SECOND, CORRECTED, withdrawn.better_classified),
+    Amendment("P1.2 regression", SECOND, FLOOR, withdrawn.fits_from_floor),
+    Amendment("P1.2 classification", SECOND, FLOOR, withdrawn.classified_from_floor),
     Amendment("P1.3", SECOND, "one row held a theorem and what it does not cover", withdrawn.relabelled),
+    Amendment(
+        "P1.4",
+        SECOND,
+        "the free units of partial grow with the width by construction",
+        withdrawn.structure,
+        ("p1_structure",),
+    ),
+    Amendment(
+        "P1.4",
+        SECOND,
+        "its networks had a fifth of the demo's steps, and with all of them a fraction of the units survives",
+        withdrawn.structure_in_few_steps,
+        ("p1_structure",),
+    ),
     Amendment("P2.2", SECOND, AT_EQUAL_EPOCHS, withdrawn.effective_when_small),
     Amendment("P2.2 VGG-16", SECOND, AT_EQUAL_EPOCHS, withdrawn.effective_when_deep),
     Amendment(
@@ -73,11 +91,20 @@ AMENDMENTS = (
         ("p2_lenet300_mnist", "p2_lenet300_fashion", "p2_lenet300_mnist_subsets"),
     ),
     Amendment("P2.4", SECOND, "where the cut loses nothing there is nothing to gain", withdrawn.better_tuned),
+    Amendment(
+        "P2.4 VGG-16",
+        SECOND,
+        "where the cut loses nothing there is nothing to gain",
+        partial(withdrawn.better_tuned, mode="gradual"),
+    ),
     Amendment("P2.5", SECOND, "ℓ1, ℓ2 and no penalty in the same chain are competitors, too", withdrawn.compares_well),
+    Amendment("P3.1", SECOND, FOUR, withdrawn.more_nodes),
+    Amendment("P3.2", SECOND, FOUR, withdrawn.fewer_orphans),
     _application("P3.4", 0.5, {"test_accuracy": 0.002}),
     _application("P3.5 ¼", 0.6, {"test_accuracy": 0.01}),
     _application("P3.6", 0.6, {"test_dice": 0.01, "test_ap50": 0.02}),
     _application("P3.7", 0.5, {"test_accuracy": 0.03, "test_auc": 0.03}),
+    Amendment("bf16", SECOND, EITHER_WAY, withdrawn.same_precision),
 )
 
 

@@ -10,6 +10,7 @@ COLUMNS = {  # column: (what it is called, factor, digits)
     "error": ("test error %", 100, 2),
     "nonzero": ("weights left, at most", 1, 0),
     "compression": ("compression ×", 1, 1),
+    "bytes": ("kB, at most", 0.001, 1),
     "units": ("hidden units left", 1, 0),
     "ms, batch 1": ("µs, batch 1", 1000, 0),
     "ms, batch 64": ("µs, batch 64", 1000, 0),
@@ -35,6 +36,17 @@ def weights_between(mlp, widths):
     return sum(a * b for a, b in pairwise([mlp["inputs"], *widths, mlp["outputs"]]))
 
 
+def bytes_of(record, row):
+    """How many bytes the shrunk network takes at most in a file, dense or sparse, without the file's header.
+
+    Four for each number; in a sparse file (`lib.saving`) for those that are not zero, and a bit to each place.
+    """
+    widths = widths_of(row)
+    places, numbers = weights_between(record["config"]["model"], widths), weights_of(record, row)
+    biases = sum(widths) + record["config"]["model"]["outputs"]
+    return min(4 * places, 4 * numbers + -(-places // 8)) + 4 * biases
+
+
 def latencies(timed):
     """Milliseconds of a forward pass by (hidden widths, batch), of the records that notebook 00 timed."""
     return {(tuple(row["widths"]), row["batch"]): row["median"] for record in timed for row in record["rows"]}
@@ -50,7 +62,9 @@ def points(records, timed):
     done = {record["id"]: record for record in records if record["status"] == "done"}
     table = runs.frame(done.values())
     table = table[table["stage"] != "train"]
-    left = [weights_of(done[row["id"]], row) for row in table.to_dict("records")]
+    left, stored = (
+        [count(done[row["id"]], row) for row in table.to_dict("records")] for count in (weights_of, bytes_of)
+    )
     names = table["stage"].str.partition(": ")
     took = latencies(timed)
     widths = [widths_of(row) for row in table.to_dict("records")]
@@ -62,6 +76,7 @@ def points(records, timed):
         units=table["alive"].map(sum),
         compression=table["nonzero"] / (1 - table["sparsity"]) / left,
         nonzero=left,
+        bytes=stored,
         **latency,
     )
     kind = table["method"].map(lambda m: (m != "dense", m[0] != "P", m))

@@ -11,7 +11,6 @@ from companion.claims.rules import (
     alike,
     chosen,
     enough,
-    enough_seeds,
     holm,
     interval,
     need,
@@ -27,59 +26,76 @@ ALMOST_ALL = 0.9
 PAPERS_FORM = "autograd"  # the penalty is a part of the loss there, and automatic differentiation does the rest
 GAIN = 0.005  # half a point of accuracy, or half a percent of RMSE: less is no improvement to speak of
 ALIKE = 0.003
-SETTLED, ONE_IN = 1.2, 0.01
 
 
 def faster_partial(table):
     """P1's first claim from interleaved timings; a line per penalty, extent and form, `step_s` over the rounds."""
     need(table, "penalty", "GL", "SGL")
     need(table, "form", PAPERS_FORM)
-    ratios = {}
-    for (form, penalty), group in table[table.penalty.isin(["GL", "SGL"])].groupby(["form", "penalty"]):
-        ratios.setdefault(form, {})[penalty] = over_full(group, "partial").median()
-    wins = sum(ratio < FASTER for ratio in ratios[PAPERS_FORM].values())
-    words = [f"{form}: " + ", ".join(f"{name} {r:.3f}" for name, r in of.items()) for form, of in ratios.items()]
+    ratios, words = {}, []
+    table = table[table.penalty.isin(["GL", "SGL"])]
+    for session, of in _by_session(table):
+        for (form, penalty), group in of.groupby(["form", "penalty"]):
+            ratios.setdefault((session, form), {})[penalty] = over_full(group, "partial").median()
+    for (session, form), of in ratios.items():
+        words.append(f"{session}{form}: " + ", ".join(f"{name} {r:.3f}" for name, r in of.items()))
+    deciding = [of for (_, form), of in ratios.items() if form == PAPERS_FORM]
+    wins = sum(all(of[penalty] < FASTER for of in deciding) for penalty in ("GL", "SGL"))
     verdict = REPRODUCED if wins == 2 else PARTLY if wins else NOT
-    return verdict, "time of a step, partial / full; " + "; ".join(words)
+    return verdict, f"time of a step, partial / full, {_sessions(table)}; " + "; ".join(words)
 
 
 def faster_in_almost_all(table):
     """P1's first claim over situations, form by form: shares of the cases in which partial is faster."""
     ratios = partial_ratios(table)
-    ratios = ratios.assign(faster=ratios["ratio"] < FASTER)
     need(ratios, "form", PAPERS_FORM)
-
-    def count(group):
-        return f"{group['faster'].sum()} of {len(group)}"
-
-    words = [
-        f"{form}: " + ", ".join(f"{what} {count(group)}" for what, group in of.groupby("what", sort=False))
-        for form, of in ratios.groupby("form", sort=False)
-    ]
-    alone = ratios[ratios["what"] == "penalty"].groupby("situation", sort=False)
-    words.append("the penalty alone by network: " + ", ".join(f"{name} {count(group)}" for name, group in alone))
-    shares = ratios[ratios["form"] == PAPERS_FORM].groupby("what")["faster"].mean()
-    almost_all = [share >= ALMOST_ALL for share in shares]
+    words = []
+    for session, of in _by_session(ratios):
+        for form, group in of.groupby("form", sort=False):
+            counts = ", ".join(f"{what} {_faster(lines)}" for what, lines in group.groupby("what", sort=False))
+            words.append(f"{session}{form}: {counts}")
+    cases = ratios.groupby(["situation", "what", "penalty", "form", "beta"], sort=False)["ratio"].max().reset_index()
+    alone = cases[cases["what"] == "penalty"].groupby("situation", sort=False)
+    words.append("the penalty alone by network: " + ", ".join(f"{name} {_faster(group)}" for name, group in alone))
+    of_paper = cases[cases["form"] == PAPERS_FORM].groupby("what")["ratio"]
+    almost_all = [(found < FASTER).mean() >= ALMOST_ALL for _, found in of_paper]
     verdict = REPRODUCED if all(almost_all) else PARTLY if any(almost_all) else NOT
-    return verdict, "cases in which partial is faster than full; " + "; ".join(words)
+    return verdict, f"cases in which partial is faster than full, {_sessions(table)}; " + "; ".join(words)
+
+
+def _faster(lines):
+    return f"{(lines['ratio'] < FASTER).sum()} of {len(lines)}"
+
+
+def _by_session(table):
+    """The timings of each session (its number is a timing's seed), and what their words begin with."""
+    if "seed" not in table or table["seed"].nunique() == 1:
+        return [("", table)]
+    return [(f"session {seed + 1}, ", group) for seed, group in table.groupby("seed")]
+
+
+def _sessions(table):
+    n = table["seed"].nunique() if "seed" in table else 1
+    return f"{n} {'session' if n == 1 else 'sessions'}"
 
 
 def over_full(group, extent):
-    """The ratio of times, an extent / full, of every round; a line of the group per extent."""
+    """The ratio of times, an extent / full, of every round of a session; a line of the group per extent."""
     times = group.set_index("extent")["step_s"]
     return pd.Series([p / f for p, f in zip(times[extent], times["full"], strict=True)])
 
 
 def partial_ratios(table):
-    """Median and quartiles over rounds of the ratio of times, partial / full: a line per case.
+    """Median and quartiles over rounds of the ratio of times, partial / full: a line per case and session.
 
     `table` is a frame of timing records with variants named penalty / extent / form / what, extent "full" or β.
     """
     lines = []
-    for keys, group in table[table["penalty"] != "none"].groupby(["situation", "what", "penalty", "form"], sort=False):
+    keys = ["situation", "what", "penalty", "form", *(["seed"] if "seed" in table else [])]
+    for key, group in table[table["penalty"] != "none"].groupby(keys, sort=False):
         for extent in group["extent"][group["extent"] != "full"]:
             low, ratio, high = over_full(group, extent).quantile([0.25, 0.5, 0.75])
-            line = dict(zip(("situation", "what", "penalty", "form"), keys, strict=True))
+            line = dict(zip(keys, key, strict=True))
             lines.append(line | {"beta": int(extent), "ratio": ratio, "q1": low, "q3": high})
     return pd.DataFrame(lines)
 
@@ -103,10 +119,11 @@ def gains(table, *, score, sign=1, overlap=0.0):
 def improves(table, score, *, relative=False, overlap=0.0):
     """The verdict on training and on test, a case being a data set: GL and SGL, near-duplicates, count as their mean.
 
-    relative: a gain is the share by which the score (an error) falls; else the points by which it rises.
+    relative: a gain is the share by which the score (an error) falls; else the points by which it rises. A penalty of
+    which one extent was chosen to have none (λ = 0) is no case.
     """
     verdicts, words, unit = [], [], "%" if relative else "points"
-    table = table[table["penalty"].isin(["GL", "SGL"])]
+    table, idle = _penalised(table[table["penalty"].isin(["GL", "SGL"])])
     for part, told in {"train": "training", "test": "test"}.items():
         found = {}
         for name, group in table.groupby("data", sort=False):
@@ -116,15 +133,34 @@ def improves(table, score, *, relative=False, overlap=0.0):
             found[name] = interval(gain.groupby("seed").mean(), overlap)
         enough(*found.values())
         sides = holm(list(found.values()))
-        verdicts.append(tally(sides, found.values(), GAIN))
+        verdicts.append(tally([*sides, *[0] * len(idle)], found.values(), GAIN))
         marks = {1: " better", -1: " worse", 0: ""}
         each = ", ".join(f"{name} {d.points()}{marks[s]}" for (name, d), s in zip(found.items(), sides, strict=True))
         words.append(f"{told} {verdicts[-1]}: {each} ({seen(found.values(), unit)})")
+    words += [f"no case, since validation prefers no penalty for one of the two: {', '.join(idle)}"] * bool(idle)
     gain = "fall of the error in %" if relative else "accuracy in points"
     return of_all(verdicts), f"gain of partial over full, {gain}, 95 % interval; " + "; ".join(words)
 
 
+def _penalised(table):
+    """The pairs full and partial of which both have a penalty, and the data sets that have no such pair."""
+    if "lam" not in table:
+        return table, []
+    kept = table[table.groupby(["data", "penalty"])["lam"].transform("min") > 0]
+    if kept.empty:
+        raise Lacking("a data set on which validation prefers a penalty to none")
+    return kept, sorted(set(table["data"]) - set(kept["data"]))
+
+
 SETTINGS = {"case": ["data", "penalty", "extent"], "among": ["lam", "steps"]}
+
+
+def down_to_none(table):
+    """The table with the runs without a penalty once more, as λ = 0 of each penalty and extent: a grid ends there."""
+    plain = table[table["penalty"] == "none"]
+    kinds = table[table["penalty"] != "none"][["penalty", "extent"]].drop_duplicates()
+    ends = [plain.assign(penalty=penalty, extent=extent, lam=0.0) for penalty, extent in kinds.itertuples(index=False)]
+    return pd.concat([table, *ends], ignore_index=True)
 
 
 def better_partial(table):
@@ -135,13 +171,32 @@ def better_partial(table):
 
 def better_fits(table):
     """P1's second claim on regression tables: RMSE; λ and steps chosen on validation over the first 5 splits."""
-    table = chosen(table, **SETTINGS, score="validation_rmse", smallest=True)
+    table = chosen(down_to_none(table), **SETTINGS, score="validation_rmse", smallest=True)
     return improves(table, "rmse", relative=True, overlap=1 / 9)
 
 
 def better_classified(table):
     """P1's second claim on classification sets: accuracy, λ chosen on the validation part."""
-    return improves(chosen(table, **SETTINGS, score="validation_accuracy"), "accuracy")
+    return improves(chosen(down_to_none(table), **SETTINGS, score="validation_accuracy"), "accuracy")
+
+
+def generalises(table):
+    """P1's second claim of pruned models: partial against full after cut and tuning, test accuracy and gap."""
+    tuned = table[table["stage"] == "tuned"]
+    tuned = tuned.assign(gap=tuned["test_accuracy"] - tuned["train_accuracy"])  # a larger one is a gain
+    options = {"case": ["data", "extent"], "among": ["lam"], "score": "validation_accuracy"}
+    best = chosen(tuned[tuned["lam"] > 0], **options)
+    found = {
+        f"{name}, {measure}": paired(group, column, by="extent", of="partial", against="full")
+        for name, group in best.groupby("data", sort=True)
+        for measure, column in (("test accuracy", "test_accuracy"), ("gap smaller by", "gap"))
+    }
+    enough(*found.values())
+    sides = holm(list(found.values()))
+    marks = {1: " better", -1: " worse", 0: ""}
+    words = [f"{name} {d.points()}{marks[side]}" for (name, d), side in zip(found.items(), sides, strict=True)]
+    lead = f"partial against full in points, 95 % interval, {100 * tuned['sparsity'].mean():.0f} % of the weights cut"
+    return tally(sides, found.values(), GAIN), "; ".join([lead, *words, seen(found.values())])
 
 
 def relabelled_units(table):
@@ -173,29 +228,3 @@ def relabelled(table):
     n = next(iter(found.values())).n
     verdict = of_all(alike(difference, ALIKE) for difference in found.values())
     return verdict, f"test accuracy in points, relabelled − in order, {n} seeds; {words}"
-
-
-def structure(table):
-    """P1's fourth claim: growth of the number of surviving units at the last doubling, and difference of data sets."""
-    from scipy import stats  # a second to import
-
-    if table["width"].nunique() < 2:
-        raise Lacking("a second starting width")
-    enough_seeds(table.groupby(["penalty", "data", "width"]).size().min())
-    table = table.assign(survivors=[sum(counts[1:]) for counts in table["alive_1e-3"]])  # inputs are not counted
-    low, high = sorted(set(table["width"]))[-2:]
-    growth, depends, words = {}, {}, []
-    for penalty, group in table.groupby("penalty", sort=False):
-        means = group.groupby(["data", "width"], sort=False)["survivors"].mean()
-        for name in dict.fromkeys(group["data"]):
-            growth[penalty, name] = means[name, high] / means[name, low]
-        last = [g["survivors"] for _, g in group[group["width"] == high].groupby("data")]
-        depends[penalty] = len(last) > 1 and stats.f_oneway(*last).pvalue < ONE_IN
-        factors = ", ".join(f"{name} × {growth[penalty, name]:.2f}" for name in dict.fromkeys(group["data"]))
-        words.append(f"{penalty}: {factors}{' (data sets differ)' if depends[penalty] else ''}")
-    settled = [1 / SETTLED <= factor <= SETTLED for factor in growth.values()]
-    if all(settled) and all(depends.values()):
-        verdict = REPRODUCED
-    else:
-        verdict = PARTLY if sum(settled) >= len(settled) / 2 and any(depends.values()) else NOT
-    return verdict, f"survivors from width {high} / from {low}; " + "; ".join(words)

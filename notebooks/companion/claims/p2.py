@@ -204,9 +204,9 @@ def better_tuned(table, mode="one-shot"):
         enough(*gain.values())
         counted = {ratio: difference for ratio, difference in gain.items() if cost[ratio].low > 0}
         gains += counted.values()
-        free = ", ".join(f"{ratio:g}×" for ratio in gain if ratio not in counted)
+        free = ", ".join(f"{ratio:g}× {cost[ratio].points()}" for ratio in gain if ratio not in counted)
         each = ", ".join(f"{difference.mean * 100:.2f} at {ratio:g}×" for ratio, difference in counted.items())
-        words.append(f"{name} {each}" + (f" (the cut loses nothing at {free})" if free else ""))
+        words.append(f"{name} {each}" + (f" (left out, a loss by the cut is not certain: {free})" if free else ""))
     if not gains:
         raise Lacking("a cut that loses accuracy")
     helped = [difference.low > 0 for difference in gains]

@@ -31,7 +31,8 @@ def at_published_widths(network, floor):
 P2_CHAINS = ("p2_lenet300_mnist", "p2_lenet300_fashion", "p2_lenet5_mnist")
 TUNED = (
     f"{p2.METHOD}, {{mode}}. A compression counts where the cut alone costs test accuracy (its 95 % interval lies "
-    "above 0), since elsewhere there is nothing to gain. Fine-tuning helps where the 95 % interval of its gain, "
+    "above 0): where the cut loses nothing there is nothing to gain. Where the seeds scatter too widely to show a "
+    "loss, it does not count either. Fine-tuning helps where the 95 % interval of its gain, "
     "paired by seed, lies above 0. Reproduced: at every compression that counts{networks}; partly: in at least half "
     f"of them; not reproduced: otherwise; not judged: fewer than {SEEDS} seeds.{{more}}"
 )

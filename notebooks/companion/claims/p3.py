@@ -34,7 +34,7 @@ def removed(table):
     return 1 - table["alive"].map(sum) / table["units"]
 
 
-def _against_none(table, value):
+def against_none(table, value):
     """{"L1 q=1": the paired `Difference` L1 − none of a column}, for L1 and L2 and each q."""
     return {
         f"{penalty} q={q}": paired(group, value, by="penalty", of=penalty, against="none")
@@ -49,9 +49,9 @@ def _listed(found):
 
 def more_nodes(table):
     """P3's second claim: removed nodes with a regularizer against none, at the same share of pruned weights."""
-    found = _against_none(table.assign(removed=removed(table)), "removed")
+    found = against_none(table.assign(removed=removed(table)), "removed")
     enough(*found.values())
-    unequal = max(abs(difference.mean) for difference in _against_none(table, "sparsity").values())
+    unequal = max(abs(difference.mean) for difference in against_none(table, "sparsity").values())
     sides = holm(list(found.values()))
     verdict = REPRODUCED if sides.count(1) == len(sides) else PARTLY if 1 in sides and -1 not in sides else NOT
     verdict = NOT_AS_STATED if unequal > EQUALLY_PRUNED else INCONCLUSIVE if not any(sides) else verdict
@@ -59,12 +59,17 @@ def more_nodes(table):
     return verdict, f"{evidence}; pruned weights differ by at most {100 * unequal:.2f} points"
 
 
-def fewer_orphans(table):
-    """The mechanism: of the nodes whose outgoing weights went first, the share that keeps incoming ones."""
+def with_orphans(table):
+    """The table with the share of orphans among the nodes whose outgoing weights went first."""
     last = table["dynamics"]
     went = last.map(lambda d: sum(d["removed_outgoing"]))
-    table = table.assign(orphans=last.map(lambda d: sum(d["orphans"])) / went.clip(lower=1))
-    found = _against_none(table, "orphans")
+    return table.assign(orphans=last.map(lambda d: sum(d["orphans"])) / went.clip(lower=1))
+
+
+def fewer_orphans(table):
+    """The mechanism: of the nodes whose outgoing weights went first, the share that keeps incoming ones."""
+    table = with_orphans(table)
+    found = against_none(table, "orphans")
     enough(*found.values())
     sides = holm(list(found.values()))
     verdict = REPRODUCED if sides.count(-1) == len(sides) else PARTLY if -1 in sides and 1 not in sides else NOT

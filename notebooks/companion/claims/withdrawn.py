@@ -1,8 +1,11 @@
 """Rules that were in force when their runs were made and are no longer; `amendments` shows what they say."""
 
 from companion.claims import p2, p2_competitors, p3
-from companion.claims.p1 import SETTINGS, gains, over_full, partial_ratios
+from companion.claims.p1 import SETTINGS, gains, improves, over_full, partial_ratios
+from companion.claims.p1_structure import structure as settled
 from companion.claims.rules import NOT, PARTLY, REPRODUCED, chosen, paired
+
+FLOORS = {"fits": 3e-5, "classified": 1e-5}  # the weakest λ of the grids then
 
 
 def _tally(better, worse, total):
@@ -35,17 +38,34 @@ def better_partial(table):
     return REPRODUCED if better == len(found) else PARTLY if better and not worse else NOT
 
 
+def from_floor(table, floor):
+    """The runs that there were when a grid ended at this λ."""
+    return table[(table["penalty"] == "none") | (table["lam"] >= floor)]
+
+
+def fits_from_floor(table):
+    """The rule as it stands, on a grid from λ = 3e-5 up."""
+    table = chosen(from_floor(table, FLOORS["fits"]), **SETTINGS, score="validation_rmse", smallest=True)
+    return improves(table, "rmse", relative=True, overlap=1 / 9)[0]
+
+
+def classified_from_floor(table):
+    """The rule as it stands, on a grid from λ = 1e-5 up."""
+    table = chosen(from_floor(table, FLOORS["classified"]), **SETTINGS, score="validation_accuracy")
+    return improves(table, "accuracy")[0]
+
+
 def better_fits(table):
     """Set, penalty and part are a case, uncorrected: better in more than half and worse in none; partly: more."""
-    lines = gains(
-        chosen(table, **SETTINGS, score="validation_rmse", smallest=True), score="rmse", sign=-1, overlap=1 / 9
-    )
+    table = chosen(from_floor(table, FLOORS["fits"]), **SETTINGS, score="validation_rmse", smallest=True)
+    lines = gains(table, score="rmse", sign=-1, overlap=1 / 9)
     return _tally(lines["better"].sum(), lines["worse"].sum(), len(lines))
 
 
 def better_classified(table):
     """The same for accuracies."""
-    lines = gains(chosen(table, **SETTINGS, score="validation_accuracy"), score="accuracy")
+    table = chosen(from_floor(table, FLOORS["classified"]), **SETTINGS, score="validation_accuracy")
+    lines = gains(table, score="accuracy")
     return _tally(lines["better"].sum(), lines["worse"].sum(), len(lines))
 
 
@@ -57,6 +77,16 @@ def relabelled(table):
     ]
     inside = [max(-d.low, d.high) < 0.003 for d in found]
     return REPRODUCED if all(inside) else PARTLY if any(inside) else NOT
+
+
+def structure(table, penalised=False):
+    """The rule as it stands, without runs of more steps; all units are counted, also those that partial leaves free."""
+    return settled(table, penalised=penalised)[0]
+
+
+def structure_in_few_steps(table):
+    """The rule as it stands, without runs of more steps."""
+    return structure(table, penalised=True)
 
 
 def _largest(group, margin):
@@ -83,11 +113,11 @@ def effective_when_deep(table):
     return REPRODUCED if ratio >= 20 else PARTLY if ratio >= 10 else NOT
 
 
-def better_tuned(table):
+def better_tuned(table, mode="one-shot"):
     """Fine-tuning gains at every compression, also where the cut loses nothing; partly: at half of them."""
     helped = []
     for group in p2.by_network(table).values():
-        before, after = (p2.accuracy(p2.by_ratio(group, "one-shot", state)) for state in ("cut", "tuned"))
+        before, after = (p2.accuracy(p2.by_ratio(group, mode, state)) for state in ("cut", "tuned"))
         helped += [gain.low > 0 for gain in p2.by_compression(after - before).values()]
     return REPRODUCED if all(helped) else PARTLY if sum(helped) >= len(helped) / 2 else NOT
 
@@ -122,3 +152,32 @@ def less_overfitting(table):
             smaller.append(paired(group, "gap", **sides).high < 0)
             better.append(paired(group, "test_accuracy", **sides).low > 0)
     return REPRODUCED if all(smaller) and any(better) else PARTLY if sum(smaller) >= len(smaller) / 2 else NOT
+
+
+def _against_none(table, value, sign):
+    """The verdict on a regularizer's effect in one direction, by the uncorrected interval of each case."""
+    found = p3.against_none(table, value).values()
+    gains = [(d.low, d.high) if sign > 0 else (-d.high, -d.low) for d in found]
+    right, wrong = sum(low > 0 for low, _ in gains), sum(high < 0 for _, high in gains)
+    return REPRODUCED if right == len(found) else PARTLY if right and not wrong else NOT
+
+
+def more_nodes(table):
+    """The uncorrected interval above 0 in all 4 cases; partly: in 1; not: pruned weights differ by over 1 point."""
+    unequal = max(abs(d.mean) for d in p3.against_none(table, "sparsity").values())
+    return _against_none(table.assign(removed=p3.removed(table)), "removed", 1) if unequal <= 0.01 else NOT
+
+
+def fewer_orphans(table):
+    """The uncorrected interval below 0 in all 4 cases; partly: in 1 and above in none."""
+    return _against_none(p3.with_orphans(table), "orphans", -1)
+
+
+def same_precision(table):
+    """The interval within 0.1 points for both penalties; partly: for one; not reproduced: for none, however wide."""
+    found = [
+        paired(group, "test_accuracy", by="precision", of="bf16", against="fp32")
+        for _, group in table.groupby("penalty")
+    ]
+    inside = [max(-d.low, d.high) < 0.001 for d in found]
+    return REPRODUCED if all(inside) else PARTLY if any(inside) else NOT
