@@ -9,7 +9,6 @@ WITHIN = 0.005  # of the dense network's validation error
 COLUMNS = {  # column: (what it is called, factor, digits)
     "error": ("test error %", 100, 2),
     "nonzero": ("weights left, at most", 1, 0),
-    "compression": ("compression ×", 1, 1),
     "bytes": ("kB, at most", 0.001, 1),
     "units": ("hidden units left", 1, 0),
     "ms, batch 1": ("µs, batch 1", 1000, 0),
