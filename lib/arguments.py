@@ -44,7 +44,7 @@ def _fits(what, value, kind):
         return flag(what, value)
     if isinstance(kind, str):
         return number(what, value, kind.removeprefix("whole "), whole=kind.startswith("whole "))
-    return kind(what, value) if callable(kind) else one_of(what, value, kind)
+    return kind(what, value) if callable(kind) else one_of(what.rpartition(": ")[2], value, kind)
 
 
 def numbers(allowed):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import random
 import re
@@ -286,6 +287,30 @@ def test_dynamics_are_curves_and_arrays_of_a_row(store):
     assert sum(weighted) / (64 * 16 + 160) == pytest.approx(record["rows"][0]["sparsity"])
     assert runs.arrays(record)["train/mask"].shape == (4, 3, 8)
     assert runs.arrays(runs.run(config())) == {}
+
+
+@pytest.mark.parametrize(
+    "acting",
+    [
+        {"zeroing": {"target": 0.5}},
+        {"zeroing": {"target": 0.5, "by": "rank"}},
+        {"zeroing": {"target": 0.5, "scope": "global"}},
+        {"gradual": {"final": 0.5, "every": 1}},
+        {"baseline": {"name": "hard_concrete"}},
+        {"dynamics": {"frames": 2}},
+        {"prune": {"sparsity": 0.5}, "hold": True},
+        {"schedule": "plateau"},
+    ],
+    ids=lambda acting: next(iter(acting)),
+)
+def test_a_run_diverges_whatever_acts_in_it(store, acting):
+    record = runs.run(config(optimizer={"name": "sgd", "lr": 3e38}, **acting))
+    assert record["status"] == "diverged" and "loss not finite" in record["message"]
+
+
+def test_a_validation_score_that_is_not_finite_is_a_divergence(store, monkeypatch):
+    monkeypatch.setattr(runs.execution, "score", lambda *_: math.nan)
+    assert runs.run(config())["message"] == "train: validation score not finite"
 
 
 def test_diverged_runs_are_records_too(store):

@@ -113,7 +113,7 @@ def test_a_file_that_does_not_fit_is_refused(change, message, tmp_path):
 
 
 def test_what_is_not_plain_data_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(TypeError, match="not JSON serializable"):
+    with pytest.raises(ValueError, match="not JSON serializable"):
         saving.save(shrunk(), tmp_path, normalisation=torch.zeros(1))
     assert not list(tmp_path.iterdir())
 
