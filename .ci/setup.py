@@ -80,7 +80,7 @@ def find_uv():
 
 def make():
     """Create .venv/ (or bring a finished one up to date) with exactly the locked packages, then the project."""
-    uv, fresh = find_uv(), not READY.exists() or made_with() != version()
+    uv, fresh = find_uv(), not READY.is_file() or made_with() != version()
     print(f"environment: {'making' if fresh else 'updating'} .venv/ with Python {version()}", flush=True)
     # an activated .venv may be what runs this: make the new one from its base
     base = getattr(sys, "_base_executable", sys.executable) if sys.version_info[:2] <= NEWEST else version()

@@ -44,7 +44,7 @@ def _fits(what, value, kind):
         return flag(what, value)
     if isinstance(kind, str):
         return number(what, value, kind.removeprefix("whole "), whole=kind.startswith("whole "))
-    return kind(what, value) if callable(kind) else one_of(what, value, kind)
+    return kind(what, value) if callable(kind) else one_of(what.rpartition(": ")[2], value, kind)
 
 
 def numbers(allowed):
@@ -84,13 +84,18 @@ def floats(what, value):
     return value
 
 
-def matrices(what, value):
+def matrices(what, value, *, axes=2):
     """The kind of lists of weights; one tensor alone is a list of itself."""
     found = list(value) if isinstance(value, Iterable) and not torch.is_tensor(value) else [value]
-    wrong = [w for w in found if not (torch.is_tensor(w) and w.is_floating_point() and w.ndim > 1)]
+    wrong = [w for w in found if not (torch.is_tensor(w) and w.is_floating_point() and w.ndim >= axes)]
     if wrong:
         raise ValueError(f"{what} must be a list of tensors (out, in, …) of floats, got {_seen(wrong[0])} in it")
     return found
+
+
+def tensors(what, value):
+    """The kind of lists of tensors of floats, of any shape: what is added up entry by entry."""
+    return matrices(what, value, axes=0)
 
 
 def a_path(what, value):

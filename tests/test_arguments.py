@@ -138,7 +138,7 @@ def test_a_checkpoint_is_a_file_and_knows_weights_labels_and_the_options_of_hook
 
 
 WEIGHTS, GREY = [torch.randn(5, 4)], torch.randn(3, 3, 5, 5)
-ODD = (True, "x", b"x", math.nan, -math.inf, -0.5, [], {}, ["x"], [math.nan], [None], torch.randn(3), object(), len)
+ODD = (True, "x", b"x", math.nan, -math.inf, -0.5, [], {}, ["x"], [math.nan], [None], torch.arange(3), object(), len)
 STEP = {"ws": WEIGHTS, "grads": WEIGHTS, "scales": [1.0]}
 
 #: function → arguments that fit it, each of which is tried with every odd value
@@ -169,7 +169,7 @@ DOORS = {
     baselines.noisy: {"model": net(), "name": "hard_concrete", "examples": 2, "compile": False},
     training.predict: {"model": net(), "x": X, "outputs": None},
 }
-FIT = {"true": ODD, "predicted": ODD, "x": ODD, "penalty": ODD, "outputs": [len], "folder": ["x"], "w": [ODD[-3]]}
+FIT = {"true": ODD, "predicted": ODD, "x": ODD, "penalty": ODD, "outputs": [len], "folder": ["x"]}
 
 
 @pytest.mark.parametrize(

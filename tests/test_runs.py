@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import random
 import re
@@ -288,6 +289,30 @@ def test_dynamics_are_curves_and_arrays_of_a_row(store):
     assert runs.arrays(runs.run(config())) == {}
 
 
+@pytest.mark.parametrize(
+    "acting",
+    [
+        {"zeroing": {"target": 0.5}},
+        {"zeroing": {"target": 0.5, "by": "rank"}},
+        {"zeroing": {"target": 0.5, "scope": "global"}},
+        {"gradual": {"final": 0.5, "every": 1}},
+        {"baseline": {"name": "hard_concrete"}},
+        {"dynamics": {"frames": 2}},
+        {"prune": {"sparsity": 0.5}, "hold": True},
+        {"schedule": "plateau"},
+    ],
+    ids=lambda acting: next(iter(acting)),
+)
+def test_a_run_diverges_whatever_acts_in_it(store, acting):
+    record = runs.run(config(optimizer={"name": "sgd", "lr": 3e38}, **acting))
+    assert record["status"] == "diverged" and "loss not finite" in record["message"]
+
+
+def test_a_validation_score_that_is_not_finite_is_a_divergence(store, monkeypatch):
+    monkeypatch.setattr(runs.execution, "score", lambda *_: math.nan)
+    assert runs.run(config())["message"] == "train: validation score not finite"
+
+
 def test_diverged_runs_are_records_too(store):
     record = runs.run(config(optimizer={"name": "sgd", "lr": 1e30}))
     assert record["status"] == "diverged" and record["message"] == "train: loss not finite in epoch 1"
@@ -354,6 +379,12 @@ def test_collect_moves_whole_sorted_records(store, capsys):
         lambda line: b"null",
         lambda line: b"[1, 2]",
         lambda line: b'{"id": 3}',
+        lambda line: b"{" + line.partition(b", ")[2],  # no checksum
+        lambda line: line.replace(b'{"sum"', b'\xef\xbb\xbf{"sum"'),  # a byte order mark
+        lambda line: store_module.record_line(json.loads(line) | {"rows": [1, 2]}).encode(),
+        lambda line: store_module.record_line(json.loads(line) | {"status": 5}).encode(),
+        lambda line: store_module.record_line(json.loads(line) | {"id": ["a"]}).encode(),
+        lambda line: line.replace(b'"experiment": "tiny"', b'"experiment": "other"'),
         lambda line: b"[" * 100_000,
         lambda line: b"",
     ],
@@ -370,6 +401,36 @@ def test_a_damaged_line_is_named_and_the_others_are_read(store, damage, capsys):
     assert kept.keys() == {record["id"] for record in made if record["seed"] != 1}
     said = capsys.readouterr().out
     assert not lines[place] or (f"tiny.jsonl, line {place + 1}: " in said and "counts as missing" in said)
+
+
+def test_lines_that_cannot_be_read_are_kept_aside_and_a_second_record_of_a_run_is_named(store, capsys):
+    runs.run_all([config(seed) for seed in (0, 1, 2)])
+    runs.collect([config(0), config(1)])
+    path = store / "tiny.jsonl"
+    first, second = path.read_text().splitlines()
+    other = store_module.record_line({k: v for k, v in json.loads(first).items() if k != "sum"} | {"wall_s": 7.0})
+    whole = "\r\n".join([first, first, other, second[:99]])  # an editor's line ends
+    path.write_bytes(whole.encode())
+    kept = runs.committed("tiny")
+    assert [record["wall_s"] for record in kept.values()] == [json.loads(first)["wall_s"]]
+    said = capsys.readouterr().out
+    assert "line 3: another record of " in said and "line 4: not a whole record" in said and "line 2" not in said
+    runs.collect([config(2)])
+    assert (store / "tiny.aside").read_bytes() == whole.encode() and "is kept as tiny.aside" in capsys.readouterr().out
+    assert len(runs.committed("tiny")) == 2
+
+
+@pytest.mark.parametrize(
+    "place", [Path.mkdir, lambda path: path.symlink_to(path), lambda path: path.symlink_to("gone")]
+)
+def test_what_stands_where_the_records_should_be_is_named_and_nothing_takes_its_place(store, place, capsys):
+    runs.run(config())
+    path = store / "tiny.jsonl"
+    place(path)
+    assert runs.committed("tiny") == {} and f"{path}: cannot be read" in capsys.readouterr().out
+    with pytest.raises(runs.RunError, match=r"tiny.jsonl cannot be read, and new records would take its place"):
+        runs.collect([config()])
+    assert runs.find(config()) and not path.is_file()
 
 
 def test_a_text_with_an_unusual_line_separator_is_one_record(store):

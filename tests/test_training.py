@@ -247,6 +247,14 @@ def test_a_divergence_in_the_last_update_is_one(digits):
     assert history.status == "diverged" and history.message == "weights not finite in epoch 2"
 
 
+def test_statistics_of_batch_norms_that_are_lost_are_a_divergence():
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
+    x = torch.randn(20, 3)
+    x[0] = 3e38
+    history = training.fit(net, (x, torch.arange(20) % 2), steps=3, batch=20, precision="fp32")
+    assert history.status == "diverged"
+
+
 class Tokens(torch.nn.Module):
     """Keeps what it is given; an embedding or a norm comes first."""
 

@@ -112,6 +112,8 @@ class StochasticZeroing:
             places = torch.randint(w.numel(), (count,), generator=self.offsets).to(w.device)
             sizes.append(w.flatten()[places])
         sizes, q = torch.cat(sizes).abs(), self.options.q
+        if not sizes.isfinite().all():
+            return 0.0  # diverged, which `fit` will say
         sizes, unit = _in_range(sizes)
         sizes.pow_(q)
         high = math.log(sizes.max().item() + 1e-30) / q + 6

@@ -1,6 +1,6 @@
 """Penalties: equations (`penalties`), `closed` forms, plain data (`terms`), what that does to weights (`binding`)."""
 
-from ..arguments import floats, matrices, numbers, told
+from ..arguments import floats, matrices, numbers, tensors, told
 from .binding import bind
 from .closed import (
     group_lasso_grad_,
@@ -29,20 +29,21 @@ def _fitting(ws, scales=None, grads=None, layer_weights=None, **options):
 
 
 # At this door a reader's arguments are checked; inside, `resolve` has checked a penalty, and the equations stay bare.
-_told = told(
-    together=_fitting,
-    ws=matrices,
-    grads=matrices,
-    scales=numbers("(-inf, inf)"),
-    alpha=RANGES["alpha"],
-    beta=RANGES["beta"],
-    surrogate=SURROGATES,
-    rule=LAYER_RULES,
-    layer_weights=numbers("[0, inf)"),
-)
+_KINDS = {
+    "together": _fitting,
+    "scales": numbers("(-inf, inf)"),
+    "alpha": RANGES["alpha"],
+    "beta": RANGES["beta"],
+    "surrogate": SURROGATES,
+    "rule": LAYER_RULES,
+    "layer_weights": numbers("[0, inf)"),
+}
+_told = told(ws=matrices, grads=matrices, **_KINDS)
+_each = told(ws=tensors, grads=tensors, **_KINDS)  # entry by entry, whatever the shape
 _shrinks = told(together=_fitting, ws=matrices, scales=numbers("[0, inf)"), alpha=RANGES["alpha"])
-l1, l2, l0, group_lasso, sparse_group_lasso = map(_told, (l1, l2, l0, group_lasso, sparse_group_lasso))
-l1_grad_, l2_grad_, l0_grad_ = map(_told, (l1_grad_, l2_grad_, l0_grad_))
+l1, l2, l0 = map(_each, (l1, l2, l0))
+group_lasso, sparse_group_lasso = map(_told, (group_lasso, sparse_group_lasso))
+l1_grad_, l2_grad_, l0_grad_ = map(_each, (l1_grad_, l2_grad_, l0_grad_))
 group_lasso_grad_, sparse_group_lasso_grad_ = map(_told, (group_lasso_grad_, sparse_group_lasso_grad_))
 prox_l1_, prox_group_lasso_ = map(_shrinks, (prox_l1_, prox_group_lasso_))
 prox_sparse_group_lasso_ = _shrinks(prox_sparse_group_lasso_)

@@ -161,9 +161,10 @@ def _resumed(kept, history, device):
 
 
 def _diverged(total, trainer, last):
-    """Why a training has diverged, or nothing: its losses, and after its last update its weights, must be finite."""
+    """Why a training has diverged, or nothing: losses, and after the last update weights and statistics, are finite."""
     if not math.isfinite(float(total)):
         return "loss not finite"
-    if last and not all(bool(p.isfinite().all()) for p in trainer.parameters):
+    kept = [buffer for name, buffer in trainer.model.named_buffers() if "running_" in name]  # of batch norms
+    if last and not all(bool(t.isfinite().all()) for t in (*trainer.parameters, *kept)):
         return "weights not finite"
     return ""

@@ -1,5 +1,6 @@
 """What a run does: a chain of stages, each a row, or a timing of training steps, or code of a notebook's own."""
 
+import math
 import shutil
 import time
 
@@ -126,6 +127,8 @@ def train_stage(model, split, stage, *, seed, checkpoint=None, until=None):
             log_points=stage.log_points,
             **stage.options(steps=stage.steps, seed=seed, until=until, label=stage.name),
         )
+    if history.status == "done" and not all(map(math.isfinite, history.curves.get("validation", ())[-1:])):
+        history.status, history.message = "diverged", "validation score not finite"
     if stage.baseline:
         model.load_state_dict(baselines.folded(trained))
     row = {"stage": stage.name, "status": history.status, "message": history.message, "train_s": history.seconds}

@@ -22,6 +22,7 @@ from lib.atomic import write_whole
 
 SUMMED = re.compile(r'\{"sum": "([0-9a-f]{16})", ')
 REMEDY = "take it from git, or remove the record that it belongs to and train again"
+STATUSES = ("done", "diverged")
 PATIENCE = 5  # seconds of silent waiting for a lock
 
 
@@ -57,13 +58,19 @@ def _plain(value):
     return value
 
 
-def parse(content, where):
-    """A record from bytes, or None for one that was cut, damaged or changed: it counts as missing, and that is said."""
+def parse(content, where, *, summed=False):
+    """A record from bytes, or None for one that was cut, damaged or changed: it counts as missing, and that is said.
+
+    summed: it has to have a checksum, which some live ones of before lack.
+    """
     try:
-        text = content.decode().strip("\n")
+        text = content.decode().strip("\r\n")  # an editor's line ends change no digit
         record = json.loads(text)
-        record["id"], record["config"]["experiment"], record["rows"], record["status"]
-        if (found := SUMMED.match(text)) and found[1] != _sum(text[found.end() :]):
+        record["config"]["experiment"], STATUSES.index(record["status"])
+        if not isinstance(record["id"], str) or not all(isinstance(row, dict) for row in record["rows"]):
+            raise ValueError("it has no name, or rows that are none")
+        found = SUMMED.match(text)
+        if found[1] != _sum(text[found.end() :]) if found else summed:
             raise ValueError("it does not fit its checksum")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         why = "it does not fit its checksum" if "checksum" in str(error) else "not a whole record"
@@ -78,29 +85,42 @@ def parse(content, where):
 
 @lru_cache(maxsize=64)
 def _read_committed(path, stamp):
-    lines = enumerate(Path(path).read_bytes().split(b"\n"), 1)
-    records = [parse(line, f"{Path(path).name}, line {k}") for k, line in lines if line.strip()]
-    return {record["id"]: record for record in records if record}
+    found = {}
+    for k, line in enumerate((_content(Path(path)) or b"").split(b"\n"), 1):
+        where = f"{Path(path).name}, line {k}"
+        if not line.strip() or not (record := parse(line, where, summed=True)):
+            continue
+        if record["config"]["experiment"] != Path(path).stem:
+            print(f"{where}: a record of {record['config']['experiment']}; it counts as missing")
+        elif found.setdefault(record["id"], record) != record:
+            print(f"{where}: another record of {record['id']}, which stands above; it counts as missing")
+    return found
+
+
+def _content(path):
+    """The bytes of a file, None where there is none. One that cannot be read is named, and counts as missing."""
+    try:
+        if path.is_file():
+            return path.read_bytes()
+        why = "it is no file" if os.path.lexists(path) else ""
+    except OSError as error:
+        why = error.strerror
+    if why:
+        print(f"{path}: cannot be read ({why}); it counts as missing")
+    return None
 
 
 def committed(experiment):
     """The committed records of an experiment by their ids."""
     path = runs_folder() / f"{experiment}.jsonl"
-    if not path.is_file():
-        return {}
-    stat = path.stat()
-    return _read_committed(str(path), (stat.st_mtime_ns, stat.st_size))
+    stat = path.stat() if path.is_file() else None
+    return _read_committed(str(path), stat and (stat.st_mtime_ns, stat.st_size)) if os.path.lexists(path) else {}
 
 
 def live_record(run):
     """The record of a run that has not been collected, or None."""
-    try:
-        return parse(run.record.read_bytes(), run.record.name)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        print(f"{run.record}: cannot be read ({error.strerror}); it counts as missing")
-        return None
+    content = _content(run.record)
+    return None if content is None else parse(content, run.record.name)
 
 
 def find(config, *, fresh=False):
@@ -204,7 +224,7 @@ def holding(path, what, *, wait=True):
 
 def _held_by(holder):
     try:
-        return holder.read_text()
+        return holder.read_text(errors="replace")
     except OSError:
         return "another process"
 
@@ -238,7 +258,13 @@ def _collect(experiment, runs):
     if not found:
         return
     path = runs_folder() / f"{experiment}.jsonl"
-    merged = committed(experiment) | found
+    known = committed(experiment)
+    if (old := _content(path)) is None and os.path.lexists(path):
+        raise RunError(f"{path} cannot be read, and new records would take its place; make it readable, or remove it")
+    if old and len({line.strip() for line in old.split(b"\n")} - {b""}) > len(known):
+        write(path.with_suffix(".aside"), old)
+        print(f"{path.name} had lines that count as missing: it is kept as {experiment}.aside")
+    merged = known | found
     write(path, "".join(record_line(merged[key]) + "\n" for key in sorted(merged)))
     _sweep_parts(path.parent, path.name)
     for run in runs:
