@@ -233,7 +233,7 @@ def _quartiles(samples):
 
 
 def _seconds(model, x, passes):
-    wait = partial(torch.cuda.synchronize, x.device) if x.is_cuda else lambda: None
+    wait = (lambda: None) if x.device.type == "cpu" else partial(torch.accelerator.synchronize, x.device)
     wait()
     start = time.perf_counter()
     for _ in range(passes):
