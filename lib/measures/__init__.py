@@ -1,6 +1,5 @@
 """How well, how small, how fast: scores, counts, operations, bytes and latency, and the one table of them."""
 
-import copy
 import statistics
 import time
 from dataclasses import dataclass
@@ -162,7 +161,8 @@ def histogram(model, **options):
 def compression(model):
     """Prunable weights / nonzero weights, infinite if there are none."""
     left = nonzero(model)
-    return sum(w.numel() for w in networks.weights(model).values()) / left if left else float("inf")
+    total = sum(w.numel() for w in networks.weights(model).values())
+    return total / left if left else float("inf" if total else "nan")
 
 
 def alive(model):
@@ -179,14 +179,14 @@ def flops(model, example):
     """
     x = _examples(model, example, 1)
     with quiet(), fits(model, x), FlopCounterMode(display=False) as counter:
-        copy.deepcopy(model).eval()(x)
+        networks.copied(model).eval()(x)
     return counter.get_total_flops()
 
 
 def _examples(model, given, n):
     """n examples: of a shape numbers by chance, of examples the first one over and over."""
     if torch.is_tensor(given):
-        return given[:1].expand(n, *given.shape[1:]).contiguous()
+        return given[:1].repeat(n, *[1] * (given.ndim - 1))
     first = next(model.parameters(), torch.zeros(0))
     return torch.rand(n, *given, dtype=first.dtype, device=first.device)
 
@@ -212,7 +212,7 @@ def latency(models, x, *, threads=1, repeats=30, warmup=3):
     for name, count in {"threads": threads, "repeats": repeats}.items():
         number(f"latency: {name}", count, "[1, inf)", whole=True)
     number("latency: warmup", warmup, "[0, inf)", whole=True)
-    before = torch.get_num_threads()
+    before, x = torch.get_num_threads(), x.clone()  # which a network may change in place
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode(), networks.in_mode(*models.values(), training=False):

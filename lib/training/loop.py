@@ -29,7 +29,7 @@ def predict(model, x, *, batch=1000, precision="fp32", outputs=None):
     x = tensor(x)
     device = next(model.parameters(), x).device
     with models.in_mode(model, training=False), fits(model, x), autocast(precision, device):
-        return torch.cat([picked(model(taken(model, part).to(device)), outputs) for part in x.split(batch)])
+        return torch.cat([picked(model(taken(model, part.clone()).to(device)), outputs) for part in x.split(batch)])
 
 
 def progress(items, **options):
