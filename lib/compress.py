@@ -1,17 +1,16 @@
 """One call that makes any network smaller: the units that count least are cut and taken out, the rest is trained on."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from . import checks, depgraph, measures, training
+from . import checks, depgraph, measures, models, training
 from .arguments import a_function, a_network, told
 from .data import Part
 from .depgraph.passes import Example, refuse
 from .depgraph.units import Units
-from .training.given import part_of, sized
+from .training.given import TABLES, part_of, sized
 
 OF = ("units", "weights", "operations")
 STEPS = 6  # of the bisection: the share is met to 1/64
@@ -47,7 +46,7 @@ def compress(net, data, share=0.5, *, of="units", penalty=None, score=None, keep
     (train, held), options = _parts(data, net), sized(options, data)
     example, score = train.x[:1], score or _score(held.y, options.get("loss"))
     refuse(net, Example(net, example), keep)
-    nets = {"dense": copy.deepcopy(net)}
+    nets = {"dense": models.copied(net)}
     _scored(net, held, score, options)  # what cannot be scored is said before the training
     if penalty is not None:
         net = _trained(net, train, penalty=penalty, **options)
@@ -60,7 +59,7 @@ def compress(net, data, share=0.5, *, of="units", penalty=None, score=None, keep
 def _parts(data, net):
     """What is trained on, and what is held out for the scores."""
     part = part_of(data, net)
-    if isinstance(getattr(data, "validation", None), tuple):
+    if isinstance(getattr(data, "validation", None), TABLES):
         return part, part_of(data.validation, net)
     if len(part.x) < 2:
         raise ValueError(
@@ -72,7 +71,7 @@ def _parts(data, net):
 
 
 def _trained(net, part, **options):
-    net = copy.deepcopy(net)
+    net = models.copied(net)
     history = training.fit(net, part, **options)
     if history.status == "diverged":
         raise ValueError(f"training diverged ({history.message}); pass a smaller learning rate, optimizer={{'lr': …}}")

@@ -42,7 +42,7 @@ def form(model, example, *, channels_last=True):
     if not isinstance(model, nn.Module) or not all(torch.is_tensor(t) for t in args if not isinstance(t, int | float)):
         given = f"{type(model).__name__} and {type(example).__name__}"
         raise InferenceError(f"form takes a network and an example, a tensor or a tuple of them, got {given}")
-    plain = copy.deepcopy(model).eval().requires_grad_(False)
+    plain = models.copied(model).eval().requires_grad_(False)
     with fits(model, args[0]):
         known = [(given, _outputs(plain, given)) for given in (args, _noise(args, 1.0), _noise(args, 10.0))]
     known = [(given, outs) for given, outs in known if given is args or all(out.isfinite().all() for out in outs)]
@@ -95,7 +95,7 @@ def folded(model, pairs):
         net.set_submodule(norm_name, nn.Identity())
     net.folded, net.channels_last = [list(pair) for pair in pairs], False
     if hasattr(model, "groups"):
-        net.groups = models.table(net) if model.groups and hasattr(model, "config") else model.groups
+        net.groups = models.table(net) if model.groups and models.built(model) else model.groups
     return net
 
 
@@ -104,7 +104,7 @@ def save(net, folder):
     """Write model.safetensors and inference.json (config, what was folded, the memory format) into a folder."""
     if not hasattr(net, "folded"):
         raise ValueError(f"{type(net).__name__} is no inference form; save what inference.form returns")
-    about = {"config": getattr(net, "config", None), "folded": net.folded, "channels_last": net.channels_last}
+    about = {"config": models.built(net), "folded": net.folded, "channels_last": net.channels_last}
     text = json.dumps(about, indent=1, allow_nan=False)
     write_whole(Path(folder) / "model.safetensors", saving.to_bytes(net))
     write_whole(Path(folder) / "inference.json", text + "\n")
@@ -148,7 +148,7 @@ def _pairs(model, args):
 
     hooks = [module.register_forward_hook(note) for module in names if isinstance(module, FOLDABLE + NORMS)]
     try:
-        model(*args)
+        model(*_cloned(args))
     finally:
         for hook in hooks:
             hook.remove()
@@ -169,7 +169,12 @@ def _real(t):
 
 def _outputs(model, args):
     """All tensors that a network puts out for some arguments."""
-    return [out.double() for out in tensors_in(model(*args))]
+    return [out.double() for out in tensors_in(model(*_cloned(args)))]
+
+
+def _cloned(args):
+    """Arguments of their own for a pass, which may change them in place."""
+    return [t.clone() if torch.is_tensor(t) else t for t in args]
 
 
 def _difference(model, inputs, expected):

@@ -50,10 +50,13 @@ def load(folder):
 
 def built_of(model):
     """The configuration of a network. ValueError: models.build has not made it."""
-    if not hasattr(model, "config"):
+    if (config := models.built(model)) is None:
         remedy = "keep saving.to_bytes of it and give the file to saving.load_into, with a fresh network of its class"
         raise ValueError(f"{type(model).__name__} is no network of models.build; {remedy}")
-    return model.config
+    _refuse(
+        model.state_dict(), _built(config, "the configuration"), "the network was changed since models.build made it"
+    )
+    return config
 
 
 def _built(config, file):

@@ -42,7 +42,11 @@ def shrink(model, *, fold=True, keep_one=False):
             keep[name][0] = True
     with torch.device("meta"):
         small = models.build(**{**model.config, "widths": [int(kept.sum()) for kept in keep.values()]})
-    small.load_state_dict(_sliced(model, state, keep), assign=True)
+    try:
+        small.load_state_dict(_sliced(model, state, keep), assign=True)
+    except RuntimeError as error:
+        remedy = f"use {__package__}.depgraph.shrink(net, example)"
+        raise ShrinkError(f"the network was changed since models.build made it: {remedy}; {error}") from None
     return small.train(model.training)
 
 
@@ -120,7 +124,7 @@ def _settle(model, *, rule):
     All groups are judged on the same weights, then all dead units are cut, until nothing changes. rule:
     "exact" folds what can be folded, "zero" takes no constant but zero, "weights" does not look at constants.
     """
-    if not hasattr(model, "groups") or not hasattr(model, "config"):
+    if models.built(model) is None:
         raise ShrinkError(
             f"{type(model).__name__} was not made by models.build and has no table of groups; use "
             f"{__package__}.depgraph.shrink(net, example), which takes any network and an example of its input"

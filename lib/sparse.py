@@ -5,7 +5,6 @@ A tensor `name` with zeros in it is kept as `name:values` and either `name:mask`
 Zeros come back without a sign.
 """
 
-import copy
 import json
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from . import saving
+from . import models, saving
 from .arguments import a_network, a_path, plain_data, told
 from .atomic import write_whole
 
@@ -141,7 +140,7 @@ class SparseLinear(nn.Module):
 @told(model=a_network)
 def to_csr(model):
     """A copy whose fully connected layers compute with sparse matrices; same outputs to rounding."""
-    copied = copy.deepcopy(model)
+    copied = models.copied(model)
     for name, layer in list(copied.named_modules()):
         if name and type(layer) is nn.Linear:
             copied.set_submodule(name, SparseLinear(layer))

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils import data as torch_data
 
-from lib import measures, models, pruning, regularizers, saving, sparse, training
+from lib import inference, measures, models, pruning, regularizers, saving, shrinking, sparse, training
 from lib.compress import compress
 from lib.training.given import part_of
 
@@ -303,3 +304,82 @@ def test_infinite_weights_that_a_mask_leaves_out_are_zero():
     pruning.apply(net, {"weight": torch.zeros(2, 2, dtype=torch.bool)})
     assert not net.weight.any()
     assert not regularizers.l1([]) and not regularizers.group_lasso([torch.zeros(0, 3)])
+
+
+class InPlace(nn.Sequential):
+    """A network that changes its input."""
+
+    def __init__(self):
+        super().__init__(nn.ReLU(inplace=True), nn.Linear(8, 2))
+
+    def forward(self, x):
+        return super().forward(x.mul_(2))
+
+
+PASSES = {
+    "fit": lambda net, x: fit(net, (x, Y), order="sequence"),
+    "a loss": lambda net, x: fit(
+        mlp(8), (Y[:, None] + X, x), order="sequence", loss=lambda o, y: (o - y.mul_(2)).mean()
+    ),
+    "predict": training.predict,
+    "latency": lambda net, x: measures.latency({"net": net}, x, repeats=1),
+    "flops": measures.flops,
+    "form": inference.form,
+    "compress": lambda net, x: compress(net, SimpleNamespace(train=(x, Y), validation=(x, Y)), steps=2),
+}
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_data_stay_as_they_are_where_a_network_changes_its_input(name):
+    x = X.clone()
+    PASSES[name](InPlace(), x)
+    assert torch.equal(x, X)
+
+
+class Keeping(nn.Module):
+    """A network that keeps tensors of its last pass, which torch does not copy, and has attributes of lib's names."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.config, self.groups, self.prunable, self.last = mlp(), {"a": 1}, 4, True, {}
+
+    def forward(self, x):
+        self.last = {"out": [self.net(x)]}
+        return self.last["out"][0]
+
+
+def test_networks_that_keep_tensors_of_a_pass_and_names_of_ours_go_through(tmp_path):
+    net = Keeping()
+    fit(net, (X, Y), penalty=GROUP_LASSO)
+    assert measures.flops(net, (8,)) == 2 * (8 * 16 + 16 * 2) and measures.alive(net) is None
+    assert compress(net, (X, Y), 0.5, steps=2).network.net[0].out_features == 8
+    inference.save(inference.form(net, X[:3]), tmp_path)
+    assert torch.equal(inference.load(tmp_path, Keeping())(X), net.eval()(X))
+    with pytest.raises(ValueError, match="no network of models.build"):
+        saving.save(net, tmp_path)
+    with pytest.raises(ValueError, match="not made by models.build"):
+        shrinking.shrink(net)
+
+
+def test_a_network_of_ours_with_another_head_is_none_any_more(tmp_path):
+    net = models.build("mlp", widths=[6], inputs=8, outputs=2)
+    net.fc2 = nn.Linear(6, 5)
+    with pytest.raises(ValueError, match=r"changed since models.build made it.*'fc2.bias'"):
+        saving.save(net, tmp_path / "saved")
+    with pytest.raises(shrinking.ShrinkError, match=r"changed since models.build made it: use lib.depgraph.shrink"):
+        shrinking.shrink(net)
+
+
+def test_networks_of_ours_train_in_double_precision():
+    net = models.build("mlp", widths=[6], inputs=8, outputs=2).double()
+    assert fit(net, (X.double().numpy(), Y), penalty=GROUP_LASSO).status == "done"
+
+
+def test_parts_of_data_may_be_data_sets():
+    parts = SimpleNamespace(train=PAIRS, validation=loader(PAIRS))
+    assert compress(mlp(), parts, steps=2).table["score"]["dense"] == measures.accuracy(training.predict(mlp(), X), Y)
+
+    class Named(Rows):
+        train, validation = True, False  # as torchvision's MNIST has it
+
+    assert fit(mlp(), Named(lambda k: (X[k], int(Y[k])))).status == "done"

@@ -1,6 +1,5 @@
 """How well, how small, how fast: scores, counts, operations, bytes and latency, and the one table of them."""
 
-import copy
 import statistics
 import time
 from dataclasses import dataclass
@@ -140,7 +139,8 @@ def histogram(model, **options):
 def compression(model):
     """Prunable weights / nonzero weights, infinite if there are none."""
     left = nonzero(model)
-    return sum(w.numel() for w in networks.weights(model).values()) / left if left else float("inf")
+    total = sum(w.numel() for w in networks.weights(model).values())
+    return total / left if left else float("inf" if total else "nan")
 
 
 @told(model=a_network)
@@ -159,14 +159,14 @@ def flops(model, example):
     """
     x = _examples(model, example, 1)
     with quiet(), fits(model, x), FlopCounterMode(display=False) as counter:
-        copy.deepcopy(model).eval()(x)
+        networks.copied(model).eval()(x)
     return counter.get_total_flops()
 
 
 def _examples(model, given, n):
     """n examples: of a shape numbers by chance, of examples the first one over and over."""
     if torch.is_tensor(given):
-        return given[:1].expand(n, *given.shape[1:]).contiguous()
+        return given[:1].repeat(n, *[1] * (given.ndim - 1))
     given = numbers("whole [1, inf)")("the shape of an example", given)
     first = next(model.parameters(), torch.zeros(0))
     return torch.rand(n, *given, dtype=first.dtype, device=first.device)
@@ -190,7 +190,7 @@ def latency(models, x, *, threads=1, repeats=30, warmup=3):
     Eval mode, pinned threads; the models take turns, so that a drift of the machine meets all alike.
     A sample is as many passes as fill two milliseconds.
     """
-    before = torch.get_num_threads()
+    before, x = torch.get_num_threads(), x.clone()  # which a network may change in place
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode(), networks.in_mode(*models.values(), training=False):
@@ -211,7 +211,7 @@ def _quartiles(samples):
 
 
 def _seconds(model, x, passes):
-    wait = partial(torch.cuda.synchronize, x.device) if x.is_cuda else lambda: None
+    wait = (lambda: None) if x.device.type == "cpu" else partial(torch.accelerator.synchronize, x.device)
     wait()
     start = time.perf_counter()
     for _ in range(passes):

@@ -1,9 +1,11 @@
 """Networks as builder and widths: `build(name, widths=…)`, their tables of groups, their prunable weights."""
 
+import copy
 import inspect
 import warnings
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -63,6 +65,27 @@ def build(name, *, widths=None, **options):
     return net
 
 
+def built(net):
+    """The configuration that `build` made a network of; None for others, which may have a `config` of their own."""
+    config = getattr(net, "config", None)
+    known = isinstance(config, dict) and config.get("name") in BUILDERS
+    return config if known and isinstance(getattr(net, "groups", None), tuple) else None
+
+
+def copied(net):
+    """A deep copy, also of a network that keeps tensors of its last pass, which torch does not copy."""
+    kept = [value for module in net.modules() for value in _tensors_in([*vars(module).values()])]
+    return copy.deepcopy(net, {id(t): t.detach().clone() for t in kept if not t.is_leaf})
+
+
+def _tensors_in(values):
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif type(value) in (list, tuple, dict):
+            yield from _tensors_in(value.values() if isinstance(value, dict) else value)
+
+
 def widths(name, *, scale=1.0):
     """Published widths of a builder, times scale, each at least 1."""
     _builder(name)
@@ -81,7 +104,7 @@ def weights(net):
     if not isinstance(net, nn.Module):
         raise ValueError(f"a network is needed, an nn.Module, got {type(net).__name__}")
     named = getattr(net, "prunable", None)
-    if named is not None:
+    if isinstance(named, list | tuple):
         return _named(net, named)
     listed = {step.layer for group in groups(net) for step in group.steps if not isinstance(step, Act)}
     found, seen = {}, set()

@@ -9,6 +9,8 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
 from ..data import Part
 
+TABLES = (tuple, list, Dataset, DataLoader)  # what x and y come in
+
 
 def part_of(given, model):
     """x and y where a network is, of a data set's training part, a pair of tensors or arrays, a Dataset or DataLoader.
@@ -17,7 +19,7 @@ def part_of(given, model):
     and y are not of one length.
     """
     device, task, part = device_of(model), getattr(given, "task", None), getattr(given, "train", None)
-    given = part if isinstance(part, tuple) else given  # torchvision's MNIST has a `train` that is True
+    given = part if isinstance(part, TABLES) else given  # torchvision's MNIST has a `train` that is True
     given = _read(given) if isinstance(given, Dataset | DataLoader) else given
     try:
         if not isinstance(given, tuple | list):

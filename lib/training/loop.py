@@ -31,7 +31,7 @@ def predict(model, x, *, batch=1000, precision="fp32", outputs=None):
     x = tensor(x)
     device = next(model.parameters(), x).device
     with models.in_mode(model, training=False), fits(model, x), autocast(precision, device):
-        return torch.cat([picked(model(taken(model, part).to(device)), outputs) for part in x.split(batch)])
+        return torch.cat([picked(model(taken(model, part.clone()).to(device)), outputs) for part in x.split(batch)])
 
 
 def progress(items, **options):
@@ -90,6 +90,7 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
     points. From a `checkpoint` file a killed training goes on and ends with the same bits on the same machine: this
     training, of the same options, data and hooks, from the same weights. A loss or a weight that is not finite ends it
     as "diverged". Layers in eval mode in a network that is not, and batch norms whose parameters are frozen, stay so.
+    Trained is where the network is, `net.to("cuda")` or "mps", to which the data are copied; only CPUs have been tried.
     """
     watching = Watching(**{k: options.pop(k) for k in Watching.__match_args__ if k in options})
     history, options = History(), Options.of(sized(options, data), "fit")

@@ -172,6 +172,7 @@ class Trainer:
             len(self.x), batch=options.batch, order=options.order, seed=options.seed, device=self.x.device
         )
         self.generator, self.parameters, self.begun = torch.Generator(self.x.device), list(model.parameters()), False
+        self.changes = None
         keep_freed_memory()
         model.zero_grad()  # what another loop left behind would move even frozen layers
 
@@ -186,7 +187,7 @@ class Trainer:
             self.model.to(memory_format=torch.channels_last)
             x = x.contiguous(memory_format=torch.channels_last)
         with autocast(self.options.precision, x.device):
-            cast = torch.is_autocast_enabled(x.device.type) and models.groups(self.model) and x.is_floating_point()
+            cast = torch.is_autocast_enabled(x.device.type) and models.groups(self.model) and x.dtype is torch.float32
             return x.to(torch.get_autocast_dtype(x.device.type)) if cast else x
 
     def _penalty(self):
@@ -208,6 +209,8 @@ class Trainer:
         """Inputs and targets of step k, augmented; maps go the same way as their images, by the same random numbers."""
         now = self.batches(k)
         x, y = self.x[now], self.y[now]
+        if self.changes is not False and isinstance(now, slice):  # views of the data
+            x, y = x.clone(), y.clone()
         if self.augment:
             seed = self.options.seed * 1_000_003 + k
             x = self.augment(x, self.generator.manual_seed(seed))
@@ -217,13 +220,17 @@ class Trainer:
 
     def _loss(self, k):
         x, y = self.batch(k)
+        versions = [x._version, y._version]
         with autocast(self.options.precision, x.device):
             outputs = self.model(x)
         outputs = picked(outputs, self.options.outputs)
         if not self.begun:
             in_range(self.loss, outputs, self.y)
             spread(self.loss, outputs, y)
-        return self.loss(outputs, y)
+        loss = self.loss(outputs, y)
+        if self.changes is None:  # whether the network or the loss changes its arguments in place
+            self.changes = versions != [x._version, y._version]
+        return loss
 
     def __call__(self, k):
         with nullcontext() if self.begun else fits(self.model, self.x, self.y):
