@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from . import checks, depgraph, measures, training
 from .data import Part
@@ -75,7 +74,7 @@ def _smaller(net, example, share, of, keep):
     units = Units(net, example, keep=keep)
     if of == "units":
         return _cut(units, example, share, keep)
-    count = _operations if of == "operations" else lambda net, _: measures.parameters(net)
+    count = measures.operations if of == "operations" else lambda net, _: measures.parameters(net)
     goal, low, high = share * count(net, example), 0.0, 1.0
     best = _cut(units, example, low, keep)
     if (least := count(best[1], example)) > goal:
@@ -96,14 +95,6 @@ def _cut(units, example, share, keep):
     return masked, small, stayed
 
 
-@torch.no_grad()
-def _operations(net, x):
-    net = copy.deepcopy(net).eval()
-    with FlopCounterMode(display=False) as counter:
-        net(x)
-    return counter.get_total_flops() / len(x)
-
-
 def _score(y):
     """What is good for the type of the targets."""
     return measures.r2 if y.is_floating_point() else measures.accuracy
@@ -121,7 +112,7 @@ def _table(nets, held, score, options):
             "score": score(outputs, held.y),
             "parameters": measures.parameters(net),
             "nonzero": sum(int(p.count_nonzero()) for p in net.parameters()),
-            "operations": _operations(net, x),
+            "operations": float(measures.operations(net, x)),
             "bytes": measures.file_bytes(net),
             "ms": times[name]["median"],
         }

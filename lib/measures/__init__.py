@@ -1,12 +1,12 @@
 """How well, how small, how fast: scores, counts, operations, bytes and latency, and the one table of them."""
 
 import copy
-import statistics
 import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,14 +23,6 @@ from .segmentation import average_precision, dice, foreground_dice, instance_sco
 def accuracy(logits, y):
     """Share of rows (N, classes) whose largest logit is at the class in y (N,)."""
     return (_decided(logits, y) == y).double().mean().item()
-
-
-def macro_f1(logits, y):
-    """F1 averaged over the classes that occur in y (N,) or in the decisions of logits (N, classes)."""
-    with needing("data"):
-        from sklearn.metrics import f1_score
-
-    return float(f1_score(y.cpu(), _decided(logits, y).cpu(), average="macro", zero_division=0))
 
 
 def f1(logits, y):
@@ -144,9 +136,15 @@ def flops(model, input_shape):
     Convolutions and matrix products only, counted by torch's FlopCounterMode. Zeros count too, so
     a masked network costs what the dense one does.
     """
-    model = copy.deepcopy(model).to("meta").eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.empty(1, *input_shape, dtype=_dtype(model), device="meta"))
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    return operations(copy.deepcopy(model).to("meta"), torch.empty(1, *input_shape, dtype=dtype, device="meta"))
+
+
+@torch.no_grad()
+def operations(model, x):
+    """The same for one pass over a batch of inputs x."""
+    with FlopCounterMode(display=False) as counter:
+        copy.deepcopy(model).eval()(x)
     return counter.get_total_flops()
 
 
@@ -155,10 +153,6 @@ def file_bytes(model):
     from .. import saving  # here, as scores are needed where nothing is saved
 
     return len(saving.to_bytes(model, summed=False))
-
-
-def _dtype(model):
-    return next((p.dtype for p in model.parameters()), torch.float32)
 
 
 # --- speed --------------------------------------------------------------------------------------------------
@@ -191,11 +185,8 @@ def latency(models, x, *, threads=1, repeats=30, warmup=3):
         torch.set_num_threads(before)
         for name, m in models.items():
             m.train(modes[name])
-    return {name: dict(zip(("q1", "median", "q3"), _quartiles(s), strict=True)) for name, s in samples.items()}
-
-
-def _quartiles(samples):
-    return statistics.quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else samples * 3
+    found = {name: np.quantile(sample, [0.25, 0.5, 0.75]).tolist() for name, sample in samples.items()}
+    return {name: dict(zip(("q1", "median", "q3"), three, strict=True)) for name, three in found.items()}
 
 
 def _seconds(model, x, passes):
