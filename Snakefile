@@ -11,7 +11,7 @@
 import json
 from pathlib import Path
 
-from companion.parameters import committed
+from companion.parameters import declared
 
 PROFILES = ("laptop", "paper", "quick")
 PROFILE = str(config.get("profile", ""))
@@ -32,9 +32,15 @@ if not NOTEBOOKS:
     raise WorkflowError(f"there is no notebooks/{ONLY}")
 
 
+def parameters(notebook):
+    """The literals of a notebook's parameters cell."""
+    book = json.loads(Path(f"notebooks/{notebook}.ipynb").read_text(encoding="utf-8"))
+    return declared(["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"])
+
+
 def shards(wildcards):
     """The sentinels of one notebook's training, a seed each."""
-    known = committed(wildcards.notebook)
+    known = parameters(wildcards.notebook)
     if "seeds" not in known:
         raise WorkflowError(f"notebooks/{wildcards.notebook}.ipynb: its parameters cell has no `seeds`")
     first = known.get("first_seed", 0)
