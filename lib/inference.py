@@ -52,8 +52,9 @@ def form(model, example, *, channels_last=True):
     if (error := _difference(small, inputs, expected)) > CLOSE:
         names = ", ".join(norm for _, norm in pairs)
         raise InferenceError(f"outputs differ by {error:.1g} of the largest once {names} are folded; use float64")
+    images = any(isinstance(module, nn.Conv2d) for module in small.modules())  # what channels last are for
     last = copy.deepcopy(small).to(memory_format=torch.channels_last)
-    last.channels_last = channels_last and _flat(small) and _runs(last, inputs, expected)
+    last.channels_last = channels_last and images and _runs(last, inputs, expected)
     return last if last.channels_last else small
 
 
@@ -110,21 +111,16 @@ def save(net, folder):
     write_whole(Path(folder) / "inference.json", text + "\n")
 
 
-def _about(file):
-    """What inference.json says. ValueError: it is damaged."""
-    try:
-        about = json.loads(file.read_bytes())
-        about["config"], about["channels_last"]
-        [(layer, norm) for layer, norm in about["folded"]]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); save the network again") from None
-    return about
+def _expected(about):
+    """What inference.json has to have; an error of any kind where it has not."""
+    about["config"], about["channels_last"]
+    [(layer, norm) for layer, norm in about["folded"]]
 
 
 @told(folder=a_path)
 def load(folder, model=None):
     """The saved inference form. model: a fresh network of your class; needless for those of `models.build`."""
-    about = _about(Path(folder) / "inference.json")
+    about = saving.described(Path(folder) / "inference.json", _expected)
     if model is None and about["config"] is None:
         raise ValueError(f"{folder} holds a network that models.build does not make; give a fresh one of its class")
     net = models.build(**about["config"]) if model is None else copy.deepcopy(model)
@@ -186,11 +182,6 @@ def _difference(model, inputs, expected):
                 worst, ((out - want).abs().max() / want.abs().max().clamp(min=1e-30)).nan_to_num(math.inf).item()
             )
     return worst
-
-
-def _flat(model):
-    """Whether there are convolutions of images, the layers that channels last are for."""
-    return any(isinstance(module, nn.Conv2d) for module in model.modules())
 
 
 def _runs(model, inputs, expected):

@@ -38,7 +38,7 @@ def load(folder):
     that is damaged.
     """
     folder, file = Path(folder), Path(folder) / "model.safetensors"
-    about, weights = _about(folder / "model.json"), file.read_bytes()
+    about, weights = described(folder / "model.json", _expected), file.read_bytes()
     model, state = _built(about["config"], folder / "model.json"), _state(weights, file)[0]
     _refuse(state, model, f"{file} does not fit {about['config']['name']}")
     if about.pop("sum", None) not in (None, _sum_of_both(weights, about)):  # folders of before have none
@@ -68,13 +68,18 @@ def _built(config, file):
         raise ValueError(f"{file} tells of no network ({error}); save the network again") from None
 
 
-def _about(file):
-    """What model.json says. ValueError: it is damaged."""
+def _expected(about):
+    """What model.json has to have, and all that it may have; an error of any kind otherwise."""
+    about["config"]["name"], about["normalisation"], about["labels"]
+    if extra := set(about) - {"config", "normalisation", "labels", "sum"}:
+        raise ValueError(f"it has an unknown entry {sorted(extra)[0]!r}")
+
+
+def described(file, expected):
+    """What a JSON file beside a network says. ValueError: it is damaged, or not as the function `expected` has it."""
     try:
         about = json.loads(file.read_bytes())
-        about["config"]["name"], about["normalisation"], about["labels"]
-        if extra := set(about) - {"config", "normalisation", "labels", "sum"}:
-            raise ValueError(f"it has an unknown entry {sorted(extra)[0]!r}")
+        expected(about)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); save the network again") from None
     return about

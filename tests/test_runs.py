@@ -477,7 +477,7 @@ def test_a_place_for_arrays_that_cannot_be_written_names_the_variable(store):
     kept = with_frames()
     runs.run(kept)
     (store / "tiny").write_text("no folder")
-    with pytest.raises(runs.RunError, match=r"tiny cannot be written .*COMPANION_RUNS"):
+    with pytest.raises(runs.RunError, match=r"npz could not be written .*COMPANION_RUNS"):
         runs.collect([kept])
     (store / "tiny").unlink()
     runs.collect([kept])

@@ -1,11 +1,11 @@
 """How well, how small, how fast: scores, counts, operations, bytes and latency, and the one table of them."""
 
-import statistics
 import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,15 +27,6 @@ from .segmentation import average_precision, dice, foreground_dice, instance_sco
 def accuracy(logits, y):
     """Share of rows (N, classes) whose largest logit is at the class in y (N,); −100 does not count, as in losses."""
     return (_decided(logits, y) == y)[y != IGNORED].double().mean().item()
-
-
-def macro_f1(logits, y):
-    """F1 averaged over the classes that occur in y (N,) or in the decisions of logits (N, classes)."""
-    decided = _decided(logits, y).cpu()
-    with needing("data"):
-        from sklearn.metrics import f1_score
-
-    return float(f1_score(y.cpu(), decided, average="macro", zero_division=0))
 
 
 def f1(logits, y):
@@ -203,11 +194,8 @@ def latency(models, x, *, threads=1, repeats=30, warmup=3):
                     samples[name].append(1e3 * _seconds(m, x, passes[name]))
     finally:
         torch.set_num_threads(before)
-    return {name: dict(zip(("q1", "median", "q3"), _quartiles(s), strict=True)) for name, s in samples.items()}
-
-
-def _quartiles(samples):
-    return statistics.quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else samples * 3
+    found = {name: np.quantile(sample, [0.25, 0.5, 0.75]).tolist() for name, sample in samples.items()}
+    return {name: dict(zip(("q1", "median", "q3"), three, strict=True)) for name, three in found.items()}
 
 
 def _seconds(model, x, passes):

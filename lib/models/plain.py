@@ -17,11 +17,6 @@ def chain(layers):
     return net
 
 
-def choose(choices, *, option, value):
-    """The chosen entry of a dict, or an error that lists what there is."""
-    return choices[checks.one_of(option, value, choices)]
-
-
 def conv_norm(inputs, outputs, *, kernel=3, stride=1, act=nn.ReLU, mark=""):
     """Same-padded convolution, batch norm and activation (None: without) as named layers."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
@@ -34,15 +29,15 @@ def mlp(widths, *, inputs=784, outputs=10, activation="relu", init="torch"):
 
     init="truncated_normal" is that of P1's demo: weights normal, σ = 0.1, cut at 2σ, biases 0.1.
     """
-    act = choose(ACTIVATIONS, option="activation", value=activation)
-    start = choose({"torch": None, "truncated_normal": _truncated_normal}, option="init", value=init)
+    act = ACTIVATIONS[checks.one_of("activation", activation, ACTIVATIONS)]
+    checks.one_of("init", init, ("torch", "truncated_normal"))
     layers = {"flatten": nn.Flatten()}
     for i, (fan_in, fan_out) in enumerate(pairwise([inputs, *widths, outputs]), 1):
         layers[f"fc{i}"] = nn.Linear(fan_in, fan_out)
         if i <= len(widths):
             layers[f"act{i}"] = act()
     net = chain(layers)
-    return net.apply(start) if start else net
+    return net.apply(_truncated_normal) if init == "truncated_normal" else net
 
 
 def _truncated_normal(layer):

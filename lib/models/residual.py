@@ -6,6 +6,7 @@ Option A pads the old channels with zeros, which would tie the trunks of all sta
 
 from torch import nn
 
+from .. import checks
 from .plain import chain, conv_norm
 from .table import DepthwiseConv2d, Residual
 
@@ -31,12 +32,11 @@ def resnet50(widths, *, inputs=3, outputs=100, stem="cifar"):
 
     stem="cifar" is one 3×3 convolution at full size, "imagenet" 7×7 with stride 2 and a pooling.
     """
-    if stem not in ("cifar", "imagenet"):
-        raise ValueError(f"unknown stem {stem!r}; known: cifar, imagenet")
+    large = checks.one_of("stem", stem, ("cifar", "imagenet")) == "imagenet"
     widths = iter(widths)
     fan_in = next(widths)
-    layers = conv_norm(inputs, fan_in, kernel=3 if stem == "cifar" else 7, stride=1 if stem == "cifar" else 2)
-    if stem == "imagenet":
+    layers = conv_norm(inputs, fan_in, kernel=7 if large else 3, stride=2 if large else 1)
+    if large:
         layers["pool0"] = nn.MaxPool2d(3, 2, padding=1)
     for stage, blocks in enumerate((3, 4, 6, 3), 1):
         trunk = next(widths)

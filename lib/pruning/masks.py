@@ -2,7 +2,7 @@
 
 import torch
 
-from .. import checks, models
+from .. import checks, models, shrinking
 from .options import ShareOptions, UnitsOptions
 
 
@@ -52,22 +52,15 @@ def units(model, widths):
     masks = {name: torch.ones_like(w, dtype=torch.bool) for name, w in ws.items()}
     for group, width in zip(groups, widths, strict=True):
         checks.number(f"units: the width of {group.name!r}", width, f"[1, {group.width}]", whole=True)
-        sizes = sum(_row_sums(ws[f"{s.layer}.weight"]) for s in group.producers)
+        made = [ws[f"{s.layer}.weight"].abs().flatten(1) for s in group.producers]
+        sizes = sum(w.sum(1, dtype=torch.promote_types(w.dtype, torch.float32)) for w in made)  # float32 at least
         gone = torch.ones_like(sizes, dtype=torch.bool)
         gone[sizes.topk(width).indices] = False
         for step in group.producers + group.depthwise:
             masks[f"{step.layer}.weight"][gone] = False
         for step in group.consumers:
-            start = step.offset * step.block
-            masks[f"{step.layer}.weight"][:, start : start + group.width * step.block][
-                :, gone.repeat_interleave(step.block)
-            ] = False
+            shrinking.columns(masks, step, group)[:, gone] = False
     return masks
-
-
-def _row_sums(w):
-    """Σ|w| of each output unit, in float32 at least."""
-    return w.abs().flatten(1).sum(1, dtype=torch.promote_types(w.dtype, torch.float32))
 
 
 RULES = {"magnitude": magnitude, "random": random, "units": units}

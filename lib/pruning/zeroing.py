@@ -65,7 +65,8 @@ class StochasticZeroing:
         ws = {name: w for name, w in self.ws.items() if id(w) in moved and w.numel()}
         frozen, last = done >= self.options.freeze, step + 1 == self.steps  # nothing grows after the last draw
         if self.masks is None and (frozen or last or (step + 1) % every == 0):
-            self._draw(ws, min(1.0, done / self.options.ramp), control=frozen or last or self._due())
+            due = self.draws < CONTROL or self.draws % CONTROL == 0
+            self._draw(ws, min(1.0, done / self.options.ramp), control=frozen or last or due)
         if frozen:
             if self.masks is None:  # after a last draw, since this step's update has let zeros grow
                 self.masks = {name: (w != 0).to(w.dtype) for name, w in self.ws.items()}  # faster to multiply by
@@ -76,9 +77,6 @@ class StochasticZeroing:
             for p in norm.parameters():
                 if id(p) in moved:
                     p.mul_(alive)
-
-    def _due(self):
-        return self.draws < CONTROL or self.draws % CONTROL == 0
 
     def _draw(self, ws, progress, *, control):
         if self.draws % USES == 0:

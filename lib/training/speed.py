@@ -8,6 +8,8 @@ import types
 
 import torch
 
+from ..checks import one_of
+
 PRECISIONS = ("auto", "fp32", "bf16")
 NOT_LEAN = ("amsgrad", "decoupled_weight_decay")  # options of Adam that `lean` does not know
 COMPILE_PAYS = 50_000  # steps from which what is compiled has made up for its compilation
@@ -24,8 +26,7 @@ def bf16_pays(device):
 
 def autocast(precision, device):
     """The context of the forward pass: bf16 autocast, or nothing."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    one_of("precision", precision, PRECISIONS)
     if precision == "fp32" or (precision == "auto" and not bf16_pays(device)):
         return contextlib.nullcontext()
     return torch.autocast(torch.device(device).type, torch.bfloat16)

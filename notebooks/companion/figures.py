@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import re
+from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -45,20 +46,7 @@ PALETTE = Around(sns.color_palette("colorblind"))
 MARKERS = Around(("o", "s", "^", "D", "v", "P"))
 LINES = Around(("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1))))
 LETTERS = 26  # pixels of a line of words in an animation
-LOOK = {
-    "figure.dpi": 110,
-    "savefig.dpi": 160,
-    "figure.constrained_layout.use": True,
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.grid": True,
-    "grid.color": "#e5e5e5",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "svg.hashsalt": "compression-companion",
-}
+LOOK = matplotlib.rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
 
 
 def canvas(rows=1, columns=1, *, width=7.2, height=2.8, **options):

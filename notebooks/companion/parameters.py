@@ -114,11 +114,11 @@ def banner(setup):
     changed = ({"profile": setup.profile} if setup.profile != "laptop" else {}) | setup.changed
     called = ", ".join(f"`{name} = {value!r}`" for name, value in changed.items())
     where = "/".join(setup.figures.relative_to(settings.figures_folder()).parts)
-    text = f"> **These are not the committed runs.** This call changed {called}. Tables, verdicts and figures, which "
-    text += (
-        f"go to `{where}`, are its own. The texts, above all *Reading the committed runs*, speak of the committed runs "
+    text = (
+        f"> **These are not the committed runs.** This call changed {called}. Tables, verdicts and figures, which go "
+        f"to `{where}`, are its own. The texts, above all *Reading the committed runs*, speak of the committed runs "
+        "and need not fit."
     )
-    text += "and need not fit."
     display(Markdown(text))
 
 

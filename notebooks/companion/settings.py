@@ -13,6 +13,14 @@ def folder(variable, *default):
     return Path(os.environ.get(variable) or ROOT.joinpath(*default)).expanduser()
 
 
+def choice(variable, default, known):
+    """What a variable says. ValueError: it is none of those known."""
+    asked = os.environ.get(variable) or default
+    if asked not in known:
+        raise ValueError(f"{variable}={asked!r} is unknown; known: {', '.join(known)}")
+    return asked
+
+
 def data_folder():
     """COMPANION_DATA: the folder of the data sets."""
     return folder("COMPANION_DATA", "data")
@@ -30,18 +38,12 @@ def figures_folder():
 
 def train():
     """COMPANION_TRAIN: "missing" trains what has no record, "never" nothing, "fresh" all. ValueError for another."""
-    mode = os.environ.get("COMPANION_TRAIN") or "missing"
-    if mode not in TRAIN:
-        raise ValueError(f"COMPANION_TRAIN={mode!r} is unknown; known: {', '.join(TRAIN)}")
-    return mode
+    return choice("COMPANION_TRAIN", "missing", TRAIN)
 
 
 def download():
     """COMPANION_DOWNLOAD=0 forbids downloads. ValueError: it is neither 0 nor 1."""
-    asked = os.environ.get("COMPANION_DOWNLOAD") or "1"
-    if asked not in ("0", "1"):
-        raise ValueError(f"COMPANION_DOWNLOAD={asked!r} is unknown; known: 0, 1")
-    return asked == "1"
+    return choice("COMPANION_DOWNLOAD", "1", ("0", "1")) == "1"
 
 
 def committed():

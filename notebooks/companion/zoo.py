@@ -68,7 +68,8 @@ def row(name, kind):
     net, x = build(name)
     cut(net, kind)
     found = {"network": name, "cut": kind, "before": measures.parameters(net)}
-    for who, shrink in {"here": _here, "peer": peer}.items():
+    here = lambda net, x: depgraph.shrunk(net, x, keep_one=True, seconds=30)[0]  # noqa: E731
+    for who, shrink in {"here": here, "peer": peer}.items():
         start = time.perf_counter()
         try:
             small = shrink(net, x[:1])
@@ -78,10 +79,6 @@ def row(name, kind):
             found |= {f"{who} failure": f"{type(failure).__name__}: {said}"}
         found[f"{who} s"] = time.perf_counter() - start
     return found
-
-
-def _here(net, x):
-    return depgraph.shrunk(net, x, keep_one=True, seconds=30)[0]
 
 
 @torch.no_grad()

@@ -36,6 +36,7 @@ class Amendment:
         return self.judge(runs.frame(records)) if records else NOT_RUN
 
 
+ANY_FORM = "the form that is not the paper's counted as much as the paper's"
 CORRECTED = "many cases were tested without correction, and near-duplicates (GL and SGL) counted twice"
 FOUR = "four cases were tested without correction, and a difference that is not told counted as not reproduced"
 EITHER_WAY = "an interval that is too wide counted as not reproduced, and a mean was judged in place of an interval"
@@ -49,18 +50,8 @@ def _application(claim, share, margins):
 
 
 AMENDMENTS = (
-    Amendment(
-        "P1.1 MNIST",
-        SECOND,
-        "the form that is not the paper's counted as much as the paper's",
-        withdrawn.faster_partial,
-    ),
-    Amendment(
-        "P1.1",
-        SECOND,
-        "the form that is not the paper's counted as much as the paper's",
-        withdrawn.faster_in_almost_all,
-    ),
+    Amendment("P1.1 MNIST", SECOND, ANY_FORM, withdrawn.faster_partial),
+    Amendment("P1.1", SECOND, ANY_FORM, withdrawn.faster_in_almost_all),
     Amendment("P1.2 MNIST", SECOND, CORRECTED, withdrawn.better_partial),
     Amendment("P1.2 regression", SECOND, CORRECTED, withdrawn.better_fits),
     Amendment("P1.2 classification", SECOND, CORRECTED, withdrawn.better_classified),
@@ -113,14 +104,9 @@ def table(claims):
     lines = []
     for amendment in AMENDMENTS:
         claim = claims[amendment.claim]
-        line = {
-            "claim": amendment.claim,
-            "date": amendment.date,
-            "reason": amendment.reason,
-            "old rule": amendment.rule,
-        }
-        line |= {"old verdict": amendment.verdict(claim), "new verdict": claim.verdict(claim.committed())[0]}
-        lines.append(line)
+        told = {name: getattr(amendment, name) for name in ("claim", "date", "reason")} | {"old rule": amendment.rule}
+        verdicts = {"old verdict": amendment.verdict(claim), "new verdict": claim.verdict(claim.committed())[0]}
+        lines.append(told | verdicts)
     return pd.DataFrame(lines)
 
 

@@ -54,16 +54,12 @@ def comparisons(table):
             yield f"{method} {compression:.0f}× (trained here)", interval(error_at(ours, compression) - theirs)
     most = published.groupby("network")["compression"].max()
     for penalty, name in PIPELINES.items():
-        for network, group in _chains(table, penalty).items():
+        for network, group in (by_network(table, penalty) if penalty in set(table["penalty"]) else {}).items():
             theirs = accuracy(by_ratio(group, "gradual", "tuned"))
             better = (theirs - accuracy(mine[network])).dropna() if network in mine else theirs.iloc[:0]
             within = better[better.index.get_level_values("ratio") <= most.get(network.partition(" on ")[0], 0)]
             if len(within):
                 yield f"{name} in the same chain ({network})", interval(within.groupby("seed").mean())
-
-
-def _chains(table, penalty):
-    return by_network(table, penalty) if penalty in set(table["penalty"]) else {}
 
 
 def _compared(table):

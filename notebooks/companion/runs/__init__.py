@@ -22,11 +22,10 @@ def run(config, *, wait=True):
 
     One process trains it; others wait for it, or return None with wait=False.
     """
-    mode, this = settings.train(), Run.of(config)
-    fresh = mode == "fresh"
-    if record := find(this, fresh=fresh):
+    this = Run.of(config)
+    if record := find(this):
         return record
-    if mode == "never":
+    if settings.train() == "never":
         raise RunError(
             f"no record of {this}, and COMPANION_TRAIN=never forbids training; unset it, or run "
             "`make figures PROFILE=laptop`"
@@ -35,10 +34,10 @@ def run(config, *, wait=True):
     with holding(this.folder, this, wait=wait) as held:
         if not held:
             return None
-        if not find(this, fresh=fresh):
+        if not find(this):
             write(this.record, record_line(execute(this)))
         sweep(this)
-    return find(this, fresh=fresh)  # as it was written, so that a render sees the same digits
+    return find(this)  # as it was written, so that a render sees the same digits
 
 
 def run_all(configs):
@@ -46,9 +45,8 @@ def run_all(configs):
 
     Processes that are given the same list share the work: what another one trains is left to it and waited for last.
     """
-    fresh = settings.train() == "fresh"
     these = [Run.of(config) for config in configs]
-    records = [find(this, fresh=fresh) for this in these]
+    records = [find(this) for this in these]
     if settings.train() != "never":
         missing = [this for this, record in zip(these, records, strict=True) if record is None]
         for this in missing:  # the last of them might be wrong, and is told so before the first is trained

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from companion import settings
 from companion.runs.configuration import UNHASHED, Run
 from companion.settings import runs_folder
 from lib.atomic import write_whole
@@ -123,9 +124,13 @@ def live_record(run):
     return None if content is None else parse(content, run.record.name)
 
 
-def find(config, *, fresh=False):
-    """The finished record of a configuration, or None; RunError if the record is of another configuration."""
+def find(config):
+    """The finished record of a configuration, or None; RunError if the record is of another configuration.
+
+    Where all is to be trained afresh, the committed ones do not count.
+    """
     run = Run.of(config)
+    fresh = settings.train() == "fresh"
     record = live_record(run) or (None if fresh else committed(run.config["experiment"]).get(run.id))
     if record is None:
         return None
@@ -161,14 +166,11 @@ def arrays(record):
                     return dict(kept)
             except Exception as error:  # zipfile, zlib and NumPy have a dozen kinds
                 raise RunError(f"{path} is damaged ({type(error).__name__}: {error}); {REMEDY}") from None
-    if record["status"] == "done" and any(map(_keeps_arrays, record["config"].get("stages") or ())):
+    stages = record["config"].get("stages") or ()
+    keeps = any(stage.get("pictures") or (stage.get("dynamics") or {}).get("frames") for stage in stages)
+    if record["status"] == "done" and keeps:
         raise RunError(f"{runs_folder() / name} is missing; {REMEDY}")
     return {}
-
-
-def _keeps_arrays(stage):
-    """Whether a stage leaves arrays beside the record."""
-    return bool(stage.get("pictures") or (stage.get("dynamics") or {}).get("frames"))
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -270,15 +272,9 @@ def _collect(experiment, runs):
     for run in runs:
         if run.id not in found:
             continue
-        _move_arrays(run.folder.with_suffix(".npz"), path.with_suffix(""))
+        arrays = run.folder.with_suffix(".npz")
+        if arrays.exists():
+            write(path.with_suffix("") / arrays.name, arrays.read_bytes())
+            arrays.unlink()
         run.record.unlink(missing_ok=True)
         sweep(run)
-
-
-def _move_arrays(file, folder):
-    try:
-        if file.exists():
-            folder.mkdir(exist_ok=True)
-            file.replace(folder / file.name)
-    except OSError as error:
-        raise RunError(f"{folder} cannot be written ({error.strerror}); COMPANION_RUNS names another") from None

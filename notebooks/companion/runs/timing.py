@@ -64,13 +64,8 @@ def interleaved(steppers, rounds, blocks):
 def penalty_alone(model, variant):
     """A function that only adds the penalty's gradient, in the form that a step would."""
     ws, norms = list(models.weights(model).values()), models.norms(model)
-    value, add_gradient_, _ = regularizers.bind(
-        variant.penalty,
-        ws,
-        norms=norms,
-        views=models.unit_views(model),
-        transform=training.compiled if variant.compile is True else None,
-    )
+    options = {"views": models.unit_views(model), "transform": training.compiled if variant.compile is True else None}
+    value, add_gradient_, _ = regularizers.bind(variant.penalty, ws, norms=norms, **options)
     for w in (*ws, *norms):
         w.grad = torch.zeros_like(w)
     return (lambda k: value().backward()) if variant.autograd_penalty else (lambda k: add_gradient_())

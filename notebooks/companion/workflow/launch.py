@@ -41,13 +41,8 @@ def warn_of_changes(config):
     """Whoever trains with changed sources learns it before the training, not from `make test` after it."""
     if {"profile=laptop", "profile=paper"}.isdisjoint(config) or not shutil.which("git"):
         return
-    state = subprocess.run(
-        ["git", "status", "--porcelain", "--", "lib", "notebooks/companion"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if state.stdout.strip():
+    asked = ["git", "status", "--porcelain", "--", "lib", "notebooks/companion"]
+    if subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip():
         print("the sources have changes that are not committed: records made now say so, and `make test` takes none")
 
 

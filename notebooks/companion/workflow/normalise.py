@@ -56,15 +56,9 @@ def machine_paths(book):
 def execute(path):
     """Run a notebook as JupyterLab would, training forbidden."""
     book = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        book,
-        kernel_name="python3",
-        timeout=600,
-        coalesce_streams=True,
-        resources={"metadata": {"path": str(path.parent)}},
-    )
+    options = {"timeout": 600, "coalesce_streams": True, "resources": {"metadata": {"path": str(path.parent)}}}
     try:
-        return client.execute()
+        return NotebookClient(book, kernel_name="python3", **options).execute()
     except CellExecutionError as error:
         sys.exit(f"{path}: {error.ename}: {error.evalue}\n  not written")
 

@@ -36,14 +36,19 @@ def records():
     return {f"{path.parent.name}/{path.stem}" for path in (runs_folder() / "live").glob("*/*.json")}
 
 
+def command(stem, said, *given):
+    """The command that runs a notebook and writes it, executed, to `said`."""
+    source = ROOT / "notebooks" / f"{stem}.ipynb"
+    return [sys.executable, "-m", "companion.workflow.run", str(source), str(said), *given]
+
+
 def train(stem, given, profile, seconds):
     """Train a notebook's runs for at most so many seconds; True if it came to its end."""
     if seconds <= 0:
         return False
     said = ROOT / "logs" / f"within-{profile}" / f"{stem}.ipynb"
-    command = [sys.executable, "-m", "companion.workflow.run", ROOT / "notebooks" / f"{stem}.ipynb", said]
-    command += ["--train", "missing", f"profile={profile}", "part=train", *(f"{k}={v}" for k, v in given.items())]
-    child = subprocess.Popen([str(part) for part in command], cwd=ROOT, start_new_session=True)
+    asked = ["--train", "missing", f"profile={profile}", "part=train", *(f"{k}={v}" for k, v in given.items())]
+    child = subprocess.Popen(command(stem, said, *asked), cwd=ROOT, start_new_session=True)
     try:
         child.wait(timeout=seconds)
         return child.returncode == 0
@@ -58,9 +63,8 @@ def train(stem, given, profile, seconds):
 def left(stem, profile):
     """What a notebook says of the runs that it lacks."""
     said = ROOT / "logs" / f"within-{profile}" / f"{stem}.left.ipynb"
-    command = [sys.executable, "-m", "companion.workflow.run", ROOT / "notebooks" / f"{stem}.ipynb", said]
-    command += ["--train", "never", "--threads", "1", f"profile={profile}", "part=train"]
-    done = subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True, check=False)
+    asked = ["--train", "never", "--threads", "1", f"profile={profile}", "part=train"]
+    done = subprocess.run(command(stem, said, *asked), cwd=ROOT, capture_output=True, text=True, check=False)
     text = said.read_text(encoding="utf-8") if said.exists() else done.stderr
     return sorted(set(re.findall(r"NOT RUN: ([^\\\n\"]*?)\. `make", text)))
 
