@@ -30,7 +30,7 @@ class Search:
             inside = {id(t) for t in (*layer.parameters(), *layer.buffers())}
             for param in self.trace.params:
                 if id(param.tensor) in inside:
-                    self.network.keep(param, "named in keep")
+                    self.trace.keep(param, "named in keep")
 
     def run(self):
         """A copy of the network without what may go."""
