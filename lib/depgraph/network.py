@@ -24,7 +24,10 @@ class Network:
         try:
             self.work = copy.deepcopy(model)
         except Exception as failure:
-            raise ShrinkError(f"{self.name} cannot be copied ({first_line(failure)})") from failure
+            raise ShrinkError(
+                f"{self.name} cannot be copied ({first_line(failure)}); take off what it holds beside its weights, as an "
+                "output that it has kept with its gradient"
+            ) from failure
         self.tensors = slicing.tensors_of(self.work)[0]
         kinds = [t.dtype for t in self.tensors.values() if t.is_floating_point()]
         if kinds:  # an example of a floating type that the network has not is made one that it has
