@@ -25,8 +25,8 @@ class Network:
             self.work = copy.deepcopy(model)
         except Exception as failure:
             raise ShrinkError(
-                f"{self.name} cannot be copied ({first_line(failure)}); take off what it holds beside its weights, as an "
-                "output that it has kept with its gradient"
+                f"{self.name} cannot be copied ({first_line(failure)}); take off what it holds beside its weights, as "
+                "an output that it has kept with its gradient"
             ) from failure
         self.tensors = slicing.tensors_of(self.work)[0]
         kinds = [t.dtype for t in self.tensors.values() if t.is_floating_point()]
