@@ -517,6 +517,13 @@ def test_a_part_that_is_a_script_is_refused_and_hooks_need_no_import_of_prune(mo
     assert same(net, torch.randn(2, 8))[0].out_features == 10
 
 
+def test_what_cannot_be_copied_is_refused_with_what_to_take_off():
+    net = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 3))
+    net.kept = net(torch.randn(2, 8))
+    with pytest.raises(ShrinkError, match="Sequential cannot be copied .*; take off what it holds beside its weights"):
+        depgraph.shrink(net, torch.randn(2, 8))
+
+
 def test_a_compiled_network_is_shrunk_as_what_it_was_made_of():
     net = nn.Sequential(kill(nn.Linear(8, 16), slice(6)), nn.ReLU(), nn.Linear(16, 3))
     compiled = torch.compile(net, backend="eager")

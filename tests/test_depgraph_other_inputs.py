@@ -33,6 +33,7 @@ def agree(net, example, *others):
 X, MORE = torch.randn(2, 8), torch.randn(7, 8)
 MADE_OF_SIZES = {
     "of the batch": (lambda s, x: s.o(F.relu(s.i(x)) + (len(x) > 2)), X, MORE),
+    "of a large batch": (lambda s, x: s.o(F.relu(s.i(x)) + (len(x) > 8)), X, MORE.repeat(3, 1)),
     "of the length": (lambda s, x: s.o(F.relu(s.i(x)) * x.shape[1]).mean(1), X[:, None], MORE[None]),
     "a sum": (lambda s, x: s.o(F.relu(s.i(x)).sum(1)), X[:, None], MORE[None]),
     "of a branch": (lambda s, x: s.o(F.relu(s.i(x)) + (1 if x.mean() > 0 else 0)), X.abs(), -X.abs()),

@@ -1,14 +1,29 @@
 """Dead units out of any network: one forward pass shows which channels of which tensors go together.
 
-The pass is followed operation by operation (`trace`): views share their storage and need no rule, `rules`, `layouts`,
-`mixing` and `contractions` say what the others do, and an operation without a rule leaves what it reads alone.
-`judge` finds what may go, `search` slices it, runs the same pass of the `network` again, lays the two beside each other
-(`records`) and leaves what is not the same; `proof` compares the outputs, on inputs of other sizes, too.
-`lib.shrinking` needs neither a pass nor an example, for the builders' networks.
+`shrink(net, x)` takes four steps, and goes back from the third to the second while something is wrong:
 
-What stays as it is, `report` says layer by layer: widths that a layer norm, a group norm or a softmax mixes (the
-embedding of ViT and Swin); of heads, groups, chunks and shuffles all but what each can spare; constants before padding;
-channels read by an operation without a rule; layers that the example does not run. CONTRIBUTING.md has the table.
+1. Trace. `network` copies the net and calls it on the example. `trace` sees each operation of torch and gives each
+   number of each tensor the number of a channel (0: none) and a mark where it depends on the inputs. Views share their
+   storage with what they view and need no rule. All else has one: `rules` (number by number, and what has no rule:
+   what that reads stays), `layouts` (moves), `mixing` (sums, norms, softmax) and `contractions` (weights that read
+   some channels and make others: the `Reader`).
+2. Groups. Channels that meet, in a sum, a norm, a depthwise filter, become one class (`classes`, a union-find); what
+   may not go is pinned with a reason. `judge` settles which classes are dead: at every reader unread, zero, or a
+   constant that its bias can take up. Those that go out open the next ones.
+3. Slicing and proof. `search` takes the dead channels out of a copy (`slicing`) and runs the same pass again with the
+   numbers that are left. `records` lays both passes beside each other: where they part, a width of heads or groups is
+   made even, or what the operation sees is left. `proof` then compares outputs, in float64, on the example, on noise
+   and on inputs of other sizes; constants that differ there stay, anything else is a ShrinkError that names the layers.
+4. Report. `report` says layer by layer how many units are left and why dead ones stayed; `shrink` warns once.
+
+`passes` holds what must be so around a pass (the example, no gradients, no fused kernels) and refuses what has no
+weights of its own; `units` tells `lib.compress` which units may be cut at all, and masks a share of them.
+To learn an operation, add a rule: a function of a `Call` that puts channels on its outputs (`trace.put`), and a test
+in test_depgraph_kinds.py. `lib.shrinking` needs neither a pass nor an example, for the networks of `models.build`.
+
+What stays as it is: widths that a layer norm, a group norm or a softmax mixes (the embedding of ViT and Swin); of
+heads, groups, chunks and shuffles all but what each can spare; constants before padding; channels read by an operation
+without a rule; layers that the example does not run. CONTRIBUTING.md has the table.
 """
 
 from ..shrinking import ShrinkError

@@ -37,12 +37,12 @@ class Classes:
         self.next += 1
         return self.log[self.next - 1]
 
-    def roots(self, ids):
-        """The class of each number, a numpy array."""
-        at = self.parent[ids.numpy()]
+    def roots(self, ids=None):
+        """The class of each number, by default of all that there are."""
+        at = self.parent[: self.count] if ids is None else self.parent[ids.numpy()]
         while (above := self.parent[at]).ravel().tobytes() != at.tobytes():
             at = above
-        return at
+        return torch.as_tensor(above)
 
     def join(self, a, b):
         """Put the classes of two tensors of numbers together, element by element; 0 joins nothing."""
@@ -75,7 +75,7 @@ class Classes:
 
     def pin(self, ids, reason):
         """The classes of these numbers may not go."""
-        for root in np.unique(self.roots(ids.reshape(-1))).tolist():
+        for root in self.roots(ids).unique().tolist():
             if root and root not in self.pins:
                 if self.strict:
                     raise Mismatch(reason)

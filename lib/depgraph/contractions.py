@@ -33,14 +33,14 @@ def product(call):
     else:
         reader, ids, taint = _of_activations(call, a, b)
     ids, taint = ids.expand(shape).reshape(out.shape), taint.expand(shape).reshape(out.shape)
-    _finish(call, reader, ids, taint, added)
-
-
-def _finish(call, reader, ids, taint, added):
-    """Note the result, to which something was added, and where a constant behind it may go."""
-    trace, out = call.trace, call.outs[0]
     if added is not None:
         ids, taint = _plus(call, reader, (ids, taint), added)
+    _finish(call, reader, ids, taint)
+
+
+def _finish(call, reader, ids, taint):
+    """Note the result and who reads for it."""
+    trace, out = call.trace, call.outs[0]
     trace.put(out, ids, taint)
     if reader is not None:
         trace.readers.append(reader)
@@ -71,18 +71,29 @@ def _of_parameters(call, data, one, two):
 
 def _weighted(call, x, weight, owned):
     """Rows x (batch, rows, in) times a parameter (batch, in, out)."""
-    trace, state = call.trace, call.trace.state(x)
     sides = _sides(owned, weight)
     if sides is None:
         for t in (x, weight):
             call.pin(t, "its weight is laid out in a way of its own")
         return None, torch.tensor(0), torch.tensor(call.tainted())
-    inputs, outputs = _read(trace, state, sides[0]), sides[1]
-    nonzero = (weight != 0).any(0).mT.cpu()
-    value = constants(x.reshape(-1, x.shape[-1]).T, state.taint.reshape(-1, x.shape[-1]).T)
-    reader = Reader(inputs, outputs, nonzero[None], value, owned.param)
-    reader.matrix = weight.mT if len(weight) == 1 else None
-    return reader, outputs, (nonzero & state.taint.flatten(0, -2).any(0)).any(1)
+    rows = State(*(t.reshape(-1, t.shape[-1]) for t in call.trace.state(x)))
+    blocks = weight.permute(2, 1, 0)[None]  # (1, out, in, batch)
+    reader, taint = _reader(call, owned, sides, rows, x.reshape(-1, x.shape[-1]).T, blocks, uneven=len(weight) > 1)
+    return reader, sides[1], taint
+
+
+def _reader(call, owned, sides, rows, x, blocks, *, uneven):
+    """Who reads channels, and the taint of what it makes.
+
+    rows: the state of its inputs, (…, in). x: their numbers, (in, …). blocks: the weight, (groups, out, in, …).
+    uneven: whether a constant gives other sums in other places, at a border.
+    """
+    inputs, nonzero = _read(call.trace, rows, sides[0]), (blocks != 0).flatten(3).any(3).cpu()
+    value = constants(x, rows.taint.T)
+    moving = rows.taint.any(0) | (value.isnan() | (value != 0)) & uneven
+    reader = Reader(inputs, sides[1], nonzero, value, owned.param)
+    reader.matrix = None if uneven else blocks
+    return reader, (nonzero & moving.view(len(blocks), 1, -1)).any(2).view(-1)
 
 
 def _sides(owned, weight):
@@ -108,7 +119,7 @@ def _read(trace, state, slots):
 
     A constant made by the network may be no channel; whether it becomes smaller with the layer is seen later.
     """
-    rows, taint = (t.reshape(-1, t.shape[-1]) for t in state)
+    rows, taint = state
     trace.classes.join(rows, slots)
     if (free := ((rows == 0) & taint).any(0)).any():
         trace.classes.pin(slots[free], "it reads what is no channel")
@@ -172,26 +183,19 @@ def convolution(call):
     if owned is None or not _plain(owned, groups):
         return rules.unknown(call)
     flat, shape = State(*(t.transpose(0, 1).flatten(1).T for t in state)), [1, -1] + [1] * (x.dim() - 2)
-    inputs, outputs = _slots(trace, owned, weight, groups, named["transposed"])
-    inputs = _read(trace, flat, inputs)
+    inputs, outputs = sides = _slots(trace, owned, weight, groups, named["transposed"])
     blocks = weight.unflatten(0, (groups, -1))
     blocks = blocks.transpose(1, 2) if named["transposed"] else blocks
-    nonzero = (blocks != 0).flatten(3).any(3).cpu()
-    value = constants(x.transpose(0, 1).flatten(1), flat.taint.T)
-    uneven = named["transposed"] or any(named["padding"])  # a constant gives another sum at the border
-    moving = flat.taint.any(0) | (value.isnan() | (value != 0)) & bool(uneven)
-    taint = (nonzero & moving.view(groups, 1, -1)).any(2).view(-1)
+    uneven = named["transposed"] or any(named["padding"])
+    reader, taint = _reader(call, owned, sides, flat, x.transpose(0, 1).flatten(1), blocks, uneven=uneven)
     if not trace.classes.strict:
         owned.param.alone = owned.param.grouped is not None and inputs.numel() == outputs.numel() == groups
     if owned.param.alone:
         trace.classes.join(inputs, outputs)
         reader = None
-    else:
-        reader = Reader(inputs, outputs, nonzero, value, owned.param)
-        reader.matrix = None if uneven else blocks
     bias = named.get("bias")
     ids, taint = (outputs, taint) if bias is None else _plus(call, reader, (outputs, taint), bias)
-    _finish(call, reader, ids.view(shape).expand(call.outs[0].shape), taint.view(shape), None)
+    _finish(call, reader, ids.view(shape).expand(call.outs[0].shape), taint.view(shape))
 
 
 def _plain(owned, groups):

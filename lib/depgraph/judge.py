@@ -1,6 +1,5 @@
 """Which channels may go: at every reader unread, zero, or constant where a constant can be folded."""
 
-import numpy as np
 import torch
 
 
@@ -19,30 +18,30 @@ def settle(trace, banned, rows=()):
 
 
 def _settled(trace, banned):
-    roots = trace.classes.roots(torch.arange(trace.classes.count))
-    candidates, removed = np.zeros(len(roots), dtype=bool), np.zeros(len(roots), dtype=bool)
+    roots = trace.classes.roots()
+    candidates, removed = torch.zeros(2, len(roots), dtype=torch.bool)
     for reader in trace.readers:
-        candidates[roots[reader.inputs.numpy()]] = True
+        candidates[roots[reader.inputs]] = True
     candidates[[0, *trace.classes.pins, *banned]] = False
     last = [None] * len(trace.readers)
     while True:
         fine = candidates & ~removed
         for k, reader in enumerate(trace.readers):
-            live = ~removed[roots[reader.outputs.numpy()]]
-            if last[k] is None or (last[k][0] != live).any():
+            live = ~removed[roots[reader.outputs]]
+            if last[k] is None or not torch.equal(last[k][0], live):
                 last[k] = live, _needed(reader, live)
-            fine[roots[reader.inputs.numpy()[last[k][1]]]] = False
+            fine[roots[reader.inputs[last[k][1]]]] = False
         if not fine.any():
-            return torch.from_numpy(removed[roots])
+            return removed[roots]
         removed |= fine
 
 
 def _needed(reader, live):
     """Which inputs a reader reads for outputs that are left, and cannot do without."""
     groups = len(reader.nonzero)
-    reads = (reader.nonzero & torch.from_numpy(live).view(groups, -1, 1)).any(1).view(-1)
+    reads = (reader.nonzero & live.view(groups, -1, 1)).any(1).view(-1)
     spare = reader.value == 0 if reader.shift is None else ~reader.value.isnan()
-    return (reads & ~spare).numpy()
+    return reads & ~spare
 
 
 def _uneven_groups(trace, removed):

@@ -24,36 +24,34 @@ class Network:
         try:
             self.work = copy.deepcopy(model)
         except Exception as failure:
-            raise ShrinkError(f"{self.name} cannot be copied ({first_line(failure)})") from failure
+            raise ShrinkError(
+                f"{self.name} cannot be copied ({first_line(failure)}); take off what it holds beside its weights, as "
+                "an output that it has kept with its gradient"
+            ) from failure
         self.tensors = slicing.tensors_of(self.work)[0]
+        kinds = [t.dtype for t in self.tensors.values() if t.is_floating_point()]
+        if kinds:  # an example of a floating type that the network has not is made one that it has
+            other = {t.dtype for t in example.tensors() if t.is_floating_point()} - {*kinds}
+            self.example = example.map(lambda t: t.to(kinds[0]) if t.dtype in other else t)
+        classes = Classes()
+        params = [Param(name, t, [classes.new(n) for n in t.shape]) for name, t in self.tensors.items()]
+        self.trace = Trace(params, classes, until=self.until)
+        self._first()
+        self._unseen()
+
+    def _first(self):
+        """The pass that all is learned from; ShrinkError: it fails."""
         try:
-            self._trace()
-        except TooLong:
-            raise ShrinkError(self._slow()) from None
+            self._pass(self.work, self.trace, False)
         except ShrinkError:
             raise
         except Exception as failure:
-            shapes = ", ".join(str(tuple(t.shape)) for t in example.tensors())
+            shapes = ", ".join(str(tuple(t.shape)) for t in self.example.tensors())
             raise ShrinkError(
                 f"a copy of {self.name} fails on the example of shape {shapes} ({first_line(failure)}); pass inputs as "
                 "the network takes them, with a batch axis; if it takes these, a hook or a function in it holds the "
                 "network itself, not its copy: take that off first"
             ) from failure
-        self._unseen()
-
-    def _trace(self):
-        """Trace the network; an example of another floating type is made the network's where it takes no other."""
-        kinds = [t.dtype for t in self.tensors.values() if t.is_floating_point()]
-        given = self.example
-        for example in (given, given.map(lambda t: t.to(kinds[0]) if t.is_floating_point() and kinds else t)):
-            classes = Classes()
-            params = [Param(name, t, [classes.new(n) for n in t.shape]) for name, t in self.tensors.items()]
-            self.trace, self.example = Trace(params, classes, until=self.until), example
-            try:
-                return self._pass(self.work, self.trace, False)
-            except RuntimeError as failure:
-                if example is not given or "type" not in str(failure):
-                    raise
 
     def _pass(self, model, trace, training):
         """One forward pass under a trace; inputs and outputs stay."""
@@ -62,20 +60,20 @@ class Network:
         given = self.example.map(lambda t: t.detach().clone())
         for t in given.tensors():
             trace.put(t, torch.tensor(trace.classes.fixed("the network's input")), torch.tensor(True))
-        with quiet(), batched(given.tensors()), trace:
-            outputs = model(*given.args, **given.kwargs)
-        found = tensors_in(outputs)
-        if not found:
-            raise ShrinkError(f"{type(model).__name__} returned no tensor on the example")
+        try:
+            with quiet(), batched(given.tensors()), trace:
+                found = tensors_in(model(*given.args, **given.kwargs))
+        except TooLong:
+            raise ShrinkError(
+                f"{self.name} was not traced within {self.seconds} s; pass a smaller example, seconds=… for more time, "
+                "or shrink parts of it"
+            ) from None
+        if not found and not training:
+            raise ShrinkError(f"{self.name} returned no tensor on the example")
         for t in found:
             trace.classes.pin(trace.state(t).ids, OUTPUT)
             if owned := trace.elements(t):
-                self.keep(owned.param, OUTPUT, trace)
-
-    def keep(self, param, reason, trace=None):
-        """A parameter stays whole."""
-        for slots in (*param.slots, *(param.grouped or ())):
-            (trace or self.trace).classes.pin(slots, reason)
+                trace.keep(owned.param, OUTPUT)
 
     def _unseen(self):
         """Layers that the example does not run: traced in training, else what they may belong to is left alone."""
@@ -88,8 +86,8 @@ class Network:
         try:
             self._pass(self.work, trace, True)
             self.modes = [False, True]
-        except TooLong:
-            raise ShrinkError(self._slow()) from None
+        except ShrinkError:
+            raise
         except Exception:
             del trace.classes.log[seen:], trace.records[noted:]
         for name, value in kept.items():  # training moves the statistics of norms
@@ -126,19 +124,13 @@ class Network:
         try:
             for training in self.modes:
                 self._pass(model, trace, training)
-        except TooLong:
-            raise ShrinkError(self._slow()) from None
+        except ShrinkError:
+            raise
         except Exception as failure:
             return trace, failure
         finally:
             classes.strict = False
         return trace, None
-
-    def _slow(self):
-        return (
-            f"{self.name} was not traced within {self.seconds} s; pass a smaller example, seconds=… for more time, "
-            "or shrink parts of it"
-        )
 
 
 def _rows(ids):

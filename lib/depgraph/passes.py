@@ -132,9 +132,7 @@ def refuse(model, example, keep):
     for name, layer in model.named_modules():
         if computed := _computed(name, layer):
             raise ShrinkError(computed)
-    if not isinstance(keep, list | tuple | set | frozenset | str):
-        raise ValueError(f"keep must be a list of layers' names, got {keep!r}")
-    if isinstance(keep, str):
+    if not isinstance(keep, list | tuple | set | frozenset):
         raise ValueError(f"keep must be a list of layers' names, not {keep!r}; pass keep=[{keep!r}]")
     if unknown := set(keep) - set(dict(model.named_modules())):
         raise ValueError(f"keep names {sorted(unknown, key=str)[0]!r}, which is no layer of {type(model).__name__}")

@@ -8,7 +8,8 @@ from .passes import first_line, quiet, tensors_in
 
 CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 DRAWS = 8  # of noise, for a network that goes one way or another by what it sees
-LARGE = 100_000  # numbers of an example from which on none that is twice as large is tried
+MANY = 8  # times the examples, for a network that goes another way when there are more
+LARGE = 200_000  # numbers from which on no larger inputs than the example are tried
 
 
 def difference(model, small, example, trace):
@@ -22,8 +23,8 @@ def difference(model, small, example, trace):
     kinds = {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()}
     bound, single = max((CLOSE.get(kind, 1e-1) for kind in kinds), default=1e-5), kinds == {torch.float32}
     with quiet():
-        trials = enumerate([[example], *_trials(example, DRAWS if trace.forks else 1)])
-        runs = [_run(model, trial) for k, trial in trials if k < 2 or time.thread_time() < trace.until]
+        trials = enumerate([example, *_trials(example, DRAWS if trace.forks else 1)])
+        runs = [_run(model, given) for k, given in trials if k < 3 or time.thread_time() < trace.until]
         wide = single and not trace.draws and _widen(model, small, example)
         bound *= 10 if single and not wide else 1
         for given, near in filter(None, runs):
@@ -40,7 +41,7 @@ def difference(model, small, example, trace):
 
 
 def _trials(example, draws):
-    """Inputs to compare on; of each trial the first that the network takes."""
+    """Inputs to compare on, as far as the network takes them."""
     draw = torch.Generator().manual_seed(1)
 
     def noise(t):
@@ -54,14 +55,16 @@ def _trials(example, draws):
     def numbers(t):
         return noise(t) if t.is_floating_point() else t
 
-    yield [example.map(noise), example.map(numbers)]
+    yield from (example.map(noise), example.map(numbers))
     for k in range(1, draws):
-        yield [example.map(lambda t, k=k: noise(t) * 2.0 ** (k % 5 - 2) + (-1) ** k if t.is_floating_point() else t)]
-    yield [example.map(lambda n: not n if isinstance(n, bool) else n + 1, (bool, int, float))]
-    yield [_resized(example, range(2, 6), part, batch=True).map(numbers) for part in (0.5, 1)]
-    yield [_resized(example, (1,), 0.5).map(numbers)]
-    if sum(t.numel() for t in example.tensors()) < LARGE:
-        yield from ([_resized(example, dims, 2).map(numbers)] for dims in (range(2, 6), (1,)))
+        yield example.map(lambda t, k=k: noise(t) * 2.0 ** (k % 5 - 2) + (-1) ** k if t.is_floating_point() else t)
+    yield example.map(lambda n: not n if isinstance(n, bool) else n + 1, (bool, int, float))
+    yield from (_resized(example, range(2, 6), part, batch=True).map(numbers) for part in (0.5, 1))
+    yield _resized(example, (1,), 0.5).map(numbers)
+    size = sum(t.numel() for t in example.tensors())
+    for dims, part in ((range(2, 6), 2), ((1,), 2), ((0,), MANY)):
+        if size * part < LARGE:
+            yield _resized(example, dims, part).map(numbers)
 
 
 def _resized(example, dims, part, *, batch=False):
@@ -76,14 +79,12 @@ def _resized(example, dims, part, *, batch=False):
     return example.map(change)
 
 
-def _run(net, trial):
-    """The first inputs of a trial that a network takes, and its outputs on them, or None."""
-    for given in trial:
-        try:
-            return given, _output(net, given)
-        except Exception:
-            continue
-    return None
+def _run(net, given):
+    """Inputs and a network's outputs on them, or None where it does not take them."""
+    try:
+        return given, _output(net, given)
+    except Exception:
+        return None
 
 
 def _where(given, example):

@@ -44,14 +44,14 @@ class Report:
 
 def made(search):
     """The report of a finished search."""
-    rows, roots = {}, search.trace.classes.roots(torch.arange(search.trace.classes.count))
+    rows, roots = {}, search.trace.classes.roots()
     dead = _dead(search.trace, roots)
     for reader in search.trace.readers:
         if reader.weight is None or reader.weight.name in rows:
             continue
         gone, why = search.removed[reader.outputs], Counter()
         stays = dead[reader.outputs] & ~search.dead[reader.outputs]  # without the one that a dead layer keeps
-        for root in roots[reader.outputs[stays].numpy()].tolist():
+        for root in roots[reader.outputs[stays]].tolist():
             why[_reason(search, root)] += 1
         why.pop(OUTPUT, None)
         layer = reader.weight.name.rpartition(".")[0] or reader.weight.name
@@ -61,23 +61,22 @@ def made(search):
 
 def _dead(trace, roots):
     """Classes of channels that no weight makes or no weight reads, by number."""
-    n = len(roots)
-    makes, reads, made_by, read_by = (torch.zeros(n, dtype=torch.bool) for _ in range(4))
+    makes, reads, made_by, read_by = torch.zeros(4, len(roots), dtype=torch.bool)
     for reader in trace.readers:
-        inputs, outputs = (torch.from_numpy(roots[ids.numpy()]) for ids in (reader.inputs, reader.outputs))
+        inputs, outputs = roots[reader.inputs], roots[reader.outputs]
         read_by[inputs], made_by[outputs] = True, True
         reads[inputs[reader.nonzero.any(1).view(-1)]] = True
         makes[outputs[reader.nonzero.any(2).view(-1)]] = True
     dead = made_by & ~makes | read_by & ~reads
     dead[0] = False
-    return dead[torch.from_numpy(roots)]
+    return dead[roots]
 
 
 def _reason(search, root):
-    known = search.trace.classes.pins.get(root) or search.banned.get(root)
+    if known := search.trace.classes.pins.get(root) or search.banned.get(root):
+        return known
     read = any(root in search.trace.classes.roots(reader.inputs) for reader in search.trace.readers)
-    other = "constant, which what follows does not take up exactly" if read else "no layer reads it"
-    return known or other
+    return "constant, which what follows does not take up exactly" if read else "no layer reads it"
 
 
 def warn(report):

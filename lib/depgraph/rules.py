@@ -37,8 +37,7 @@ class Call:
         """Keep all channels of a tensor, those of its parameter, too."""
         self.trace.classes.pin(self.trace.state(tensor).ids, reason)
         if owned := self.trace.elements(tensor):
-            for slots in owned.param.slots:
-                self.trace.classes.pin(slots, reason)
+            self.trace.keep(owned.param, reason)
 
 
 def apply(trace, func, args, kwargs):
@@ -170,8 +169,9 @@ def bind(trace, owned, ids):
         return
     axis, indices = owned.dims[dims[0] - lead]
     if len(dims) > 1 or axis < 0:
-        for slots in [ids, *owned.param.slots]:
-            trace.classes.pin(slots, f"{owned.param.name} has values along two axes of channels")
+        reason = f"{owned.param.name} has values along two axes of channels"
+        trace.keep(owned.param, reason)
+        trace.classes.pin(ids, reason)
         return
     slots, along = owned.param.slots[axis][indices], ids.movedim(dims[0], -1).reshape(-1, ids.shape[dims[0]])
     trace.classes.join(slots, along)  # all that one value of the parameter meets is one class
@@ -204,8 +204,8 @@ def _align(trace, main, other):
             theirs, places = one.dims[lead + d]
             trace.classes.join(one.param.slots[theirs][places], two.param.slots[axis][indices])
         else:
-            for slots in (*one.param.slots, *two.param.slots):
-                trace.classes.pin(slots, f"{one.param.name} and {two.param.name} do not meet axis by axis")
+            for param in (one.param, two.param):
+                trace.keep(param, f"{one.param.name} and {two.param.name} do not meet axis by axis")
 
 
 PRODUCTS = {aten.mul, aten.mul_}

@@ -2,7 +2,6 @@
 
 import copy
 
-import numpy as np
 import torch
 
 from ..shrinking import ShrinkError
@@ -30,7 +29,7 @@ class Search:
             inside = {id(t) for t in (*layer.parameters(), *layer.buffers())}
             for param in self.trace.params:
                 if id(param.tensor) in inside:
-                    self.network.keep(param, "named in keep")
+                    self.trace.keep(param, "named in keep")
 
     def run(self):
         """A copy of the network without what may go."""
@@ -88,12 +87,12 @@ class Search:
                 if not self.keep_one:
                     name = next((p.name for p, s in empty if s is p.slots[0]), empty[0][0].name).rpartition(".")[0]
                     raise ShrinkError(f"no unit left in {name!r}; prune less there or pass keep_one=True")
-                roots = self.classes.roots(torch.arange(len(removed)))
-                root = roots[int(empty[0][1][0])]
-                if not judge.simple(self.trace, torch.from_numpy(roots == root), self.rows):
+                roots = self.classes.roots()
+                root = roots[empty[0][1][0]]
+                if not judge.simple(self.trace, roots == root, self.rows):
                     self.banned[int(root)] = "the only one that is left"
                     break
-                removed &= torch.from_numpy(roots != root)
+                removed &= roots != root
             else:
                 return dead, removed
 
@@ -128,8 +127,9 @@ class Search:
         """The same of each row of a table go."""
         for table in tables:
             self.classes.join(table[:1], table)
-        self.banned = {int(self.classes.roots(torch.tensor([r]))[0]): why for r, why in self.banned.items()}
+        roots = self.classes.roots()
+        self.banned = {int(roots[root]): why for root, why in self.banned.items()}
 
     def _ban(self, ids, why):
-        for root in np.unique(self.classes.roots(ids)).tolist():
+        for root in self.classes.roots(ids).unique().tolist():
             self.banned.setdefault(root, why)

@@ -152,6 +152,11 @@ class Trace(TorchDispatchMode):
                 return _aligned(owner, at, tensor)
         return None
 
+    def keep(self, param, reason):
+        """A parameter stays whole."""
+        for slots in (*param.slots, *(param.grouped or ())):
+            self.classes.pin(slots, reason)
+
     # --- the pass
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):

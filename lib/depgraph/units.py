@@ -2,7 +2,6 @@
 
 import copy
 
-import numpy as np
 import torch
 
 from . import judge, slicing
@@ -21,13 +20,14 @@ class Units:
     def __init__(self, model, example, *, keep=(), seconds=60):
         search = Search(model, Example(model, example), keep=keep, keep_one=True, seconds=seconds)
         self.model, self.trace = model, search.trace
-        self.roots = self.trace.classes.roots(torch.arange(self.trace.classes.count))
+        self.roots = self.trace.classes.roots()
         weighted = [r for r in self.trace.readers if r.weight is not None]
         self.weights = list({id(r.weight): r.weight for r in weighted if r.weight.tensor.dim() > 1}.values())
         self.read = _marked(len(self.roots), [r.inputs for r in weighted])
         bare = self._classes(_marked(len(self.roots), [r.inputs for r in self.trace.readers if r.weight is None]))
         self.loose = self._classes(self.read) - bare - {0, *self.trace.classes.pins}
-        self.sizes, places = np.zeros(len(self.roots)), {root: set() for root in self.loose}
+        self.sizes = torch.zeros(len(self.roots), dtype=torch.float64)
+        places = {root: set() for root in self.loose}
         self._weigh(places)
         self.blocks = {}
         for root, where in places.items():
@@ -37,7 +37,7 @@ class Units:
         return len(self.loose)
 
     def _classes(self, marked):
-        return set(np.unique(self.roots[marked.numpy()]).tolist())
+        return set(self.roots[marked].tolist())
 
     def _weigh(self, places):
         """Add up the sizes of units and note where they are; a unit that is dead already has the size 0."""
@@ -45,19 +45,19 @@ class Units:
             squares = param.tensor.detach().double().square().cpu()
             for side, (ids, view) in enumerate(_axes(param, squares)):
                 found = view.flatten(ids.dim()).sum(-1)
-                np.add.at(self.sizes, self.roots[ids.numpy()], (found / found.mean().clamp_min(1e-300)).numpy())
-                for group, row in enumerate(ids.view(-1, ids.shape[-1])):
-                    for root in self._classes(_marked(len(self.roots), [row])) & self.loose:
+                self.sizes.index_add_(0, self.roots[ids].view(-1), (found / found.mean().clamp_min(1e-300)).view(-1))
+                for group, row in enumerate(ids):
+                    for root in {*self.roots[row].tolist()} & self.loose:
                         places[root].add((param.name, side, group))
-        self.sizes[self.roots[judge.settle(self.trace, {}).numpy()]] = 0
+        self.sizes[self.roots[judge.settle(self.trace, {})]] = 0
 
     def cut(self, share):
         """Which numbers go when this share of each block is left, at least one unit of it: the smallest."""
-        gone = np.zeros(len(self.roots), dtype=bool)
+        gone, sizes = torch.zeros(len(self.roots), dtype=torch.bool), self.sizes.tolist()
         for block in self.blocks.values():
-            order = sorted(block, key=lambda root: self.sizes[root])
+            order = sorted(block, key=sizes.__getitem__)
             gone[order[: len(order) - max(1, round(share * len(order)))]] = True
-        return torch.from_numpy(gone[self.roots])
+        return gone[self.roots]
 
     @torch.no_grad()
     def masked(self, share):
@@ -79,9 +79,7 @@ def _marked(n, found):
 
 
 def _axes(param, weight):
-    """Numbers along rows and columns of a weight, with its view that begins with them; of groups, group by group."""
-    if param.grouped is None:
-        return [(param.slots[axis], weight.movedim(axis, 0)) for axis in (0, 1)]
-    rows, columns = param.grouped
+    """Numbers along rows and columns of a weight, (groups, n) each, with its view that begins with them."""
+    rows, columns = param.grouped or (param.slots[0][None], param.slots[1][None])
     blocks = weight.unflatten(0, (len(rows), -1))
     return [(rows, blocks), (columns, blocks.transpose(1, 2))]
