@@ -183,17 +183,22 @@ def _grouped(layer):
     return several and layer.groups < max(layer.in_channels, layer.out_channels)
 
 
-@told(model=a_network, path=a_path, example=a_tensor)
+def _one_input(what, example):
+    """The kind of examples (N, …) of a network's one input."""
+    if isinstance(example, tuple | list | dict):
+        raise ValueError(
+            f"{what} must be a tensor (N, …), as networks of one input have it, got a {type(example).__name__}"
+        )
+    return a_tensor(what, torch.as_tensor(example) if hasattr(example, "__array__") else example)
+
+
+@told(model=a_network, path=a_path, example=_one_input)
 def to_onnx(model, path, example):
     """Export the network in eval mode for batches of any size; the other axes are those of example (N, …).
 
     The file is written whole or not at all; OSError: it names the file.
     """
-    if isinstance(example, tuple | list | dict):
-        raise ValueError(
-            f"to_onnx takes networks of one input, and an example (N, …) of it, got a {type(example).__name__}"
-        )
-    example = torch.cat([torch.as_tensor(example)[:1]] * 2)  # a batch of one would be taken for a constant
+    example = torch.cat([example[:1]] * 2)  # a batch of one would be taken for a constant
     with models.in_mode(model, training=False):
         program = torch.onnx.export(
             model,

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from . import models
 from .arguments import told
-from .pruning.masks import prunable
+from .models import prunable
 
 
 class ShrinkError(ValueError):

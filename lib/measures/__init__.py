@@ -14,7 +14,7 @@ from .. import shrinking
 from ..arguments import a_network, a_tensor, networks_by_name, numbers, told
 from ..checks import Checked, needing, number
 from ..depgraph.passes import quiet
-from ..pruning.masks import prunable
+from ..models import prunable
 from ..training.given import fits
 from ..training.losses import IGNORED
 from .segmentation import average_precision, dice, foreground_dice, instance_scores, instances, seg, split

@@ -119,6 +119,13 @@ def weights(net):
     return found
 
 
+def prunable(net):
+    """The prunable weights by name; ValueError where there are none."""
+    if not (ws := weights(net)):
+        raise ValueError(f"{type(net).__name__} has no prunable weights; see {__name__}.weights for which are")
+    return ws
+
+
 def _named(net, names):
     known = dict(net.named_parameters(remove_duplicate=False))
     if wrong := [name for name in names if name not in known or known[name].dim() < 2]:

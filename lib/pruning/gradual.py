@@ -3,7 +3,8 @@
 import torch
 
 from .. import checks, models
-from .masks import hold, prunable, smallest
+from ..models import prunable
+from .masks import hold, smallest
 from .options import GradualOptions
 
 

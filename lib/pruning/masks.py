@@ -3,6 +3,7 @@
 import torch
 
 from .. import checks, models, shrinking
+from ..models import prunable
 from .options import ShareOptions, UnitsOptions
 
 
@@ -104,13 +105,6 @@ def hold(masks):
 def _matrices(model):
     """What a mask may be for by name: the prunable weights, and every other parameter of two axes or more."""
     return models.weights(model) | {name: p for name, p in model.named_parameters() if p.dim() >= 2}
-
-
-def prunable(model):
-    """The prunable weights by name; ValueError where there are none."""
-    if not (ws := models.weights(model)):
-        raise ValueError(f"{type(model).__name__} has no prunable weights; see {models.__name__}.weights for which are")
-    return ws
 
 
 def _masked(model, masks):

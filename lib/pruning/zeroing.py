@@ -5,7 +5,7 @@ import math
 import torch
 
 from .. import checks, models
-from .masks import prunable
+from ..models import prunable
 from .options import ZeroingOptions
 
 

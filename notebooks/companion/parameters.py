@@ -32,7 +32,8 @@ class Setup:
 
     shown_seed: the run of which more than the scores is kept. The first one; in a shard, which has a seed of its own,
     the first one of the batch, so that what a shard trains is what the render asks for. seeds: those to run, from
-    first_seed on; two at most at quick. changed: the parameters that differ from the committed ones.
+    first_seed on; two at most at quick. batch: those of all shards together, where a choice takes all of them.
+    changed: the parameters that differ from the committed ones.
     """
 
     notebook: str
@@ -41,6 +42,7 @@ class Setup:
     default: bool
     shown_seed: int = 0
     seeds: range = range(0)
+    batch: range = range(0)
     changed: dict = field(default_factory=dict)
 
     @property
@@ -95,16 +97,21 @@ def made(notebook, values, defaults):
     changed = {name: value for name, value in values.items() if value != kept[name] and name not in ("profile", "part")}
     if min(values["seeds"], most) == min(kept["seeds"], most):
         changed.pop("seeds", None)
-    first = values["first_seed"]
+    own, all_seeds = (_seeds(v["first_seed"], min(v["seeds"], most)) for v in (values, values if whole else kept))
     return Setup(
         notebook,
         values["profile"],
         values["part"],
         default=settings.committed() and whole and not changed,
-        shown_seed=(values if whole else kept)["first_seed"],
-        seeds=range(first, first + min(values["seeds"], most)),
+        shown_seed=all_seeds[0],
+        seeds=own,
+        batch=all_seeds,
         changed=changed,
     )
+
+
+def _seeds(first, count):
+    return range(first, first + count)
 
 
 def banner(setup):

@@ -11,10 +11,26 @@ from lib import depgraph, measures
 from lib.depgraph.passes import tensors_in
 
 SMALL_VIT = dict(image_size=32, patch_size=8, num_layers=2, num_heads=4, hidden_dim=64, mlp_dim=128)
-NAMES = ["squeezenet1_1", "resnet18", "resnet50", "resnext50_32x4d", "regnet_x_400mf"]
-NAMES += ["regnet_y_400mf", "densenet121", "googlenet", "mobilenet_v2", "mobilenet_v3_small"]
-NAMES += ["mobilenet_v3_large", "efficientnet_b0", "mnasnet0_5", "shufflenet_v2_x0_5"]
-NAMES += ["convnext_tiny", "vit", "deeplabv3", "lraspp"]
+NAMES = [
+    "squeezenet1_1",
+    "resnet18",
+    "resnet50",
+    "resnext50_32x4d",
+    "regnet_x_400mf",
+    "regnet_y_400mf",
+    "densenet121",
+    "googlenet",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+    "efficientnet_b0",
+    "mnasnet0_5",
+    "shufflenet_v2_x0_5",
+    "convnext_tiny",
+    "vit",
+    "deeplabv3",
+    "lraspp",
+]
 SIZES = {"inception_v3": 96, "vit": 32}
 SEVERAL = {
     "deeplabv3": "segmentation.deeplabv3_mobilenet_v3_large",
@@ -68,8 +84,7 @@ def row(name, kind):
     net, x = build(name)
     cut(net, kind)
     found = {"network": name, "cut": kind, "before": measures.parameters(net)}
-    here = lambda net, x: depgraph.shrunk(net, x, keep_one=True, seconds=30)[0]  # noqa: E731
-    for who, shrink in {"here": here, "peer": peer}.items():
+    for who, shrink in {"here": _here, "peer": peer}.items():
         start = time.perf_counter()
         try:
             small = shrink(net, x[:1])
@@ -79,6 +94,10 @@ def row(name, kind):
             found |= {f"{who} failure": f"{type(failure).__name__}: {said}"}
         found[f"{who} s"] = time.perf_counter() - start
     return found
+
+
+def _here(net, x):
+    return depgraph.shrunk(net, x, keep_one=True, seconds=30)[0]
 
 
 @torch.no_grad()
