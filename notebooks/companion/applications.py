@@ -150,13 +150,18 @@ def outcomes(records):
 
 
 def best(table, *, share, score="validation_accuracy"):
-    """(λ, target) with the best score of those, a line each, that have `removed` at least a share of the units.
+    """(λ, target) of the line that is `taken`."""
+    line = taken(table, share=share, score=score)
+    return table["lam"].to_dict()[line], table["target"].to_dict()[line]
 
-    Where none has, the one that has removed most.
+
+def taken(table, *, share, score="validation_accuracy"):
+    """The index of the line with the best score of those that have `removed` at least a share of the units.
+
+    Where none has, of the one that has removed most.
     """
     enough = table[table["removed"] >= share]
-    taken = (table["removed"] if enough.empty else enough[score]).idxmax()
-    return table["lam"].to_dict()[taken], table["target"].to_dict()[taken]
+    return (table["removed"] if enough.empty else enough[score]).idxmax()
 
 
 def reached(table, lam, target):

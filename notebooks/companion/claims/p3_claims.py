@@ -23,9 +23,10 @@ def _full_size(says, where, experiment, *, share, margin, floor, reason):
         says=says,
         where=where,
         experiment=experiment,
-        rule="At the published widths, L2 against dense of the same epochs, schedule and weight decay, paired by "
-        f"seed. Reproduced: at least {_percent(share)} % of the units are removed on average, and the 95 % interval "
-        f"of the test accuracy lies above −{_percent(margin)} points; partly: the interval does, and at least "
+        rule="At the published widths, L2 against dense of the same epochs, each by the schedule that validation "
+        f"chooses for it, paired by seed. Reproduced: at least {_percent(share)} % of the units are removed on "
+        f"average, and the 95 % interval of the test accuracy lies above −{_percent(margin)} points; partly: the "
+        f"interval does, and at least "
         f"{_percent(share - p3.SHORT)} % are removed; not reproduced: fewer are, or the interval lies below "
         f"−{_percent(margin)}; inconclusive: it lies on both sides; {UNJUDGED}; not tested as stated: dense has less "
         f"than {_percent(floor)} %, or the network other widths. {reason}",
