@@ -50,6 +50,40 @@ def test_segmentation_learns():
     assert after < 0.7 * before
 
 
+@pytest.mark.parametrize(("size", "padding"), [((3, 3), (1, 1)), ((3, 2), (0, 1)), ((1, 1), (0, 0)), ((2, 2), (1, 1))])
+def test_products_are_the_convolution(size, padding):
+    """Also their gradients, and the gradients of these."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(5, 3, *size, dtype=torch.float64, requires_grad=True)
+
+    def products(x, weight):
+        return speed.Products.apply(x, weight, padding)
+
+    torch.testing.assert_close(products(x, weight), torch.nn.functional.conv2d(x, weight, padding=padding))
+    assert torch.autograd.gradcheck(products, (x, weight)) and torch.autograd.gradgradcheck(products, (x, weight))
+
+
+@pytest.mark.parametrize(("precision", "side", "options", "taken"), [
+    ("bf16", 4, {"padding": 1}, 1), ("bf16", 4, {"padding": 1, "bias": False}, 1), ("bf16", 2, {"padding": "same"}, 0),
+    ("bf16", 5, {"padding": 1}, 0), ("bf16", 4, {"stride": 2}, 0), ("bf16", 4, {"dilation": 2, "padding": 2}, 0),
+    ("bf16", 4, {"padding": 3}, 0), ("bf16", 4, {"groups": 2, "padding": 1}, 0), ("fp32", 4, {"padding": 1}, 0),
+])  # fmt: skip
+def test_wide_convolutions_of_small_images_are_products(monkeypatch, precision, side, options, taken):
+    """In training and in bf16 only; the outputs are the same up to rounding, and no other convolution is touched."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(256, 256, 3, **options), torch.nn.Flatten(1), torch.nn.LazyLinear(3))
+    x, calls, products = torch.randn(8, 256, side, side), [], speed.Products.apply
+    monkeypatch.setattr(speed.Products, "apply", lambda *given: (calls.append(1), products(*given))[1])
+    with speed.autocast(precision, "cpu"):
+        expected = net(x)
+        with speed.small_images(net):
+            outputs = net(x)
+    assert len(calls) == taken and outputs.dtype == expected.dtype
+    torch.testing.assert_close(outputs, expected, rtol=0.03, atol=0.01)
+    training.fit(net, (x, torch.arange(8) % 3), steps=1, batch=8, precision=precision)
+    assert len(calls) == 2 * taken
+
+
 @pytest.mark.parametrize("penalty", [{"name": "sgl", "lam": 1e-3, "partial": 4}, {"name": "l0", "lam": 1e-4}])
 def test_closed_penalty_trains_like_the_recorded_one(digits, penalty):
     nets = []
