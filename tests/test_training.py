@@ -50,24 +50,27 @@ def test_segmentation_learns():
     assert after < 0.7 * before
 
 
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (2, 3)])
 @pytest.mark.parametrize(("size", "padding"), [((3, 3), (1, 1)), ((3, 2), (0, 1)), ((1, 1), (0, 0)), ((2, 2), (1, 1))])
-def test_products_are_the_convolution(size, padding):
+def test_products_are_the_convolution(size, padding, stride):
     """Also their gradients, and the gradients of these."""
     torch.manual_seed(0)
     x = torch.randn(2, 3, 4, 3, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(5, 3, *size, dtype=torch.float64, requires_grad=True)
 
     def products(x, weight):
-        return speed.Products.apply(x, weight, padding)
+        return speed.Products.apply(x, weight, stride, padding)
 
-    torch.testing.assert_close(products(x, weight), torch.nn.functional.conv2d(x, weight, padding=padding))
+    torch.testing.assert_close(products(x, weight), torch.nn.functional.conv2d(x, weight, None, stride, padding))
     assert torch.autograd.gradcheck(products, (x, weight)) and torch.autograd.gradgradcheck(products, (x, weight))
 
 
 @pytest.mark.parametrize(("precision", "side", "options", "taken"), [
     ("bf16", 4, {"padding": 1}, 1), ("bf16", 4, {"padding": 1, "bias": False}, 1), ("bf16", 2, {"padding": "same"}, 0),
-    ("bf16", 5, {"padding": 1}, 0), ("bf16", 4, {"stride": 2}, 0), ("bf16", 4, {"dilation": 2, "padding": 2}, 0),
+    ("bf16", 5, {"padding": 1}, 0), ("bf16", 8, {"stride": 2, "padding": 1}, 1),
+    ("bf16", 4, {"dilation": 2, "padding": 2}, 0),
     ("bf16", 4, {"padding": 3}, 0), ("bf16", 4, {"groups": 2, "padding": 1}, 0), ("fp32", 4, {"padding": 1}, 0),
+    ("bf16", 4, {"padding": (1,)}, 1),
 ])  # fmt: skip
 def test_wide_convolutions_of_small_images_are_products(monkeypatch, precision, side, options, taken):
     """In training and in bf16 only; the outputs are the same up to rounding, and no other convolution is touched."""

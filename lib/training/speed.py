@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 import os
 import shutil
 import types
@@ -15,7 +16,7 @@ from ..checks import one_of
 PRECISIONS = ("auto", "fp32", "bf16")
 NOT_LEAN = ("amsgrad", "decoupled_weight_decay")  # options of Adam that `lean` does not know
 COMPILE_PAYS = 50_000  # steps from which what is compiled has made up for its compilation
-WIDE, SMALL = 256 * 256, 4 * 4  # channels in × out from which, and places up to which, a convolution is slow
+WIDE, SMALL = 256 * 256, 4 * 4  # channels in × out from which, and outputs of each up to which, oneDNN is slow
 
 
 def bf16_pays(device):
@@ -35,67 +36,73 @@ def autocast(precision, device):
     return torch.autocast(torch.device(device).type, torch.bfloat16)
 
 
-def _patches(x, size, padding):
+def _patches(x, size, stride, padding):
     """What each output of a convolution sees: (B, C, H, W), (h, w) -> (B·H′·W′, h·w·C)."""
-    (h, w), (above, beside) = size, padding
+    (h, w), (down, right), (above, beside) = size, stride, padding
     x = functional.pad(x.permute(0, 2, 3, 1), (0, 0, beside, beside, above, above))
-    return x.unfold(1, h, 1).unfold(2, w, 1).permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(0, 2)
+    return x.unfold(1, h, down).unfold(2, w, right).permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(0, 2)
+
+
+def _places(x, weight, stride, padding):
+    """Height and width of a convolution's output."""
+    sizes = zip(x.shape[2:], weight.shape[2:], stride, padding, strict=True)
+    return [(n + 2 * p - k) // step + 1 for n, k, step, p in sizes]
 
 
 class Products(torch.autograd.Function):
-    """A convolution of stride 1 as products of matrices: x (B, I, H, W), weight (O, I, h, w) -> (B, O, H′, W′)."""
+    """A convolution as products of matrices: x (B, I, H, W), weight (O, I, h, w) -> (B, O, H′, W′)."""
 
     @staticmethod
-    def forward(ctx, x, weight, padding):
+    def forward(ctx, x, weight, stride, padding):
         ctx.save_for_backward(x, weight)
-        ctx.padding = padding
-        height, width = (n + 2 * p - k + 1 for n, p, k in zip(x.shape[2:], padding, weight.shape[2:], strict=True))
-        out = _patches(x, weight.shape[2:], padding) @ weight.permute(0, 2, 3, 1).flatten(1).t()
-        return out.view(len(x), height, width, -1).permute(0, 3, 1, 2)
+        ctx.stride, ctx.padding = stride, padding
+        out = _patches(x, weight.shape[2:], stride, padding) @ weight.permute(0, 2, 3, 1).flatten(1).t()
+        return out.view(len(x), *_places(x, weight, stride, padding), -1).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx, grad):
-        (x, weight), size, of_x, of_weight = ctx.saved_tensors, ctx.saved_tensors[1].shape[2:], None, None
-        if ctx.needs_input_grad[0]:  # the convolution of the gradient with the taps in reverse order
-            taps = weight.permute(2, 3, 0, 1).flatten(0, 1).flip(0).flatten(0, 1)
+        (x, weight), of_x, of_weight = ctx.saved_tensors, None, None
+        size, rows = weight.shape[2:], grad.permute(0, 2, 3, 1)
+        if ctx.needs_input_grad[0]:  # the convolution of the gradient, 0 between the strides, with the taps reversed
+            spread = rows.new_zeros(len(x), *_places(x, weight, (1, 1), ctx.padding), len(weight))
+            spread[:, :: ctx.stride[0], :: ctx.stride[1]] = rows
             around = [k - 1 - p for k, p in zip(size, ctx.padding, strict=True)]
-            of_x = (_patches(grad, size, around) @ taps).view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
+            taps = weight.permute(2, 3, 0, 1).flatten(0, 1).flip(0).flatten(0, 1)
+            of_x = _patches(spread.permute(0, 3, 1, 2), size, (1, 1), around) @ taps
+            of_x = of_x.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
         if ctx.needs_input_grad[1]:
-            rows = grad.permute(0, 2, 3, 1).flatten(0, 2).t().contiguous()
-            of_weight = (rows @ _patches(x, size, ctx.padding)).view(len(weight), *size, -1).permute(0, 3, 1, 2)
-        return of_x, of_weight, None
+            of_weight = rows.flatten(0, 2).t().contiguous() @ _patches(x, size, ctx.stride, ctx.padding)
+            of_weight = of_weight.view(len(weight), *size, -1).permute(0, 3, 1, 2)
+        return of_x, of_weight, None, None
 
 
 class SmallImages(TorchFunctionMode):
-    """Within it, a wide convolution of a small image in bf16 is `Products`; all else is as it was.
+    """Within it, a wide convolution to a small image in bf16 is `Products`; all else is as it was.
 
     oneDNN takes five times as long for the gradient of such weights. A step of VGG-16 takes half of the time by it.
     """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is torch.conv2d and (given := _small(*args, **(kwargs or {}))):
-            x, weight, bias, padding = given
-            out = Products.apply(x.bfloat16(), weight.bfloat16(), padding)
+            x, weight, bias, stride, padding = given
+            out = Products.apply(x.bfloat16(), weight.bfloat16(), stride, padding)
             return out if bias is None else out + bias.bfloat16().view(-1, 1, 1)
         return function(*args, **(kwargs or {}))
 
 
 def _small(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    """(x, weight, bias, padding) of a convolution, arguments as torch's, that is faster as `Products`; else nothing."""
-    stride, padding, dilation = (v if isinstance(v, tuple | list) else (v, v) for v in (stride, padding, dilation))
-    if (
-        input.ndim != 4
-        or groups != 1
-        or [*stride, *dilation] != [1, 1, 1, 1]
-        or "same" in padding
-        or "valid" in padding
-    ):
-        return None
-    area, (h, w) = input.shape[2] * input.shape[3], weight.shape[2:]
-    fits = area <= SMALL and weight.shape[0] * weight.shape[1] >= WIDE
-    fits = fits and 0 <= padding[0] < h and 0 <= padding[1] < w and min(input.shape) > 0
+    """Arguments, those of torch, of a convolution that is faster as `Products`; of any other nothing."""
     bf16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is torch.bfloat16
-    return (input, weight, bias, tuple(padding)) if fits and bf16 and input.device.type == "cpu" else None
+    stride, padding, dilation = (
+        tuple(v) * (2 // len(v)) if isinstance(v, tuple | list) else (v, v) for v in (stride, padding, dilation)
+    )
+    plain = groups == 1 and dilation == (1, 1) and not isinstance(padding[0], str)
+    if not (bf16 and plain and input.device.type == "cpu" and input.ndim == 4 and len(input)):
+        return None
+    inside = all(0 <= p < k for p, k in zip(padding, weight.shape[2:], strict=True))
+    wide = weight.shape[0] * weight.shape[1] >= WIDE
+    small = 0 < math.prod(_places(input, weight, stride, padding)) <= SMALL
+    return (input, weight, bias, stride, padding) if inside and wide and small else None
 
 
 def small_images(model):
