@@ -113,10 +113,10 @@ CLAIMS = {
         says="It does not matter either which of the inputs are free.",
         where="the companion: the method frees inputs as well, of which the paper's argument does not hold",
         experiment="p1_free",
-        rule="Per extent (full, partial with β = 8), the 95 % interval of the difference of test accuracies, inputs "
-        f"relabelled by chance − in order, paired by seed, is held against ±{100 * p1.ALIKE:g} points, the spread of "
-        "seeds. Reproduced: within for both; partly: for one; not reproduced: beyond for one, within for none; "
-        f"inconclusive: otherwise; not judged: fewer than {SEEDS} seeds.",
+        rule="Partial with β = 8: the 95 % interval of the difference of test accuracies, inputs relabelled by chance "
+        f"− in order, paired by seed, is held against ±{100 * p1.ALIKE:g} points, about what five seeds of one setting "
+        "span. Reproduced: within; not reproduced: beyond; inconclusive: otherwise; not judged: fewer than "
+        f"{SEEDS} seeds. Full, where no input is free, stands beside it and is not judged.",
         judge=p1.relabelled,
     ),
     "P1.4": Claim(

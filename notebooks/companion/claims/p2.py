@@ -134,7 +134,7 @@ def effective_when_small(table):
         found = costs(by_ratio(group, "gradual", "tuned"), plain[name][plain[name]["stage"] == "dense"])
         verdict, best = effective(found, MARGIN)
         verdicts.append(verdict)
-        upto = f"effective up to {best:g}×" if best > 1 else "effective nowhere"
+        upto = f"effective up to {best:g}×" if best > 1 else "shown to be effective nowhere"
         words.append(f"{name}: {upto} ({_listed(found)})")
     return of_all(verdicts), "test error in points, pruned − plain dense, 95 % interval; " + "; ".join(words)
 

@@ -1,9 +1,9 @@
 """Rules that were in force when their runs were made and are no longer; `amendments` shows what they say."""
 
 from companion.claims import p2, p2_competitors, p3
-from companion.claims.p1 import SETTINGS, down_to_none, gains, improves, over_full, partial_ratios
+from companion.claims.p1 import ALIKE, SETTINGS, down_to_none, gains, improves, over_full, partial_ratios
 from companion.claims.p1_structure import structure as settled
-from companion.claims.rules import NOT, PARTLY, REPRODUCED, chosen, paired
+from companion.claims.rules import NOT, PARTLY, REPRODUCED, alike, chosen, of_all, paired
 
 FLOORS = {"fits": 3e-5, "classified": 1e-5}  # the weakest λ of the grids then
 
@@ -95,6 +95,18 @@ def relabelled(table):
     ]
     inside = [max(-d.low, d.high) < 0.003 for d in found]
     return REPRODUCED if all(inside) else PARTLY if any(inside) else NOT
+
+
+def relabelled_with_full(table):
+    """The rule as it stands, for partial and for full: within for both; partly: for one; not: beyond for one."""
+    pairs = [group for _, group in table[table["beta"].isin([0, 8])].groupby("extent", sort=False)]
+    sides = {"by": "inputs", "of": "relabelled", "against": "in order"}
+    return of_all(alike(paired(group, "test_accuracy", **sides), ALIKE) for group in pairs)
+
+
+def slightly_less(table):
+    """The rule as it stands, with a margin of 1 point of accuracy or Dice for every network."""
+    return p3.only_slightly_less(table, margins=dict.fromkeys(table["network"], 0.01))[0]
 
 
 def structure(table, penalised=False):
