@@ -114,6 +114,7 @@ AMENDMENTS = (
     Amendment("P2.5", SECOND, "ℓ1, ℓ2 and no penalty in the same chain are competitors, too", withdrawn.compares_well),
     Amendment("P3.1", SECOND, FOUR, withdrawn.more_nodes),
     Amendment("P3.2", SECOND, FOUR, withdrawn.fewer_orphans),
+    Amendment("P3.3", SECOND, "a mean was judged in place of an interval", withdrawn.more_than_independent),
     _application("P3.4", 0.5, {"test_accuracy": 0.002}),
     _application("P3.5 ¼", 0.6, {"test_accuracy": 0.01}),
     _application("P3.6", 0.6, {"test_dice": 0.01, "test_ap50": 0.02}),

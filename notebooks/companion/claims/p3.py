@@ -16,6 +16,7 @@ from companion.claims.rules import (
     enough_seeds,
     held,
     holm,
+    interval,
     of_all,
     paired,
     seen,
@@ -82,11 +83,10 @@ def more_than_independent(table):
     enough_seeds(table["seed"].nunique())
     extra = [independent(d["pruned"], sizes) for d, sizes in zip(table["dynamics"], table["sizes"], strict=True)]
     table = table.assign(beyond=removed(table) - extra)
-    beyond = table[table["penalty"] != "none"].groupby(["penalty", "q"])["beyond"].mean()
-    strong = int((beyond > BEYOND).sum())
-    words = "; ".join(f"{penalty} q={q} {100 * value:+.1f}" for (penalty, q), value in beyond.items())
-    verdict = REPRODUCED if strong == len(beyond) else PARTLY if strong else NOT
-    return verdict, f"removed nodes beyond independent zeros, in points; {words}"
+    groups = table[table["penalty"] != "none"].groupby(["penalty", "q"])["beyond"]
+    found = {f"{penalty} q={q}": interval(beyond) for (penalty, q), beyond in groups}
+    verdict = of_all({1: REPRODUCED, -1: NOT, 0: INCONCLUSIVE}[held(beyond, -BEYOND)] for beyond in found.values())
+    return verdict, f"removed nodes beyond independent zeros, in points, 95 % interval; {_listed(found)}"
 
 
 def pruned_and_dense(table):

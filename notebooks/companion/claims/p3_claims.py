@@ -90,8 +90,9 @@ CLAIMS = {
         where="abstract (dependency); the independent zeros it is held against are the companion's",
         experiment="p3_dynamics",
         rule="Removed nodes minus 1 − (1 − ρ_in^n_in)(1 − ρ_out^n_out), the expectation of independent zeros at the "
-        f"same pruned shares ρ of the layers, mean over seeds, is held against {_percent(p3.BEYOND)} points for L1 "
-        f"and L2 at q = 1 and 2. Reproduced: above for all; partly: for some; not reproduced: for none; {UNJUDGED}.",
+        f"same pruned shares ρ of the layers: its 95 % interval over seeds is held against {_percent(p3.BEYOND)} "
+        "points for L1 and L2 at q = 1 and 2. Reproduced: above for all; partly: for some; not reproduced: for none, "
+        f"and below for one; inconclusive: otherwise; {UNJUDGED}.",
         judge=p3.more_than_independent,
     ),
     "P3.4": _application(
