@@ -51,6 +51,19 @@ def test_better_accuracy(gl, sgl, verdict, monkeypatch):
     assert found == verdict and ("test" in evidence or found == "not judged")
 
 
+def test_a_gain_counts_from_half_a_point_on_and_a_full_score_leaves_no_room_for_it():
+    small = pd.concat([runs_of([0.0011, 0.0012, 0.0013]), runs_of([0.0011, 0.0012, 0.0013], penalty="SGL")])
+    verdict, evidence = claims.p1.better_partial(small)
+    assert verdict == "not reproduced" and "better" not in evidence, "surely above 0, and below half a point"
+    above = claims.p1.improves(small[small["version"] == "ours"].assign(data="a"), "accuracy", least=0)
+    assert above[0] == "reproduced" and "better" in above[1]
+    saturated = small.assign(train_accuracy=small["train_accuracy"] + 0.096)
+    verdict, evidence = claims.p1.better_partial(saturated)
+    assert (
+        verdict == "not reproduced" and "training inconclusive" in evidence and "no room: full has 99.70 %" in evidence
+    )
+
+
 def test_training_and_test_are_judged_apart():
     table = pd.concat([runs_of([0.010, 0.011, 0.012]), runs_of([0.010, 0.011, 0.012], penalty="SGL")])
     table["test_accuracy"] = 2 * table["test_accuracy"].mean() - table["test_accuracy"]
@@ -315,14 +328,16 @@ def test_pruned_networks_are_judged_at_the_penalty_that_validation_prefers():
     assert found == "reproduced" and "a, gap smaller by +1.10" in evidence
 
 
-def test_relabelled_inputs_are_judged_at_full_and_at_the_demos_beta():
+@pytest.mark.parametrize(("lost", "verdict"), [(0.02, "not reproduced"), (0.0, "reproduced")])
+def test_relabelled_inputs_are_judged_at_the_demos_beta_where_some_are_free(lost, verdict):
     lines = [
         {"extent": extent, "beta": beta, "inputs": inputs, "seed": seed, "test_accuracy": 0.97 + 0.001 * seed + gain}
-        for extent, beta, gains in (("full", 0, (0, 0)), ("partial", 8, (0, 0.02)), ("partial", 2, (0, 0)))
+        for extent, beta, gains in (("full", 0, (0, 0)), ("partial", 8, (0, -lost)), ("partial", 2, (0, 0.01)))
         for inputs, gain in zip(("in order", "relabelled"), gains, strict=True)
         for seed in range(3)
     ]
-    assert claims.p1.relabelled(pd.DataFrame(lines))[0] == "partly"
+    found, evidence = claims.p1.relabelled(pd.DataFrame(lines))
+    assert found == verdict and "full +0.00" in evidence
     assert claims.p1.relabelled_units(None)[0] == "reproduced"
 
 
@@ -427,7 +442,7 @@ def test_an_interval_on_both_sides_of_a_margin_is_inconclusive_and_a_narrow_netw
 def test_slightly_less_accurate_than_dense(losses, verdict):
     table = full_networks(losses).assign(sparsity=0.9)
     magnitude = table[table["stage"] == "dense"].assign(stage="magnitude")
-    found, evidence = p3.only_slightly_less(pd.concat([table, magnitude]), margin=0.01)
+    found, evidence = p3.only_slightly_less(pd.concat([table, magnitude]), margins={"vgg16": 0.01})
     assert found == verdict and "− magnitude" in evidence and "90.0 % of the weights" in evidence
 
 

@@ -73,7 +73,7 @@ def beside_plain(table, better=0.0):
 def test_effective_when_small(increase, better, verdict, monkeypatch):
     table = beside_plain(chains(increase, nets=NETS), better)
     found, evidence = judged(p2.effective_when_small, table, monkeypatch)
-    assert found == verdict and "LeNet-5 on MNIST: effective" in evidence
+    assert found == verdict and "LeNet-5 on MNIST: " in evidence and "effective" in evidence
 
 
 def test_one_network_of_three_is_enough_for_partly_and_all_three_are_needed(monkeypatch):
@@ -173,6 +173,21 @@ def test_where_the_cut_loses_nothing_there_is_nothing_to_gain(monkeypatch):
     found, evidence = p2.better_tuned(table)
     assert found == "reproduced" and "a loss by the cut is not certain: 12× " in evidence
     assert judged(p2.better_tuned, chains({12: 0.0}, gain=-0.001), monkeypatch)[0] == "not judged"
+
+
+@pytest.mark.parametrize(
+    ("new", "verdict"), [(0.5, "reproduced"), (1.0, "partly"), (1.1, "partly")], ids=["half", "all", "more"]
+)
+def test_fine_tuning_has_to_do_more_than_new_statistics_of_the_batch_norms(new, verdict, monkeypatch):
+    table = chains({10: 0.0, 20: 0.01})
+    short = table.assign(chain="norms")
+    cut = short[short["stage"].str.match("gradual .* cut")]
+    anew = cut.assign(
+        stage=cut["stage"].str.replace("cut", "recalibrated"), test_accuracy=cut["test_accuracy"] + 0.02 * new
+    )
+    found, evidence = p2.tuned_beyond_norms(pd.concat([table, short, anew]))
+    assert found == verdict and f"norms alone 10× +{2 * new:.2f}" in evidence
+    assert "recalibrated" in judged(p2.tuned_beyond_norms, table, monkeypatch)[1]
 
 
 def overfitted(gaps, tests, *, seeds=5):

@@ -21,9 +21,9 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from companion import runs
-from companion.runs import configuration, datasets
+from companion.runs import configuration, datasets, execution
 from companion.runs import store as store_module
-from lib import data, measures
+from lib import data, measures, models
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = {"name": "mlp", "widths": [16], "inputs": 64, "outputs": 10}
@@ -150,6 +150,17 @@ def test_a_chain_trains_once_and_branches(store):
     assert table["sparsity"].round(2).to_dict() == {"train": 0.0, "p80": 0.8, "t80": 0.8, "p50": 0.5}
     assert table.loc["t80", "train_accuracy"] > table.loc["p80", "train_accuracy"]
     assert list(table["penalty"]) == ["GL"] * 4
+
+
+def test_batch_norms_take_their_statistics_anew():
+    split, model = data.load("ct_slices", size=40), models.build("ct_cnn", widths=[4, 4], inputs=1, outputs=2)
+    norm = next(m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    conv = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
+    stage = configuration.Stage(name="anew", recalibrate=3, batch=8)
+    execution.train_stage(model, split, stage, seed=0)
+    means = [conv(part).mean((0, 2, 3)) for part in split.train.x.split(8)[:3]]
+    torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(0).detach())
+    assert norm.momentum is not None
 
 
 def test_a_chain_prunes_by_chance_restarts_and_prunes_in_training(store):

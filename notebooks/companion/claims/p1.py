@@ -4,6 +4,7 @@ import pandas as pd
 import torch
 
 from companion.claims.rules import (
+    INCONCLUSIVE,
     NOT,
     PARTLY,
     REPRODUCED,
@@ -116,30 +117,41 @@ def gains(table, *, score, sign=1, overlap=0.0):
     return lines.assign(better=above if sign > 0 else below, worse=below if sign > 0 else above)
 
 
-def improves(table, score, *, relative=False, overlap=0.0):
+def improves(table, score, *, relative=False, overlap=0.0, least=GAIN):
     """The verdict on training and on test, a case being a data set: GL and SGL, near-duplicates, count as their mean.
 
     relative: a gain is the share by which the score (an error) falls; else the points by which it rises. A penalty of
-    which one extent was chosen to have none (λ = 0) is no case.
+    which one extent was chosen to have none (λ = 0) is no case. least: what a mean must be to count as a difference;
+    an accuracy of full that is nearer to 1 leaves no room for it, and the set is no case of this part.
     """
     verdicts, words, unit = [], [], "%" if relative else "points"
     table, idle = _penalised(table[table["penalty"].isin(["GL", "SGL"])])
     for part, told in {"train": "training", "test": "test"}.items():
-        found = {}
-        for name, group in table.groupby("data", sort=False):
-            need(group, "extent", "full", "partial")
-            wide = group.pivot_table(index=["seed", "penalty"], columns="extent", values=f"{part}_{score}")
-            gain = 1 - wide["partial"] / wide["full"] if relative else wide["partial"] - wide["full"]
-            found[name] = interval(gain.groupby("seed").mean(), overlap)
+        found, level = _gains_by_set(table, f"{part}_{score}", relative, overlap)
         enough(*found.values())
-        sides = holm(list(found.values()))
-        verdicts.append(tally([*sides, *[0] * len(idle)], found.values(), GAIN))
+        full = [name for name in found if not relative and 1 - level[name] < least]
+        cases = {name: gain for name, gain in found.items() if name not in full}
+        sides = holm(list(cases.values()), least=least)
+        of_part = tally([*sides, *[0] * (len(idle) + len(full))], cases.values(), GAIN) if cases else INCONCLUSIVE
+        verdicts.append(of_part)
         marks = {1: " better", -1: " worse", 0: ""}
-        each = ", ".join(f"{name} {d.points()}{marks[s]}" for (name, d), s in zip(found.items(), sides, strict=True))
-        words.append(f"{told} {verdicts[-1]}: {each} ({seen(found.values(), unit)})")
+        each = [f"{name} {d.points()}{marks[s]}" for (name, d), s in zip(cases.items(), sides, strict=True)]
+        each += [f"{name} {found[name].points()} (no room: full has {100 * level[name]:.2f} %)" for name in full]
+        words.append(f"{told} {of_part}: {', '.join(each)} ({seen(found.values(), unit)})")
     words += [f"no case, since validation prefers no penalty for one of the two: {', '.join(idle)}"] * bool(idle)
     gain = "fall of the error in %" if relative else "accuracy in points"
     return of_all(verdicts), f"gain of partial over full, {gain}, 95 % interval; " + "; ".join(words)
+
+
+def _gains_by_set(table, score, relative, overlap):
+    """By data set: the `Difference` that is partial's gain over full, and the mean score of full."""
+    found, level = {}, {}
+    for name, group in table.groupby("data", sort=False):
+        need(group, "extent", "full", "partial")
+        wide = group.pivot_table(index=["seed", "penalty"], columns="extent", values=score)
+        gain = 1 - wide["partial"] / wide["full"] if relative else wide["partial"] - wide["full"]
+        found[name], level[name] = interval(gain.groupby("seed").mean(), overlap), wide["full"].mean()
+    return found, level
 
 
 def _penalised(table):
@@ -219,12 +231,16 @@ def relabelled_units(table):
 
 
 def relabelled(table):
-    """The same where it is no theorem, at the inputs: accuracy with relabelled inputs against inputs in order."""
+    """The same where it is no theorem, at the inputs: accuracy with relabelled inputs against inputs in order.
+
+    Partial is judged; full, where no input is free, shows what relabelling does by itself.
+    """
     found, table = {}, table[table["beta"].isin([0, 8])]  # 0: full
     for extent, group in table.groupby("extent", sort=False):
         found[extent] = paired(group, "test_accuracy", by="inputs", of="relabelled", against="in order")
     enough(*found.values())
     words = "; ".join(f"{extent} {difference.points()}" for extent, difference in found.items())
-    n = next(iter(found.values())).n
-    verdict = of_all(alike(difference, ALIKE) for difference in found.values())
-    return verdict, f"test accuracy in points, relabelled − in order, {n} seeds; {words}"
+    need(table, "extent", "partial")
+    partial = found["partial"]
+    words += f"; {seen([partial])}"
+    return alike(partial, ALIKE), f"test accuracy in points, relabelled − in order, {partial.n} seeds; {words}"

@@ -134,7 +134,7 @@ def effective_when_small(table):
         found = costs(by_ratio(group, "gradual", "tuned"), plain[name][plain[name]["stage"] == "dense"])
         verdict, best = effective(found, MARGIN)
         verdicts.append(verdict)
-        upto = f"effective up to {best:g}×" if best > 1 else "effective nowhere"
+        upto = f"effective up to {best:g}×" if best > 1 else "shown to be effective nowhere"
         words.append(f"{name}: {upto} ({_listed(found)})")
     return of_all(verdicts), "test error in points, pruned − plain dense, 95 % interval; " + "; ".join(words)
 
@@ -212,3 +212,18 @@ def better_tuned(table, mode="one-shot"):
     helped = [difference.low > 0 for difference in gains]
     verdict = REPRODUCED if all(helped) else PARTLY if sum(helped) >= len(helped) / 2 else NOT
     return verdict, "points gained by fine-tuning; " + "; ".join(words)
+
+
+def tuned_beyond_norms(table):
+    """P2's fourth claim with batch norms: the same, and what fine-tuning gains beyond new statistics."""
+    kept = table[table["chain"] == "norms"]
+    if kept.empty:
+        raise Lacking("chains in which the batch norms are recalibrated after a cut")
+    cut, new, tuned = (accuracy(by_ratio(kept, "gradual", state)) for state in ("cut", "recalibrated", "tuned"))
+    norms, gains = by_compression(new - cut), by_compression(tuned - new)
+    enough(*gains.values())
+    helped = [gain.low > 0 for gain in gains.values()]
+    short = REPRODUCED if all(helped) else PARTLY if any(helped) else NOT
+    verdict, words = better_tuned(table[table["chain"] == "main"], mode="gradual")
+    told = f"short chains, new statistics of the norms alone {_listed(norms)}; fine-tuning beyond them {_listed(gains)}"
+    return of_all([verdict, short]), f"{words}; {told}"

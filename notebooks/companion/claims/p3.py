@@ -16,6 +16,7 @@ from companion.claims.rules import (
     enough_seeds,
     held,
     holm,
+    interval,
     of_all,
     paired,
     seen,
@@ -82,11 +83,10 @@ def more_than_independent(table):
     enough_seeds(table["seed"].nunique())
     extra = [independent(d["pruned"], sizes) for d, sizes in zip(table["dynamics"], table["sizes"], strict=True)]
     table = table.assign(beyond=removed(table) - extra)
-    beyond = table[table["penalty"] != "none"].groupby(["penalty", "q"])["beyond"].mean()
-    strong = int((beyond > BEYOND).sum())
-    words = "; ".join(f"{penalty} q={q} {100 * value:+.1f}" for (penalty, q), value in beyond.items())
-    verdict = REPRODUCED if strong == len(beyond) else PARTLY if strong else NOT
-    return verdict, f"removed nodes beyond independent zeros, in points; {words}"
+    groups = table[table["penalty"] != "none"].groupby(["penalty", "q"])["beyond"]
+    found = {f"{penalty} q={q}": interval(beyond) for (penalty, q), beyond in groups}
+    verdict = of_all({1: REPRODUCED, -1: NOT, 0: INCONCLUSIVE}[held(beyond, -BEYOND)] for beyond in found.values())
+    return verdict, f"removed nodes beyond independent zeros, in points, 95 % interval; {_listed(found)}"
 
 
 def pruned_and_dense(table):
@@ -125,8 +125,11 @@ def application(table, *, share, margins):
     return verdict, "stochastic − dense in points, 95 % interval; " + "; ".join(words)
 
 
-def only_slightly_less(table, *, margin):
-    """P3's last claim: weight-pruned networks against dense ones, and against the smallest weights cut at once."""
+def only_slightly_less(table, *, margins):
+    """P3's last claim: weight-pruned networks against dense ones, and against the smallest weights cut at once.
+
+    margins: network → what it may lose.
+    """
     verdicts, words = [], []
     for network, group in table.groupby("network", sort=False):
         score = next(s for s in ("test_accuracy", "test_dice") if s in group and group[s].notna().any())
@@ -136,7 +139,7 @@ def only_slightly_less(table, *, margin):
             pair = pd.concat([l2, group[group["stage"] == other]])
             found[other] = paired(pair, score, by="stage", of="stochastic", against=other)
         enough(found["dense"])
-        kept = held(found["dense"], margin)
+        kept = held(found["dense"], margins[network])
         verdicts.append({1: REPRODUCED, -1: NOT, 0: INCONCLUSIVE}[kept])
         each = ", ".join(f"− {other} {difference.points()}" for other, difference in found.items())
         words.append(f"{network} {verdicts[-1]}: {100 * l2['sparsity'].mean():.1f} % of the weights pruned, {each}")

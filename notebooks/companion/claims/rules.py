@@ -139,17 +139,19 @@ def enough_seeds(n):
         raise Lacking(f"{SEEDS} seeds, and there {'is' if n == 1 else 'are'} {n}")
 
 
-def holm(differences, level=0.05):
+def holm(differences, level=0.05, least=0.0):
     """On which side of 0 each of a family of differences lies: −1 or 1, or 0 where that is not told.
 
-    Holm's correction: the chance of even one wrong side among them is at most `level`.
+    Holm's correction: the chance of even one wrong side among them is at most `level`. A mean nearer to 0 than `least`
+    counts as 0, too.
     """
     order = sorted(range(len(differences)), key=lambda k: differences[k].p)
     sides = [0] * len(differences)
     for rank, k in enumerate(order):
         if differences[k].p > level / (len(order) - rank):
             break
-        sides[k] = 1 if differences[k].mean > 0 else -1
+        if abs(differences[k].mean) >= least:
+            sides[k] = 1 if differences[k].mean > 0 else -1
     return sides
 
 

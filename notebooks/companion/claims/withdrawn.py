@@ -1,9 +1,10 @@
 """Rules that were in force when their runs were made and are no longer; `amendments` shows what they say."""
 
 from companion.claims import p2, p2_competitors, p3
-from companion.claims.p1 import SETTINGS, gains, improves, over_full, partial_ratios
+from companion.claims.p1 import ALIKE, SETTINGS, down_to_none, gains, improves, over_full, partial_ratios
 from companion.claims.p1_structure import structure as settled
-from companion.claims.rules import NOT, PARTLY, REPRODUCED, chosen, paired
+from companion.claims.rules import NOT, PARTLY, REPRODUCED, alike, chosen, of_all, paired
+from lib.dynamics import independent
 
 FLOORS = {"fits": 3e-5, "classified": 1e-5}  # the weakest λ of the grids then
 
@@ -44,15 +45,33 @@ def from_floor(table, floor):
 
 
 def fits_from_floor(table):
-    """The rule as it stands, on a grid from λ = 3e-5 up."""
+    """The rule as it stands, whatever the gain, on a grid from λ = 3e-5 up."""
     table = chosen(from_floor(table, FLOORS["fits"]), **SETTINGS, score="validation_rmse", smallest=True)
-    return improves(table, "rmse", relative=True, overlap=1 / 9)[0]
+    return improves(table, "rmse", relative=True, overlap=1 / 9, least=0)[0]
 
 
 def classified_from_floor(table):
-    """The rule as it stands, on a grid from λ = 1e-5 up."""
+    """The rule as it stands, whatever the gain, on a grid from λ = 1e-5 up."""
     table = chosen(from_floor(table, FLOORS["classified"]), **SETTINGS, score="validation_accuracy")
-    return improves(table, "accuracy")[0]
+    return improves(table, "accuracy", least=0)[0]
+
+
+def partial_by_any_gain(table):
+    """The rule as it stands, whatever the gain."""
+    return improves(table[table["version"] == "ours"].assign(data="MNIST"), "accuracy", least=0)[0]
+
+
+def fits_by_any_gain(table):
+    """The rule as it stands, whatever the gain, on a grid of λ = 0 and from 3e-5 up."""
+    table = down_to_none(from_floor(table, FLOORS["fits"]))
+    table = chosen(table, **SETTINGS, score="validation_rmse", smallest=True)
+    return improves(table, "rmse", relative=True, overlap=1 / 9, least=0)[0]
+
+
+def classified_by_any_gain(table):
+    """The rule as it stands, whatever the gain, on a grid of λ = 0 and from 1e-5 up."""
+    table = down_to_none(from_floor(table, FLOORS["classified"]))
+    return improves(chosen(table, **SETTINGS, score="validation_accuracy"), "accuracy", least=0)[0]
 
 
 def better_fits(table):
@@ -77,6 +96,18 @@ def relabelled(table):
     ]
     inside = [max(-d.low, d.high) < 0.003 for d in found]
     return REPRODUCED if all(inside) else PARTLY if any(inside) else NOT
+
+
+def relabelled_with_full(table):
+    """The rule as it stands, for partial and for full: within for both; partly: for one; not: beyond for one."""
+    pairs = [group for _, group in table[table["beta"].isin([0, 8])].groupby("extent", sort=False)]
+    sides = {"by": "inputs", "of": "relabelled", "against": "in order"}
+    return of_all(alike(paired(group, "test_accuracy", **sides), ALIKE) for group in pairs)
+
+
+def slightly_less(table):
+    """The rule as it stands, with a margin of 1 point of accuracy or Dice for every network."""
+    return p3.only_slightly_less(table, margins=dict.fromkeys(table["network"], 0.01))[0]
 
 
 def structure(table, penalised=False):
@@ -120,6 +151,11 @@ def better_tuned(table, mode="one-shot"):
         before, after = (p2.accuracy(p2.by_ratio(group, mode, state)) for state in ("cut", "tuned"))
         helped += [gain.low > 0 for gain in p2.by_compression(after - before).values()]
     return REPRODUCED if all(helped) else PARTLY if sum(helped) >= len(helped) / 2 else NOT
+
+
+def better_tuned_with_old_norms(table):
+    """The rule as it stands, without the chains in which the batch norms are recalibrated."""
+    return p2.better_tuned(table, mode="gradual")[0]
 
 
 def compares_well(table):
@@ -171,6 +207,13 @@ def more_nodes(table):
 def fewer_orphans(table):
     """The uncorrected interval below 0 in all 4 cases; partly: in 1 and above in none."""
     return _against_none(p3.with_orphans(table), "orphans", -1)
+
+
+def more_than_independent(table):
+    """The mean above 10 points for L1 and L2 at q = 1 and 2; partly: for some; not: for none."""
+    gone = [independent(d["pruned"], sizes) for d, sizes in zip(table["dynamics"], table["sizes"], strict=True)]
+    beyond = (p3.removed(table) - gone)[table["penalty"] != "none"].groupby([table["penalty"], table["q"]]).mean()
+    return REPRODUCED if all(beyond > 0.1) else PARTLY if any(beyond > 0.1) else NOT
 
 
 def same_precision(table):

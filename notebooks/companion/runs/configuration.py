@@ -105,8 +105,9 @@ class Stage(Training):
     and so do the stages after it. hold: weights that are zero at the start stay zero. gradual: options of
     `lib.pruning.GradualMagnitude`. baseline: options of `lib.baselines.noisy`: its layers in training. histogram:
     options of `lib.measures.histogram`, kept in the row. dynamics: options of `lib.dynamics.Dynamics`: curves of how
-    units die. pictures: test images of a segmentation whose instance maps are kept beside the record. scores: the parts
-    of the data that its end is scored on; default all.
+    units die. recalibrate: before its end is scored, batch norms take their statistics anew from so many batches of
+    training examples. pictures: test images of a segmentation whose instance maps are kept beside the record. scores:
+    the parts of the data that its end is scored on; default all.
     """
 
     name: str = ""
@@ -121,6 +122,7 @@ class Stage(Training):
     steps: Annotated[int, (0, WHOLE)] = 0
     log_points: Annotated[int, (1, WHOLE)] = 50
     dynamics: dict | None = None
+    recalibrate: Annotated[int, (1, WHOLE)] = None
     pictures: Annotated[list, (int, "[0, inf)")] = None
     scores: Annotated[list, (str, ("train", "validation", "test"))] = None
 

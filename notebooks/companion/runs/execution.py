@@ -5,6 +5,7 @@ import shutil
 import time
 
 import torch
+from torch.optim.swa_utils import update_bn
 
 from companion.runs.configuration import Stage, resolve, typed
 from companion.runs.datasets import load
@@ -136,6 +137,8 @@ def train_stage(model, split, stage, *, seed, checkpoint=None, until=None):
     arrays = noted.arrays() if noted else {}
     if history.status != "done":
         return row, arrays
+    if stage.recalibrate:
+        update_bn(split.train.x.split(stage.batch)[: stage.recalibrate], model)
     return row | _measured(model, split, stage, noted), arrays | pictures(model, split, stage.pictures)
 
 
