@@ -87,6 +87,18 @@ def test_wide_convolutions_of_small_images_are_products(monkeypatch, precision, 
     assert len(calls) == 2 * taken
 
 
+def test_denormals_count_as_0_where_outputs_are_predicted():
+    net, x = torch.nn.Linear(1, 1, bias=False), torch.ones(3, 1)
+    torch.nn.init.constant_(net.weight, 1e-39)
+    assert not training.predict(net, x).any() and net(x).all(), "and only there"
+    torch.set_flush_denormal(True)
+    try:
+        training.predict(net, x)
+        assert not net(x).any(), "what was set before stays set"
+    finally:
+        torch.set_flush_denormal(False)
+
+
 @pytest.mark.parametrize("penalty", [{"name": "sgl", "lam": 1e-3, "partial": 4}, {"name": "l0", "lam": 1e-4}])
 def test_closed_penalty_trains_like_the_recorded_one(digits, penalty):
     nets = []

@@ -14,7 +14,7 @@ from ..checks import Checked, number
 from .checkpoint import Checkpoint, identity, plain
 from .given import fits, part_of, picked, sized, taken, tensor
 from .schedules import plateau
-from .speed import autocast
+from .speed import autocast, flushed
 from .step import Options, Trainer
 
 CHECKPOINT_SECONDS = 60.0  # at most this much training is lost when a run is killed
@@ -30,7 +30,7 @@ def predict(model, x, *, batch=1000, precision="fp32", outputs=None):
     number("batch", batch, "[1, inf)", whole=True)
     x = tensor(x)
     device = next(model.parameters(), x).device
-    with models.in_mode(model, training=False), fits(model, x), autocast(precision, device):
+    with models.in_mode(model, training=False), fits(model, x), autocast(precision, device), flushed():
         return torch.cat([picked(model(taken(model, part.clone()).to(device)), outputs) for part in x.split(batch)])
 
 
