@@ -92,6 +92,20 @@ class Odd(nn.Module):
         return self.nd(self.d(x)).view(len(x), -1)
 
 
+def test_what_decay_leaves_behind_is_0_unless_it_matters():
+    net = trained(nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(150, 2)))
+    with torch.no_grad():
+        net[0].weight[3] = 1e-41
+        net[0].weight[4] *= 1e-30
+    x = torch.randn(3, 1, 7, 7)
+    small = inference.form(net, x)
+    assert not small[0].weight[3:5].any() and small[0].weight[5].all() and net[0].weight[3:5].any()
+    torch.testing.assert_close(small(x), net(x), rtol=1e-4, atol=1e-5)
+    tiny = nn.Linear(4, 2, bias=False)
+    nn.init.constant_(tiny.weight, 1e-22)
+    assert inference.form(tiny, torch.rand(3, 4)).weight.all(), "it is all that there is"
+
+
 def test_what_cannot_be_proved_stays():
     net, x = trained(Odd()), torch.randn(2, 4, 5, 5)
     small = inference.form(net, x)
