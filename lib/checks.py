@@ -124,3 +124,13 @@ def needing(extra):
     except ModuleNotFoundError as error:
         remedy = f"install it, or all of compression-companion's extra [{extra}]"
         raise ModuleNotFoundError(f"{error.name} is missing; {remedy}", name=error.name) from None
+
+
+def unready(model):
+    """What hinders a network from being cut or counted, and the remedy: quantised weights, or no numbers; or None."""
+    for name, layer in model.named_modules():
+        if ".quantized" in type(layer).__module__:
+            return f"{name!r} ({type(layer).__name__}) has quantised weights; give the network before it was quantised"
+    if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
+        return "the network's weights are on the device meta, without numbers; load them first"
+    return None

@@ -154,3 +154,15 @@ def test_groups_that_a_sum_ties_go_down_to_one_channel_each():
 
     small = compress(Net(), (CONV.repeat(8, 1, 1, 1), torch.arange(16) % 4), 0.1, of="operations", **QUICK).network
     assert small.inner.groups == 4 and small.inner.weight.shape[1] == 1
+
+
+def test_quantised_networks_and_networks_without_numbers_are_refused_by_name():
+    net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+    quantised = torch.ao.quantization.quantize_dynamic(net, {nn.Linear}, dtype=torch.qint8)
+    for hindered, message in ((quantised, "'0' .* has quantised weights"), (copy.deepcopy(net).to("meta"), "meta")):
+        with pytest.raises(ValueError, match=f"compare: of 'b'.*{message}"):
+            measures.compare({"a": net, "b": hindered}, (8,))
+        with pytest.raises(ValueError, match=message):
+            compress(hindered, (ROWS, CLASSES), **QUICK)
+        with pytest.raises(depgraph.ShrinkError, match=message):
+            depgraph.shrink(hindered, ROWS)

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrize, prune
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ..checks import unready
 from ..shrinking import ShrinkError
 
 OUTPUT = "the network's output"
@@ -127,8 +128,8 @@ def refuse(model, example, keep):
     for name, layer in model.named_modules():
         if isinstance(layer, torch.jit.ScriptModule):
             raise ShrinkError(f"{name!r} is no layer of Python's; put the nn.Module that it was made of in its place")
-    if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
-        raise ShrinkError("the network's weights are on the device meta, without numbers; load them first")
+    if hindrance := unready(model):
+        raise ShrinkError(hindrance)
     for name, layer in model.named_modules():
         if computed := _computed(name, layer):
             raise ShrinkError(computed)

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .. import models as networks
 from .. import shrinking
 from ..arguments import a_network, a_tensor, networks_by_name, numbers, told
-from ..checks import Checked, needing, number
+from ..checks import Checked, needing, number, unready
 from ..depgraph.passes import quiet
 from ..models import prunable
 from ..training.given import fits
@@ -219,6 +219,9 @@ def compare(models, example, *, batches=(), **options):
     """
     import pandas as pd
 
+    for name, model in models.items():
+        if hindrance := unready(model):
+            raise ValueError(f"compare: of {name!r} {hindrance}")
     rows = {
         name: {
             "parameters": parameters(m),

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
+from ..checks import unready
 from ..data import Part
 
 TABLES = (tuple, list, Dataset, DataLoader)  # what x and y come in
@@ -78,6 +79,8 @@ def _rows(values):
 def device_of(model):
     """Where a network's parameters are. ValueError: it has none, not yet, or without numbers, or is no network."""
     found = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
+    if not found and isinstance(model, torch.nn.Module) and (hindrance := unready(model)):
+        raise ValueError(hindrance)
     if not found:
         raise ValueError(f"a network with parameters is needed, got {type(model).__name__}")
     if any(map(torch.nn.parameter.is_lazy, found)):
