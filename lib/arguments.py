@@ -4,7 +4,7 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -58,9 +58,16 @@ def numbers(allowed):
     return kind
 
 
-def a_network(what, value):
-    """The kind of networks."""
-    return _is(what, value, nn.Module, "a network, an nn.Module")
+def _is(what, value, kind, name):
+    if not isinstance(value, kind):
+        raise ValueError(f"{what} must be {name}, got {value!r:.60}")
+    return value
+
+
+a_network = functools.partial(_is, kind=nn.Module, name="a network, an nn.Module")
+a_linear = functools.partial(_is, kind=nn.Linear, name="a layer of nn.Linear")
+a_generator = functools.partial(_is, kind=torch.Generator, name="a torch.Generator")
+a_function = functools.partial(_is, kind=Callable, name="a function")
 
 
 def networks_by_name(what, value):
@@ -113,29 +120,6 @@ def plain_data(what, value):
         raise ValueError(
             f"{what} must be finite numbers, strings, lists and dicts, got {value!r:.60} ({error})"
         ) from None
-    return value
-
-
-def a_function(what, value):
-    """The kind of functions."""
-    if not callable(value):
-        raise ValueError(f"{what} must be a function, got {value!r:.60}")
-    return value
-
-
-def a_linear(what, value):
-    """The kind of fully connected layers."""
-    return _is(what, value, nn.Linear, "a layer of nn.Linear")
-
-
-def a_generator(what, value):
-    """The kind of torch's generators."""
-    return _is(what, value, torch.Generator, "a torch.Generator")
-
-
-def _is(what, value, kind, name):
-    if not isinstance(value, kind):
-        raise ValueError(f"{what} must be {name}, got {value!r:.60}")
     return value
 
 

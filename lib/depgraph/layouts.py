@@ -78,8 +78,7 @@ def _filled(trace, ids, owned, template, dim):
             return owned.param.slots[axis][indices].view(shape).expand(ids.shape)
         return torch.full_like(ids, trace.classes.fixed("a constant beside channels"))
     ids = template.narrow(dim, 0, 1).expand(ids.shape)
-    if owned is not None:
-        rules.bind(trace, owned, ids)
+    rules.bind(trace, owned, ids)
     return ids
 
 
@@ -149,8 +148,8 @@ def written(call):
     (old, _), (new, taint) = trace.state(target), trace.state(source)
     new = new.expand(old.shape)
     trace.classes.join(old, new)
-    if not new.any() and old.any() and (owned := trace.elements(source)) is not None:
-        rules.bind(trace, owned, old)
+    if not new.any() and old.any():
+        rules.bind(trace, trace.elements(source), old)
     trace.put(target, torch.where(new != 0, new, old), taint.expand(old.shape))
 
 

@@ -71,8 +71,7 @@ def batch_normalised(call):
     trace.classes.join(rows, rows[:, :1])  # what has its statistics together is one class
     shape, training = [1, -1] + [1] * (x.dim() - 2), named.get("training", False)
     for key in ("weight", "bias", "running_mean", "running_var"):
-        if named.get(key) is not None and (owned := trace.elements(named[key])) is not None:
-            rules.bind(trace, owned, rows[:, 0])
+        rules.bind(trace, trace.elements(named.get(key)), rows[:, 0])
     if training:
         taint = taint.transpose(0, 1).flatten(1).any(1).view(shape).expand(x.shape)
     if named.get("weight") is not None:
@@ -95,8 +94,7 @@ def normalised(call):
     n = len(call.named["normalized_shape"])
     ids, taint = _mix(call, x, list(range(x.dim() - n, x.dim())))
     for key in ("weight", "bias"):
-        if call.named.get(key) is not None and (owned := trace.elements(call.named[key])) is not None:
-            rules.bind(trace, owned, ids)
+        rules.bind(trace, trace.elements(call.named.get(key)), ids)
     trace.put(call.outs[0], ids, taint.expand(x.shape))
 
 
@@ -110,8 +108,7 @@ def group_normalised(call):
     else:
         taint = taint.flatten(2).any(2).view(*x.shape[:2], *[1] * (x.dim() - 2))
     for key in ("weight", "bias"):
-        if call.named.get(key) is not None and (owned := trace.elements(call.named[key])) is not None:
-            rules.bind(trace, owned, ids.movedim(1, -1))
+        rules.bind(trace, trace.elements(call.named.get(key)), ids.movedim(1, -1))
     trace.put(call.outs[0], ids, taint.expand(x.shape))
 
 

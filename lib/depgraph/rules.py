@@ -162,7 +162,9 @@ def varies(ids, dim):
 
 
 def bind(trace, owned, ids):
-    """A parameter's elements meet channels: its slots along one axis are theirs."""
+    """A parameter's elements, where there are any, meet channels: its slots along one axis are theirs."""
+    if owned is None:
+        return
     lead = ids.dim() - len(owned.dims)
     dims = [lead + d for d, (axis, _) in enumerate(owned.dims) if axis is not None and varies(ids, lead + d)]
     if not dims:

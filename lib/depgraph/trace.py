@@ -145,8 +145,8 @@ class Trace(TorchDispatchMode):
             shadow.taint.as_strided(*place).copy_(taint if not self.loose else torch.ones_like(taint))
 
     def elements(self, tensor):
-        """What a tensor has of a parameter, or None."""
-        for owner in self.owners.get(storage_of(tensor), ()):
+        """What a tensor has of a parameter, or None, as of what is no tensor."""
+        for owner in self.owners.get(storage_of(tensor), ()) if tensor is not None else ():
             at = tensor.storage_offset() - owner.offset
             if 0 <= at < max(1, owner.elements.param.tensor.numel()) and len(owner.shape):
                 return _aligned(owner, at, tensor)

@@ -1,5 +1,7 @@
 """What README shows first, computed from the records: what is gained, the verdicts in plain words, the gallery."""
 
+from contextlib import suppress
+
 from companion import claims, runs
 from companion.claims import plain
 from companion.settings import ROOT
@@ -28,15 +30,20 @@ def named(text, notebook):
 
 def numbers():
     """A table of what networks lose in size and keep in accuracy, a line per network; only of runs that are there."""
-    lines = filter(None, (lenet(), stochastic_mlp(), resnet(), vgg()))
+    lines = []
+    for network in (lenet, stochastic_mlp, resnet, vgg):
+        with suppress(claims.Lacking):
+            lines.append(network())
     return runs.markdown(["network", "what was done", "what is left", "error before → after"], lines)
 
 
 def frame(experiment, **where):
-    """The committed rows of an experiment whose columns have these entries, divergent runs left out."""
+    """The committed rows of an experiment whose columns have these entries, divergent runs left out; Lacking: none."""
     table = runs.frame(runs.committed(experiment).values())
     for column, entry in where.items():
         table = table[table[column] == entry] if column in table else table.iloc[:0]
+    if table.empty:
+        raise claims.Lacking(f"{experiment} has no such runs")
     return table
 
 
@@ -50,8 +57,6 @@ def lenet():
     """P2's network: the largest compression that its verdict speaks of."""
     dense = frame("p2_lenet300_mnist", penalty="none", stage="dense")
     small = frame("p2_lenet300_mnist", penalty="ℓ0 + ℓ2", stage="gradual 100 tuned")
-    if dense.empty or small.empty:
-        return None
     left = f"{small['nonzero'].mean():,.0f} of {dense['nonzero'].mean():,.0f} weights"
     network = named("LeNet-300-100, MNIST", "11_l0_lenet")
     return [network, "trained with ℓ0 + ℓ2, pruned in steps, tuned", left, errors(dense, small)]
@@ -60,8 +65,6 @@ def lenet():
 def stochastic_mlp():
     """P3's network: zeroing with L2, units as `lib.shrinking` counts them."""
     table = frame("p3_mlp", network="1000-1000")
-    if table.empty:
-        return None
     dense = table[table["stage"] == "dense"]
     small = table[(table["stage"] == "stochastic") & (table["penalty"] == "L2")]
     units = small["alive"].map(sum).mean()
@@ -73,8 +76,6 @@ def stochastic_mlp():
 def resnet():
     """A network that `lib` did not build: parameters, latency and error of the dense and of the compressed one."""
     table = frame("take_home", network="ResNet-18")
-    if table.empty:
-        return None
     dense, small = (table[table["stage"] == stage].set_index("seed") for stage in ("dense", "tuned"))
     times = [(dense[c] / small[c]).mean() for c in ("ms, batch 1", "ms, batch 64")]
     smaller = (dense["parameters"] / small["parameters"]).mean()
@@ -86,8 +87,6 @@ def resnet():
 def vgg():
     """What removed filters are worth in time: a network at its published widths, which nobody trained for this."""
     table = frame("bench_removal", layout="channels last", batch=64)
-    if table.empty:
-        return None
     masked, small = (table[table["network"] == name].set_index("seed") for name in ("masked", "shrunk"))
     operations, time = ((masked[column] / small[column]).mean() for column in ("flops", "ms"))
     left = f"{operations:.1f}× fewer operations, {time:.1f}× faster (batch 64)"
