@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from ..checks import needing
 from .sources import SUMS
 
 UNPACKED = 2**30  # bytes; no set here unpacks to a third of it
@@ -42,28 +41,6 @@ def lacking(name, path, root, why):
     """Make the error that says that, and why, the folder `root` lacks a file, and how it comes there."""
     remedy = f"With a network, {command(name, root)} fetches it; or pass the folder that has it as root=."
     return DataError(f"{name}: {path} is not in {root}, and {why}. {remedy}")
-
-
-def read(name, paths, *, root, download=True):
-    """Read files of the data set `name`: a list of `File`, and the variant that their checksums vouch for.
-
-    What the folder `root` lacks is downloaded. The variant is empty where a file has no known checksum.
-    DataError: a file cannot be had, cannot be read, or is damaged.
-    """
-    root = Path(root).expanduser()
-    if absent := missing(paths, root):
-        if not download:
-            raise lacking(name, absent[0], root, "download=False forbids fetching it")
-        with needing("data"):
-            from .download import obtain  # here, for most sessions need neither pooch nor a network
-
-        obtain(name, absent, root)
-    found, variants = [], set()
-    for path in paths:
-        with whole(File(name, root, path)):
-            found.append(File(name, root, path, (root / path).read_bytes()))
-            variants.add(check(path, found[-1].payload))
-    return found, "" if "" in variants else ", ".join(sorted(variants - {"official"})) or "official"
 
 
 def check(path, payload):
