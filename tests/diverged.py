@@ -1,11 +1,10 @@
 """What the tests of diverged runs share: a copy of the store in which a run of every experiment has diverged."""
 
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
+
+import warm
 
 from companion import runs
 
@@ -55,8 +54,7 @@ def render(notebook, folder, seed, pick=victim):
     places = {"COMPANION_RUNS": str(records), "COMPANION_FIGURES": str(folder / "figures")}
     # the overview times the widths that the runs have left: without one of them it is another timing
     mode = "missing" if notebook.stem == "00_overview" else "never"
-    command = [sys.executable, "-m", "companion.workflow.run", notebook, folder / "out.ipynb", "--train", mode]
-    command += ["--threads", "1", "--offline"]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | places, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return (folder / "out.ipynb").read_text(encoding="utf-8"), hit
+    places |= {"COMPANION_TRAIN": mode, "COMPANION_DOWNLOAD": "0", "COMPANION_COMMITTED": "0", "MPLBACKEND": "agg"}
+    status, said = warm.tried(lambda: warm.notebook(notebook, {}, places), folder / "log", seconds=1200)
+    assert status == 0, said[-3000:]
+    return said, hit

@@ -4,8 +4,6 @@ import ast
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import warm
@@ -56,23 +54,11 @@ def drawn(entries, how, rng):
     return {"one": entries[:1], "all but one": entries[1:], "none": [], "one twice": [*entries, entries[0]]}[how]
 
 
-def call(notebook, folder, **lists):
-    """Run a notebook at quick with these lists; it ends well, or is refused by name before anything is trained."""
-    given = [f"{name}={value!r}" for name, value in lists.items()]
-    command = [sys.executable, "-m", "companion.workflow.run", notebook, folder / "out.ipynb", "profile=quick", *given]
-    places = {"COMPANION_RUNS": folder / "runs", "COMPANION_FIGURES": folder / "figures"}
-    environment = os.environ | {name: str(place) for name, place in places.items()}
-    command += ["seeds=2", "--threads", "1", "--offline"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        assert "ParameterError" in done.stderr and any(name in done.stderr for name in lists), (given, done.stderr)
-        assert not list((folder / "runs").rglob("*.json")), (given, "it was refused after something had been trained")
+def tried(notebook, folder, given, steps=STEPS):
+    """Run a notebook at quick with these values in a fork of this process, where nothing has to be imported.
 
-
-def tried(notebook, folder, given):
-    """The same in a fork of this process, where nothing has to be imported: what `make attack` does hundreds of times.
-
-    Returns whether it was refused. Trainings are cut to `STEPS` steps, where that is set.
+    It ends well, or is refused by name before anything is trained; returns whether it was refused. Trainings are cut
+    to so many steps, 0 leaves them as they are.
     """
     environment = {"COMPANION_RUNS": folder / "runs", "COMPANION_FIGURES": folder / "figures"}
     environment |= {"COMPANION_TRAIN": "missing", "COMPANION_DOWNLOAD": "0", "MPLBACKEND": "agg"}
@@ -80,8 +66,8 @@ def tried(notebook, folder, given):
     values = {"profile": "quick", "seeds": 2} | given
 
     def work():
-        if STEPS:
-            execution.typed = shortened(execution.typed)
+        if steps:
+            execution.typed = shortened(execution.typed, steps)
         warm.notebook(notebook, values, {name: str(value) for name, value in environment.items()})
 
     status, said = warm.tried(work, folder / "log", seconds=600)
@@ -93,11 +79,11 @@ def tried(notebook, folder, given):
     return True
 
 
-def shortened(typed):
-    """Stages of at most `STEPS` steps."""
+def shortened(typed, steps):
+    """Stages of at most so many steps."""
 
     def short(kind, given, what):
         stage = typed(kind, given, what)
-        return dataclasses.replace(stage, steps=min(stage.steps, STEPS)) if what == "stage" else stage
+        return dataclasses.replace(stage, steps=min(stage.steps, steps)) if what == "stage" else stage
 
     return short

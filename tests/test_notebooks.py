@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+import served
 import warm
 
 from companion import parameters
@@ -19,10 +20,26 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def validate(notebook, **environment):
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory):
+    """The folder of a server of kernels and of nbval runs; None where a system has no forks."""
+    if not hasattr(os, "fork"):
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("k")
+    process = served.started(folder)
+    yield folder
+    process.terminate()
+    process.wait()
+
+
+def validate(notebook, kernels, **environment):
     """Execute a notebook from its records with nbval, which compares every output with the committed one."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
-    command += ["--nbval", "--nbval-current-env", notebook]
+    command = [sys.executable, "-m", "pytest", "--nbval-current-env"]
+    if kernels:
+        command = [sys.executable, "-S", served.__file__, kernels / "socket", "pytest", "--nbval-kernel-name=served"]
+        environment |= {"JUPYTER_PATH": str(kernels)}
+    command += ["-q", "-n", "0", "-p", "no:cacheprovider", "--nbval", notebook]
     around = {name: value for name, value in os.environ.items() if not name.startswith(("COMPANION_", "PYTEST_"))}
     done = subprocess.run(command, cwd=ROOT, env=around | environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
@@ -59,8 +76,8 @@ def not_run(notebook):
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_outputs_are_the_committed_ones_and_figures_to_the_byte(notebook, tmp_path):
-    validate(notebook, COMPANION_DATA=str(tmp_path / "no data"), COMPANION_FIGURES=str(tmp_path / "figures"))
+def test_outputs_are_the_committed_ones_and_figures_to_the_byte(notebook, tmp_path, kernels):
+    validate(notebook, kernels, COMPANION_DATA=str(tmp_path / "no data"), COMPANION_FIGURES=str(tmp_path / "figures"))
     committed = {path.name: path for path in (ROOT / "figures" / notebook.stem).glob("*.svg")}
     drawn = {path.name: path for path in (tmp_path / "figures" / notebook.stem).glob("*.svg")}
     assert drawn.keys() == committed.keys() and (drawn or not_run(notebook))

@@ -11,19 +11,21 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
 import replays
 import torch
+import warm
 from filelock import FileLock
 from tqdm import tqdm
 
 from companion import runs
 from companion.runs import configuration, datasets, execution
 from companion.runs import store as store_module
-from lib import data, measures, models
+from lib import data, measures, models, training
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = {"name": "mlp", "widths": [16], "inputs": 64, "outputs": 10}
@@ -589,50 +591,56 @@ def test_a_full_disk_is_one_clear_error(store, monkeypatch):
 
 # --- processes -----------------------------------------------------------------------------------------------------
 
-SCRIPT = """
-import json, sys
-from companion import runs
-from lib import training
-training.CHECKPOINT_SECONDS = 0
-runs.run(json.loads(sys.argv[1]))
-"""
+needs_forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no forks")
 
 
-def start(store, chosen):
-    environment = os.environ | {"COMPANION_RUNS": str(store), "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", SCRIPT, json.dumps(chosen)]
-    return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
+def trained(store, chosen, **options):
+    """Train this in a fork with a checkpoint at every look, or until it is killed; its exit status."""
+    store.mkdir(exist_ok=True)
+
+    def work():
+        os.environ["COMPANION_RUNS"] = str(store)
+        training.loop.CHECKPOINT_SECONDS = 0
+        runs.run(chosen)
+
+    status, said = warm.tried(work, store / "log", **options)
+    assert status in (0, -signal.SIGKILL), said
+    return status
 
 
-def test_killed_at_a_random_step_it_ends_with_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    chain = config(steps=6000) | {
+@needs_forks
+def test_killed_at_a_random_step_it_ends_with_the_same_bits(tmp_path):
+    chain = config() | {
         "stages": [
-            {"name": "train", "steps": 6000, "penalty": {"name": "sgl", "lam": 1e-4, "partial": 8}},
-            {"name": "t90", "prune": {"sparsity": 0.9}, "hold": True, "steps": 1000},
+            {"name": "train", "steps": 200, "penalty": {"name": "sgl", "lam": 1e-4, "partial": 8}},
+            {"name": "t90", "prune": {"sparsity": 0.9}, "hold": True, "steps": 100},
         ]
     }
-    results = []
-    for name, kills in (("whole", 0), ("killed", 2)):
-        store = tmp_path / name
-        for _ in range(kills):
-            process = start(store, chain)
-            while process.poll() is None and not list(store.rglob("*.pt")):
-                time.sleep(0.05)
-            time.sleep(random.uniform(0.0, 2.0))
-            process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
-            process.wait()
-        assert start(store, chain).wait() == 0
-        (file,) = (store / "live" / "tiny").glob("*.json")
-        results.append(json.loads(file.read_text()))
-    assert same_numbers(*results)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    started = time.monotonic()
+    assert trained(whole, chain) == 0
+    took = time.monotonic() - started
+    assert trained(killed, chain, kill_when=lambda: list(killed.rglob("*.pt"))) != 0, "it goes on from a checkpoint"
+    trained(killed, chain, kill_after=random.uniform(0, took))
+    assert trained(killed, chain) == 0
+    (a,), (b,) = (list((store / "live" / "tiny").glob("*.json")) for store in (whole, killed))
+    assert same_numbers(json.loads(a.read_text()), json.loads(b.read_text()))
 
 
+@needs_forks
 def test_two_processes_on_one_store_train_once(store):
-    processes = [start(store, config(steps=1500)) for _ in range(2)]
-    assert [process.wait() for process in processes] == [0, 0]
+    """Each notes what it trains: one of two notes it."""
+
+    def work():
+        execute = runs.execute
+        runs.execute = lambda run: (store / f"{os.getpid()}.trained").touch() or execute(run)
+        runs.run(config(steps=300))
+
+    with ThreadPoolExecutor(2) as pool:
+        tries = list(pool.map(lambda k: warm.tried(work, store / f"log{k}"), range(2)))
+    assert [status for status, _ in tries] == [0, 0], tries
     (file,) = (store / "live" / "tiny").glob("*.json")
-    assert json.loads(file.read_text())["status"] == "done"
+    assert json.loads(file.read_text())["status"] == "done" and len(list(store.glob("*.trained"))) == 1
 
 
 def test_what_another_process_trains_is_left_to_it_and_waited_for_last(store, monkeypatch):

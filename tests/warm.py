@@ -9,17 +9,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def tried(work, log, *, kill_after=None, seconds=300):
+def tried(work, log, *, kill_after=None, kill_when=None, seconds=300):
     """Call `work()` in a fork; its exit status, negative for a signal, and what it printed to the file `log`.
 
     The status is 0, or 1 where it raised, whose type and message are then the last line. kill_after: seconds until
-    kill -9.
+    kill -9; kill_when: what is true as soon as it is to come.
     """
     child = os.fork()
     if child == 0:
         _as_child(work, log)
     until = time.monotonic() + (seconds if kill_after is None else kill_after)
-    while time.monotonic() < until:
+    while time.monotonic() < until and not (kill_when and kill_when()):
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
             return os.waitstatus_to_exitcode(status), Path(log).read_text(encoding="utf-8")
@@ -58,6 +58,7 @@ def notebook(path, given, environment):
     os.chdir(path.parent)
     shell = InteractiveShell.instance(history_load_length=0)
     shell.history_manager.enabled = False
+    shell.display_pub.publish = shown
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] != "code":
             continue
@@ -67,3 +68,8 @@ def notebook(path, given, environment):
         for source in sources:
             done = shell.run_cell(source, store_history=True)
             done.raise_error()
+
+
+def shown(data, *_, **__):
+    """Print what a page would show of something displayed, as far as it is text."""
+    print(data.get("text/markdown") or data.get("text/html") or data.get("text/plain"))

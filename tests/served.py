@@ -1,0 +1,130 @@
+"""Kernels and nbval as forks of one process that has imported what notebooks import: seconds less a notebook.
+
+`python tests/served.py SOCKET` serves; `python -S tests/served.py SOCKET FILE` is what Jupyter starts as the kernel: it
+asks the server for a fork that reads that connection file, and lives as long as this fork does.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+IMPORTED = (
+    "altair onnxruntime seaborn skimage.measure sklearn.datasets sklearn.metrics torch_pruning torchvision tqdm.auto"
+)
+IMPORTED += (
+    " nbval.plugin ipykernel.kernelapp ipykernel.ipkernel companion.runs companion.claims companion.applications"
+)
+IMPORTED += (
+    " companion.chart companion.drawn companion.every_run companion.figures companion.playground companion.zoo lib"
+)
+
+
+def ask(address, what, *given):
+    """The exit status of a fork of the server: it has this process's environment, folder and outputs."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(address))
+        asked = {"what": what, "given": list(map(str, given)), "environment": dict(os.environ), "cwd": os.getcwd()}
+        socket.send_fds(line, [len(text := json.dumps(asked).encode()).to_bytes(4)], [1, 2])
+        line.sendall(text)
+        return int(line.recv(16) or 1)
+
+
+def serve(address):
+    """Import, listen, and fork for whoever asks, until the process that started this has gone."""
+    import importlib
+    import signal
+
+    import torch
+
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # as every kernel has it
+    for name in IMPORTED.split():
+        importlib.import_module(name)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    listening, parent = socket.socket(socket.AF_UNIX), os.getppid()
+    listening.bind(address + ".new")
+    listening.listen()
+    os.rename(address + ".new", address)
+    listening.settimeout(1)
+    while os.getppid() == parent:
+        try:
+            line, _ = listening.accept()
+        except TimeoutError:
+            continue
+        if os.fork() == 0:
+            listening.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            line.settimeout(None)
+            as_asked(line)
+        line.close()
+
+
+def as_asked(line):
+    """The fork: it does what was asked for and never returns; it ends with whoever asked."""
+    length, outputs, *_ = socket.recv_fds(line, 4, 2)
+    asked = json.loads(line.recv(int.from_bytes(length), socket.MSG_WAITALL))
+    for number, output in zip((1, 2), outputs, strict=True):
+        os.dup2(output, number)
+    sys.stdout, sys.stderr = (open(k, "w", encoding="utf-8", closefd=False) for k in (1, 2))  # noqa: SIM115
+    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    os.chdir(asked["cwd"])
+    threading.Thread(target=lambda: line.recv(1) or os._exit(1), daemon=True).start()
+    status = 1
+    try:
+        status = {"kernel": kernel, "pytest": tests}[asked["what"]](*asked["given"])
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        line.sendall(str(int(status)).encode())
+        os._exit(status)
+
+
+def kernel(file):
+    """An ipykernel for this connection file."""
+    import pandas
+    from ipykernel.kernelapp import IPKernelApp
+
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+    pandas.set_option("display.max_columns", 20)  # it was imported outside a kernel, where a terminal's width counts
+    app = IPKernelApp.instance()
+    app.initialize(["-f", file])
+    app.start()
+    return 0
+
+
+def tests(*given):
+    """Pytest with these arguments."""
+    import pytest
+
+    return pytest.main(["-W", "ignore::pytest.PytestAssertRewriteWarning", *given])
+
+
+def started(folder):
+    """Start a server with its socket in this folder, and a kernel called `served` beside; its process."""
+    address = str(folder / "socket")
+    (folder / "kernels" / "served").mkdir(parents=True)
+    spec = {"argv": [sys.executable, "-S", __file__, address, "{connection_file}"], "language": "python"}
+    (folder / "kernels" / "served" / "kernel.json").write_text(json.dumps(spec | {"display_name": "served"}))
+    around = {name: value for name, value in os.environ.items() if not name.startswith(("COMPANION_", "PYTEST_"))}
+    process = subprocess.Popen([sys.executable, __file__, address], cwd=ROOT, env=around)
+    while not Path(address).exists():
+        try:
+            raise RuntimeError(f"the server of kernels ended with {process.wait(0.05)}")
+        except subprocess.TimeoutExpired:
+            pass
+    return process
+
+
+if __name__ == "__main__" and len(sys.argv) == 2:
+    serve(sys.argv[1])
+elif __name__ == "__main__" and sys.argv[2:]:
+    sys.exit(ask(sys.argv[1], "kernel", sys.argv[2]) if len(sys.argv) == 3 else ask(sys.argv[1], *sys.argv[2:]))
