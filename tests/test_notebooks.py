@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -21,16 +22,16 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="session")
-def kernels(tmp_path_factory):
+def kernels():
     """The folder of a server of kernels and of nbval runs; None where a system has no forks."""
     if not hasattr(os, "fork"):
         yield None
         return
-    folder = tmp_path_factory.mktemp("k")
-    process = served.started(folder)
-    yield folder
-    process.terminate()
-    process.wait()
+    with tempfile.TemporaryDirectory(prefix="kernels") as folder:  # short: a socket's path has 100 characters at most
+        process = served.started(Path(folder))
+        yield Path(folder)
+        process.terminate()
+        process.wait()
 
 
 def validate(notebook, kernels, **environment):
