@@ -85,6 +85,8 @@ def test_wide_convolutions_of_small_images_are_products(monkeypatch, precision, 
     torch.testing.assert_close(outputs, expected, rtol=0.03, atol=0.01)
     training.fit(net, (x, torch.arange(8) % 3), steps=1, batch=8, precision=precision)
     assert len(calls) == 2 * taken
+    with speed.autocast(precision, "cpu"), speed.small_images(net):
+        assert net.double()[0](x.double()).dtype == torch.float64, "which autocast leaves alone"
 
 
 def test_denormals_count_as_0_where_outputs_are_predicted():

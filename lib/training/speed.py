@@ -111,7 +111,9 @@ def _small(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         tuple(v) * (2 // len(v)) if isinstance(v, tuple | list) else (v, v) for v in (stride, padding, dilation)
     )
     plain = groups == 1 and dilation == (1, 1) and not isinstance(padding[0], str)
-    if not (bf16 and plain and input.device.type == "cpu" and input.ndim == 4 and len(input)):
+    plain = plain and input.ndim == 4 and len(input) and input.shape[1] == weight.shape[1]
+    cast = {input.dtype, weight.dtype} <= {torch.float32, torch.bfloat16}  # autocast leaves float64 as it is
+    if not (bf16 and plain and cast and input.device.type == "cpu"):
         return None
     inside = all(0 <= p < k for p, k in zip(padding, weight.shape[2:], strict=True))
     wide = weight.shape[0] * weight.shape[1] >= WIDE
