@@ -13,15 +13,30 @@ import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-IMPORTED = (
-    "altair onnxruntime seaborn skimage.measure sklearn.datasets sklearn.metrics torch_pruning torchvision tqdm.auto"
-)
-IMPORTED += (
-    " nbval.plugin ipykernel.kernelapp ipykernel.ipkernel companion.runs companion.claims companion.applications"
-)
-IMPORTED += (
-    " companion.chart companion.drawn companion.every_run companion.figures companion.playground companion.zoo lib"
-)
+IMPORTED = [
+    "altair",
+    "onnxruntime",
+    "seaborn",
+    "skimage.measure",
+    "sklearn.datasets",
+    "sklearn.metrics",
+    "torch_pruning",
+    "torchvision",
+    "tqdm.auto",
+    "nbval.plugin",
+    "ipykernel.kernelapp",
+    "ipykernel.ipkernel",
+    "companion.runs",
+    "companion.claims",
+    "companion.applications",
+    "companion.chart",
+    "companion.drawn",
+    "companion.every_run",
+    "companion.figures",
+    "companion.playground",
+    "companion.zoo",
+    "lib",
+]
 
 
 def ask(address, what, *given):
@@ -42,7 +57,7 @@ def serve(address):
     import torch
 
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # as every kernel has it
-    for name in IMPORTED.split():
+    for name in IMPORTED:
         importlib.import_module(name)
     torch.set_num_threads(1)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -78,12 +78,17 @@ def fewer_orphans(table):
     return verdict, f"orphans among them in points, against none, 95 % interval; {_listed(found)}"
 
 
+def beyond_independent(table):
+    """By penalty and q, runs without one left out: removed nodes beyond what independent zeros would remove."""
+    gone = [independent(d["pruned"], sizes) for d, sizes in zip(table["dynamics"], table["sizes"], strict=True)]
+    table = table.assign(beyond=removed(table) - gone)
+    return table[table["penalty"] != "none"].groupby(["penalty", "q"])["beyond"]
+
+
 def more_than_independent(table):
     """Weight and node pruning depend on each other: removed nodes beyond what independent zeros would remove."""
     enough_seeds(table["seed"].nunique())
-    extra = [independent(d["pruned"], sizes) for d, sizes in zip(table["dynamics"], table["sizes"], strict=True)]
-    table = table.assign(beyond=removed(table) - extra)
-    groups = table[table["penalty"] != "none"].groupby(["penalty", "q"])["beyond"]
+    groups = beyond_independent(table)
     found = {f"{penalty} q={q}": interval(beyond) for (penalty, q), beyond in groups}
     verdict = of_all({1: REPRODUCED, -1: NOT, 0: INCONCLUSIVE}[held(beyond, -BEYOND)] for beyond in found.values())
     return verdict, f"removed nodes beyond independent zeros, in points, 95 % interval; {_listed(found)}"

@@ -4,7 +4,6 @@ from companion.claims import p2, p2_competitors, p3
 from companion.claims.p1 import ALIKE, SETTINGS, down_to_none, gains, improves, over_full, partial_ratios
 from companion.claims.p1_structure import structure as settled
 from companion.claims.rules import NOT, PARTLY, REPRODUCED, alike, chosen, of_all, paired
-from lib.dynamics import independent
 
 FLOORS = {"fits": 3e-5, "classified": 1e-5}  # the weakest λ of the grids then
 
@@ -211,8 +210,7 @@ def fewer_orphans(table):
 
 def more_than_independent(table):
     """The mean above 10 points for L1 and L2 at q = 1 and 2; partly: for some; not: for none."""
-    gone = [independent(d["pruned"], sizes) for d, sizes in zip(table["dynamics"], table["sizes"], strict=True)]
-    beyond = (p3.removed(table) - gone)[table["penalty"] != "none"].groupby([table["penalty"], table["q"]]).mean()
+    beyond = p3.beyond_independent(table).mean()
     return REPRODUCED if all(beyond > 0.1) else PARTLY if any(beyond > 0.1) else NOT
 
 
