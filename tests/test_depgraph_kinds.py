@@ -1,6 +1,7 @@
 """What goes and what stays, layer by layer and input by input: masked outputs are the oracle, the count is given."""
 
 import copy
+import time
 import warnings
 
 import pytest
@@ -420,6 +421,12 @@ def test_a_bound_on_the_time():
     net = nn.Sequential(*[nn.Linear(8, 8) for _ in range(9)])
     with pytest.raises(ShrinkError, match="Sequential was not traced within 0 s; pass a smaller example, seconds="):
         depgraph.shrink(net, torch.randn(2, 8), seconds=0)
+
+
+def test_the_bound_is_by_the_clock_whatever_the_processor_does():
+    slow = Call(lambda s, x: (time.sleep(0.05), s.a(x))[1], a=nn.Linear(8, 8))
+    with pytest.raises(ShrinkError, match="was not traced within 0.2 s"):
+        depgraph.shrink(nn.Sequential(*[slow] * 40), torch.randn(2, 8), seconds=0.2)
 
 
 # --- what was looked for beside -------------------------------------------------------------------------------------

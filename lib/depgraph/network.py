@@ -1,11 +1,9 @@
 """A network that is traced: once, to learn what belongs together, and again, to see whether a smaller one does so."""
 
 import copy
-import time
 
 import torch
 
-from ..checks import number
 from ..shrinking import ShrinkError
 from . import slicing
 from .classes import Classes
@@ -16,10 +14,9 @@ from .trace import Param, TooLong, Trace
 class Network:
     """A copy of a network, its example and its trace; `modes` are those of the passes, in training or not."""
 
-    def __init__(self, model, example, seconds):
-        number("seconds", seconds, "[0, inf)")
+    def __init__(self, model, example, seconds, until):
         self.name, self.example = type(model).__name__, example
-        self.seconds, self.until = seconds, time.thread_time() + seconds
+        self.seconds, self.until = seconds, until  # by the monotonic clock
         self.modes, self.idle = [False], {}
         try:
             self.work = copy.deepcopy(model)

@@ -24,7 +24,7 @@ def difference(model, small, example, trace):
     bound, single = max((CLOSE.get(kind, 1e-1) for kind in kinds), default=1e-5), kinds == {torch.float32}
     with quiet():
         trials = enumerate([example, *_trials(example, DRAWS if trace.forks else 1)])
-        runs = [_run(model, given) for k, given in trials if k < 3 or time.thread_time() < trace.until]
+        runs = [_run(model, given) for k, given in trials if k < 3 or time.monotonic() < trace.until]
         wide = single and not trace.draws and _widen(model, small, example)
         bound *= 10 if single and not wide else 1
         for given, near in filter(None, runs):
