@@ -123,6 +123,7 @@ REFUSED = {
     "one class": (lambda: fit(mlp(1), (X, 0 * Y)), r"outputs \(8, 1\) are for one class"),
     "one-hot": (lambda: fit(mlp(), (X, nn.functional.one_hot(Y))), r"y.argmax\(1\)"),
     "classes as floats": (lambda: fit(mlp(), (X, Y.float())), r"differ in shape; of classes take y.long"),
+    "a column for rows": (lambda: fit(mlp(1), (X, X[:, 0])), r"y.reshape\(-1, 1\)"),
     "torch's spread loss": (lambda: fit(mlp(1), (X, X[:, 0]), loss=nn.MSELoss()), "Using a target size"),
     "a spread loss": (lambda: fit(mlp(1), (X, X[:, 0]), loss=lambda o, y: ((o - y) ** 2).mean()), "to all pairs"),
     "a loss without gradient": (lambda: fit(mlp(), (X, Y), loss=lambda o, y: o.detach().mean()), "has a gradient"),

@@ -61,16 +61,20 @@ class Network:
             with quiet(), batched(given.tensors()), trace:
                 found = tensors_in(model(*given.args, **given.kwargs))
         except TooLong:
-            raise ShrinkError(
-                f"{self.name} was not traced within {self.seconds} s; pass a smaller example, seconds=… for more time, "
-                "or shrink parts of it"
-            ) from None
+            raise self.late("traced") from None
         if not found and not training:
             raise ShrinkError(f"{self.name} returned no tensor on the example")
         for t in found:
             trace.classes.pin(trace.state(t).ids, OUTPUT)
             if owned := trace.elements(t):
                 trace.keep(owned.param, OUTPUT)
+
+    def late(self, what):
+        """The error where the time is over."""
+        return ShrinkError(
+            f"{self.name} was not {what} within {self.seconds} s; pass a smaller example, seconds=… for more time, or "
+            "shrink parts of it"
+        )
 
     def _unseen(self):
         """Layers that the example does not run: traced in training, else what they may belong to is left alone."""

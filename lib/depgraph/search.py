@@ -13,6 +13,7 @@ from .network import Network
 from .passes import Example, first_line, refuse
 from .proof import difference
 from .records import parting, parts
+from .trace import TooLong
 
 SECONDS = 120  # until a search ends, where the caller does not say
 ATTEMPTS = 40  # after which what is left of them stays
@@ -68,7 +69,10 @@ class Search:
         """
         network, used = self.network, self.doubted or len(self.network.modes) > 1
         nets = map(copy.deepcopy, (self.model, small)) if used else (network.work, other)
-        wrong = difference(*nets, network.example, self.trace)
+        try:
+            wrong = difference(*nets, network.example, self.trace)
+        except TooLong:
+            raise network.late("compared with the smaller one") from None
         self.doubted = bool(wrong)
         if wrong and not judge.doubt(self.trace, self.dead):
             names = [p.name.rpartition(".")[0] for p in self.trace.params if p.slots and self._gone(p.slots[0])]
