@@ -1,6 +1,7 @@
 """What goes and what stays, layer by layer and input by input: masked outputs are the oracle, the count is given."""
 
 import copy
+import time
 import warnings
 
 import pytest
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 
 from lib import depgraph, saving
+from lib.depgraph import search
+from lib.depgraph.proof import difference
 from lib.shrinking import ShrinkError
 
 DEAD = [0, 1, 4, 5, 8, 9, 12, 13]
@@ -420,6 +423,19 @@ def test_a_bound_on_the_time():
     net = nn.Sequential(*[nn.Linear(8, 8) for _ in range(9)])
     with pytest.raises(ShrinkError, match="Sequential was not traced within 0 s; pass a smaller example, seconds="):
         depgraph.shrink(net, torch.randn(2, 8), seconds=0)
+
+
+def test_the_bound_is_by_the_clock_whatever_the_processor_does():
+    slow = Call(lambda s, x: (time.sleep(0.05), s.a(x))[1], a=nn.Linear(8, 8))
+    with pytest.raises(ShrinkError, match="was not traced within 0.2 s"):
+        depgraph.shrink(nn.Sequential(*[slow] * 40), torch.randn(2, 8), seconds=0.2)
+
+
+def test_the_bound_holds_for_the_comparison_too(monkeypatch):
+    net, x = nn.Sequential(kill(nn.Linear(8, 16), slice(6)), nn.ReLU(), nn.Linear(16, 3)), torch.randn(2, 8)
+    monkeypatch.setattr(search, "difference", lambda *given: (setattr(given[3], "until", 0), difference(*given))[1])
+    with pytest.raises(ShrinkError, match="Sequential was not compared with the smaller one within 120 s; pass a sm"):
+        depgraph.shrink(net, x)
 
 
 # --- what was looked for beside -------------------------------------------------------------------------------------

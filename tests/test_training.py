@@ -650,7 +650,7 @@ def test_the_proximal_step_ends_at_the_lasso(momentum):
 @pytest.mark.parametrize(
     ("outputs", "y", "remedy"),
     [
-        (1, torch.zeros(16), r"outputs \(16, 1\) and targets \(16,\) differ in shape; .* y.view\(16, 1\)"),
+        (1, torch.zeros(16), r"outputs \(16, 1\) and targets \(16,\) differ in shape; .* y.reshape\(-1, 1\)"),
         (3, torch.zeros(16, 1, dtype=torch.int64), r"classes of shape \(16, 1\) must have the shape \(16,\)"),
     ],
 )

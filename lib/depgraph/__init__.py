@@ -27,32 +27,31 @@ without a rule; layers that the example does not run. CONTRIBUTING.md has the ta
 """
 
 from ..shrinking import ShrinkError
-from .passes import Example
 from .report import Report, made, warn
-from .search import Search
+from .search import SECONDS, Search
 
 __all__ = ["Report", "ShrinkError", "report", "shrink", "shrunk"]
 
 
-def shrink(model, example, *, keep=(), keep_one=False, seconds=60):
+def shrink(model, example, *, keep=(), keep_one=False, seconds=SECONDS):
     """A copy of any network without its dead units, with the same outputs in eval mode.
 
     example: what the network is called with, with a batch axis and of the size that it is used with: an input, a tuple
     or list of them, or a mapping by name. keep: names of layers whose units are left alone. keep_one: leave one silent
-    unit where a layer died wholly, instead of ShrinkError. seconds: after which ShrinkError ends the search. A warning
-    counts the dead units that stay, `report` lists them with reasons.
+    unit where a layer died wholly, instead of ShrinkError. seconds: by the clock, from the call on, until ShrinkError
+    ends the search. A warning counts the dead units that stay, `report` lists them with reasons.
     """
     small, found = shrunk(model, example, keep=keep, keep_one=keep_one, seconds=seconds)
     warn(found)
     return small
 
 
-def shrunk(model, example, *, keep=(), keep_one=False, seconds=60):
+def shrunk(model, example, *, keep=(), keep_one=False, seconds=SECONDS):
     """What `shrink` returns, without a warning, and the report of it."""
-    search = Search(model, Example(model, example), keep=keep, keep_one=keep_one, seconds=seconds)
+    search = Search(model, example, keep=keep, keep_one=keep_one, seconds=seconds)
     return search.run(), made(search)
 
 
-def report(model, example, *, keep=(), seconds=60):
+def report(model, example, *, keep=(), seconds=SECONDS):
     """What `shrink` would leave of each layer, and why dead units stay; to print."""
     return shrunk(model, example, keep=keep, keep_one=True, seconds=seconds)[1]

@@ -1,11 +1,9 @@
 """A network that is traced: once, to learn what belongs together, and again, to see whether a smaller one does so."""
 
 import copy
-import time
 
 import torch
 
-from ..checks import number
 from ..shrinking import ShrinkError
 from . import slicing
 from .classes import Classes
@@ -16,10 +14,9 @@ from .trace import Param, TooLong, Trace
 class Network:
     """A copy of a network, its example and its trace; `modes` are those of the passes, in training or not."""
 
-    def __init__(self, model, example, seconds):
-        number("seconds", seconds, "[0, inf)")
+    def __init__(self, model, example, seconds, until):
         self.name, self.example = type(model).__name__, example
-        self.seconds, self.until = seconds, time.thread_time() + seconds
+        self.seconds, self.until = seconds, until  # by the monotonic clock
         self.modes, self.idle = [False], {}
         try:
             self.work = copy.deepcopy(model)
@@ -64,16 +61,20 @@ class Network:
             with quiet(), batched(given.tensors()), trace:
                 found = tensors_in(model(*given.args, **given.kwargs))
         except TooLong:
-            raise ShrinkError(
-                f"{self.name} was not traced within {self.seconds} s; pass a smaller example, seconds=… for more time, "
-                "or shrink parts of it"
-            ) from None
+            raise self.late("traced") from None
         if not found and not training:
             raise ShrinkError(f"{self.name} returned no tensor on the example")
         for t in found:
             trace.classes.pin(trace.state(t).ids, OUTPUT)
             if owned := trace.elements(t):
                 trace.keep(owned.param, OUTPUT)
+
+    def late(self, what):
+        """The error where the time is over."""
+        return ShrinkError(
+            f"{self.name} was not {what} within {self.seconds} s; pass a smaller example, seconds=… for more time, or "
+            "shrink parts of it"
+        )
 
     def _unseen(self):
         """Layers that the example does not run: traced in training, else what they may belong to is left alone."""

@@ -5,8 +5,10 @@ import time
 import torch
 
 from .passes import first_line, quiet, tensors_in
+from .trace import TooLong
 
 CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+NEEDED = 3  # the first inputs, without which nothing is proved
 DRAWS = 8  # of noise, for a network that goes one way or another by what it sees
 MANY = 8  # times the examples, for a network that goes another way when there are more
 LARGE = 200_000  # numbers from which on no larger inputs than the example are tried
@@ -16,7 +18,8 @@ def difference(model, small, example, trace):
     """What is wrong with the outputs of two networks, which it may change, or nothing.
 
     Those of float32 are compared in float64, but where they draw random numbers; ten times what rounding does to the
-    first is allowed. trace: that of the first; when its time is over other sizes are not tried.
+    first is allowed. trace: that of the first; when its time is over other sizes are not tried. TooLong: it is over
+    before the first three inputs were.
     """
     model.eval()
     small.eval()
@@ -24,10 +27,12 @@ def difference(model, small, example, trace):
     bound, single = max((CLOSE.get(kind, 1e-1) for kind in kinds), default=1e-5), kinds == {torch.float32}
     with quiet():
         trials = enumerate([example, *_trials(example, DRAWS if trace.forks else 1)])
-        runs = [_run(model, given) for k, given in trials if k < 3 or time.thread_time() < trace.until]
+        runs = [_run(model, given) for k, given in trials if not _over(trace, k)]
         wide = single and not trace.draws and _widen(model, small, example)
         bound *= 10 if single and not wide else 1
-        for given, near in filter(None, runs):
+        for k, (given, near) in enumerate(filter(None, runs)):
+            if _over(trace, k):
+                break
             given = _double(given) if wide else given
             expected = _output(model, given) if single else near
             try:
@@ -38,6 +43,14 @@ def difference(model, small, example, trace):
                 if wrong := _apart(*triple, bound):
                     return wrong + _where(given, example)
     return None
+
+
+def _over(trace, k):
+    """Whether there is no time for the kth input. TooLong: nor for one that is needed."""
+    over = time.monotonic() > trace.until
+    if over and k < NEEDED:
+        raise TooLong
+    return over
 
 
 def _trials(example, draws):

@@ -1,28 +1,34 @@
 """The largest set of channels whose removal leaves a network that runs and is the same."""
 
 import copy
+import time
 
 import torch
 
+from ..checks import number
 from ..shrinking import ShrinkError
 from . import judge, slicing
 from .classes import Mismatch
 from .network import Network
-from .passes import first_line, refuse
+from .passes import Example, first_line, refuse
 from .proof import difference
 from .records import parting, parts
+from .trace import TooLong
 
+SECONDS = 120  # until a search ends, where the caller does not say
 ATTEMPTS = 40  # after which what is left of them stays
 
 
 class Search:
     """What of a network may go: `run` gives the smaller one, `dead` and `removed` say what went."""
 
-    def __init__(self, model, example, *, keep, keep_one, seconds):
+    def __init__(self, model, example, *, keep, keep_one, seconds=SECONDS):
+        number("seconds", seconds, "[0, inf)")
+        until, example = time.monotonic() + seconds, Example(model, example)
         refuse(model, example, keep)
         self.model, self.keep_one = model, keep_one
         self.banned, self.rows, self.tried, self.doubted = {}, [], {}, False
-        self.network = Network(model, example, seconds)
+        self.network = Network(model, example, seconds, until)
         self.trace, self.classes, self.idle = self.network.trace, self.network.trace.classes, self.network.idle
         for name in keep:
             layer = self.network.work.get_submodule(name)
@@ -63,7 +69,10 @@ class Search:
         """
         network, used = self.network, self.doubted or len(self.network.modes) > 1
         nets = map(copy.deepcopy, (self.model, small)) if used else (network.work, other)
-        wrong = difference(*nets, network.example, self.trace)
+        try:
+            wrong = difference(*nets, network.example, self.trace)
+        except TooLong:
+            raise network.late("compared with the smaller one") from None
         self.doubted = bool(wrong)
         if wrong and not judge.doubt(self.trace, self.dead):
             names = [p.name.rpartition(".")[0] for p in self.trace.params if p.slots and self._gone(p.slots[0])]

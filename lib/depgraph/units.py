@@ -5,8 +5,7 @@ import copy
 import torch
 
 from . import judge, slicing
-from .passes import Example
-from .search import Search
+from .search import SECONDS, Search
 
 
 class Units:
@@ -17,8 +16,8 @@ class Units:
     and outputs, what `keep` names and what is read without a weight (a query, by a key) are no units.
     """
 
-    def __init__(self, model, example, *, keep=(), seconds=60):
-        search = Search(model, Example(model, example), keep=keep, keep_one=True, seconds=seconds)
+    def __init__(self, model, example, *, keep=(), seconds=SECONDS):
+        search = Search(model, example, keep=keep, keep_one=True, seconds=seconds)
         self.model, self.trace = model, search.trace
         self.roots = self.trace.classes.roots()
         weighted = [r for r in self.trace.readers if r.weight is not None]

@@ -41,7 +41,12 @@ def part_of(given, model):
 
 
 def sized(options, data):
-    """Options with the batch size of a DataLoader, where they have none."""
+    """Options with the batch size of a DataLoader, where they have none. ValueError: a device is among them."""
+    if "device" in options:
+        raise ValueError(
+            f"device is no option: a network is trained where it is, and the data follow; call "
+            f"net.to({str(options['device'])!r}) first"
+        )
     size = data.batch_size if isinstance(data, DataLoader) else None
     return {"batch": size} | options if size else options
 
@@ -120,11 +125,18 @@ def fits(model, inputs, targets=None):
         if targets is not None:
             what = f"{type(model).__name__} and the loss do not take inputs {_told(inputs)}, targets {_told(targets)}"
         said = str(error).partition("\n")[0]
-        whole = next(
-            (n for n, t in (("x", inputs), ("y", targets)) if t is not None and not t.is_floating_point()), None
-        )
-        hint = f"; where numbers are asked for pass {whole}.float()" if whole and "type" in said else ""
+        hint = _of_types(model, inputs, targets) if "type" in said else ""
         raise ValueError(f"{what}: {said}{hint}") from error
+
+
+def _of_types(model, inputs, targets):
+    """What to do about inputs or targets that are no floats, or about weights of another type than the inputs'."""
+    for name, values in (("x", inputs), ("y", targets)):
+        if values is not None and not values.is_floating_point():
+            return f"; where numbers are asked for pass {name}.float()"
+    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()} - {inputs.dtype}
+    named = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+    return f"; weights of the network are {named}: call net.float() first" if kinds else ""
 
 
 def _told(values):

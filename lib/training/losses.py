@@ -35,7 +35,8 @@ def squared(outputs, y):
     """The mean squared error. ValueError: (N, 1) against (N,) would be spread to (N, N) in silence."""
     if outputs.shape != y.shape:
         given, wanted = (tuple(t.shape) for t in (y, outputs))
-        remedy = f"reshape the targets, y.view{wanted}" if y.numel() == outputs.numel() else "of classes take y.long()"
+        rows = f"reshape the targets, y.reshape{(-1, *wanted[1:])}"
+        remedy = rows if y.numel() == outputs.numel() else "of classes take y.long()"
         raise ValueError(f"outputs {wanted} and targets {given} differ in shape; {remedy}")
     return F.mse_loss(outputs, y.to(outputs.dtype))
 
