@@ -8,7 +8,7 @@ import pandas as pd
 
 from companion import runs
 from companion.claims import withdrawn
-from companion.claims.rules import NOT_RUN
+from companion.claims.rules import NOT_JUDGED, NOT_RUN, Lacking
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,13 @@ class Amendment:
         return getattr(self.judge, "func", self.judge).__doc__
 
     def verdict(self, claim):
-        """What the old rule makes of the committed records; NOT RUN where there are none."""
+        """What the old rule makes of the committed records: not run without any, not judged where some lack."""
         names = self.experiment or claim.experiments
         records = [record for name in names for record in runs.committed(name).values()]
-        return self.judge(runs.frame(records)) if records else NOT_RUN
+        try:
+            return self.judge(runs.frame(records)) if records else NOT_RUN
+        except Lacking:
+            return NOT_JUDGED
 
 
 ANY_FORM = "the form that is not the paper's counted as much as the paper's"
@@ -46,7 +49,7 @@ ANY_GAIN = (
     "a mean of +0.01 points counted as better; less than the gain of interest is none now, and a set without room for "
     "it is no case"
 )
-SECOND = "2026-11-28"
+SECOND, THIRD = "2026-11-28", "2026-11-29"
 
 
 def _application(claim, share, margins):
@@ -116,6 +119,12 @@ AMENDMENTS = (
     Amendment("P3.2", SECOND, FOUR, withdrawn.fewer_orphans),
     Amendment("P3.3", SECOND, "a mean was judged in place of an interval", withdrawn.more_than_independent),
     _application("P3.4", 0.5, {"test_accuracy": 0.002}),
+    Amendment(
+        "P3.5",
+        THIRD,
+        "at full width that λ removed far more than the claim's share; λ is chosen at full width now",
+        partial(withdrawn.by_half_width, share=0.6, margin=0.01, floor=0.92),
+    ),
     _application("P3.5 ¼", 0.6, {"test_accuracy": 0.01}),
     _application("P3.6", 0.6, {"test_dice": 0.01, "test_ap50": 0.02}),
     _application("P3.7", 0.5, {"test_accuracy": 0.03, "test_auc": 0.03}),
