@@ -462,3 +462,10 @@ def test_what_zeroing_without_l2_removes_is_not_judged_at_full_size():
     others = full_networks(MUCH).assign(penalty="none", seed=9)
     table = pd.concat([full_networks(LITTLE), others[others["stage"] == "stochastic"]])
     assert p3.full_size(table, share=0.6, margin=0.01, floor=0.92)[0] == claims.REPRODUCED
+
+
+def test_each_network_of_p3_9_has_the_margin_of_its_own_claim():
+    own = {"300-100": "P3.4", "1000-1000": "P3.4", "vgg16": "P3.5 ¼", "unet": "P3.6", "ct_cnn": "P3.7"}
+    margins = claims.CLAIMS["P3.9"].judge.keywords["margins"]
+    of_claims = {net: claims.CLAIMS[name].judge.keywords["margins"] for net, name in own.items()}
+    assert margins == {net: of.get("test_dice", of.get("test_accuracy")) for net, of in of_claims.items()}
