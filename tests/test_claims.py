@@ -9,7 +9,7 @@ from judging import judged
 from scipy import stats
 
 from companion import claims
-from companion.claims import companion, p3, rules
+from companion.claims import companion, p3, rules, withdrawn
 from companion.claims.rules import Difference, holm, interval
 from lib import models
 
@@ -389,14 +389,15 @@ def test_half_of_the_units_at_almost_the_dense_score(left, loss, verdict):
     assert p3.application(table, share=0.5, margins={"test_accuracy": 0.002})[0] == verdict
 
 
-def full_networks(losses, *, gone=0.62, dense=0.93, scale=1.0, stages=("dense", "stochastic")):
+def full_networks(losses, *, gone=0.62, dense=0.93, scale=1.0, stages=("dense", "stochastic"), lam=1e-3):
     """A pair per seed of VGG-16, dense and pruned: what pruning costs each, and the share of units that it removes."""
     units, lines = sum(models.widths("vgg16", scale=scale)), []
     for (seed, loss), stage in ((pair, stage) for pair in enumerate(losses) for stage in stages):
         pruned = stage == "stochastic"
         line = {"network": "vgg16", "seed": seed, "stage": stage, "penalty": "L2" if pruned else "none", "units": units}
         line |= {"alive": [units - round(gone * units) * pruned], "test_accuracy": dense + 0.001 * seed - loss * pruned}
-        lines.append(line)
+        line |= {"lam": lam, "target": 0.9} if pruned else {}
+        lines.append(line | {"validation_accuracy": line["test_accuracy"]})
     return pd.DataFrame(lines)
 
 
@@ -426,6 +427,17 @@ def test_a_network_at_its_published_widths(losses, options, verdict, monkeypatch
     judge = partial(p3.full_size, share=0.6, margin=0.01, floor=0.92)
     found, evidence = judged(judge, full_networks(losses, **options), monkeypatch)
     assert found == verdict and evidence
+
+
+def test_of_several_settings_at_full_size_validation_takes_one_of_those_that_remove_enough(monkeypatch):
+    few = full_networks([0.0, 0.001, 0.002], gone=0.4, lam=1e-4)
+    good, bad = full_networks(LITTLE), full_networks(MUCH, gone=0.8, lam=3e-3)
+    others = pd.concat([few, bad])
+    table = pd.concat([good, others[others["stage"] == "stochastic"]])
+    judge = partial(p3.full_size, share=0.6, margin=0.01, floor=0.92)
+    found, evidence = judged(judge, table, monkeypatch)
+    assert found == claims.REPRODUCED and "62.0 % removed" in evidence
+    assert withdrawn.by_half_width(table, share=0.6, margin=0.01, floor=0.92) == claims.NOT
 
 
 def test_an_interval_on_both_sides_of_a_margin_is_inconclusive_and_a_narrow_network_is_not_the_claims():

@@ -13,7 +13,8 @@ TABLE = amendments.table(claims.CLAIMS)
 
 def test_every_amendment_has_a_claim_a_reason_its_rule_and_both_verdicts():
     assert set(TABLE["claim"]) <= set(claims.CLAIMS)
-    assert set(TABLE["old verdict"]) <= VERDICTS, "the withdrawn rules knew three words"
+    first = TABLE[TABLE["date"] <= "2026-11-28"]
+    assert set(first["old verdict"]) <= VERDICTS, "the first withdrawn rules knew three words"
     for line in TABLE.to_dict("records"):
         assert line["reason"] and line["old rule"] and line["date"] >= "2026-11"
         assert line["new verdict"] == claims.CLAIMS[line["claim"]].verdict(claims.CLAIMS[line["claim"]].committed())[0]

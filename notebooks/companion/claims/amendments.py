@@ -8,7 +8,7 @@ import pandas as pd
 
 from companion import runs
 from companion.claims import withdrawn, written
-from companion.claims.rules import NOT_RUN
+from companion.claims.rules import NOT_JUDGED, NOT_RUN, Lacking
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,13 @@ class Amendment:
     experiment: list[str] = ()
 
     def verdict(self, claim):
-        """What the old rule makes of the committed records; NOT RUN where there are none."""
+        """What the old rule makes of the committed records: not run without any, not judged where some lack."""
         names = self.experiment or claim.experiments
         records = [record for name in names for record in runs.committed(name).values()]
-        return self.judge(runs.frame(records)) if records else NOT_RUN
+        try:
+            return self.judge(runs.frame(records)) if records else NOT_RUN
+        except Lacking:
+            return NOT_JUDGED
 
 
 def _amendment(reasons, *, judge, reason, options=None, rule="", **told):
