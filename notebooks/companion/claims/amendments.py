@@ -1,5 +1,6 @@
 """Rules that changed after their runs, as amendments.toml has them: the old rule and verdict beside the new ones."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,19 +15,15 @@ from companion.claims.rules import NOT_JUDGED, NOT_RUN, Lacking
 class Amendment:
     """A claim's rule that was replaced: when, why, and what it judged by.
 
-    judge: from `withdrawn`; its docstring is the rule. experiment: where it is another than the claim's now.
+    judge: from `withdrawn`; rule: what it does, in words. experiment: where it is another than the claim's now.
     """
 
     claim: str
     date: str
     reason: str
-    judge: partial
+    judge: Callable[[pd.DataFrame], str]
+    rule: str
     experiment: list[str] = ()
-
-    @property
-    def rule(self):
-        """The old rule in words."""
-        return self.judge.func.__doc__
 
     def verdict(self, claim):
         """What the old rule makes of the committed records: not run without any, not judged where some lack."""
@@ -38,9 +35,10 @@ class Amendment:
             return NOT_JUDGED
 
 
-def _amendment(reasons, *, judge, reason, options=None, **told):
-    judge = partial(getattr(withdrawn, judge), **(options or {}))
-    return Amendment(**told, reason=reasons.get(reason, reason).replace("\n", " "), judge=judge)
+def _amendment(reasons, *, judge, reason, options=None, rule="", **told):
+    judge = getattr(withdrawn, judge)
+    told |= {"reason": reasons.get(reason, reason).replace("\n", " "), "rule": rule or judge.__doc__}
+    return Amendment(**told, judge=partial(judge, **(options or {})))
 
 
 WRITTEN = written.table("amendments")

@@ -5,7 +5,10 @@ from companion.claims.p1 import ALIKE, SETTINGS, down_to_none, gains, improves, 
 from companion.claims.p1_structure import structure as settled
 from companion.claims.rules import NOT, PARTLY, REPRODUCED, alike, chosen, of_all, paired
 
-FLOORS = {"fits": 3e-5, "classified": 1e-5}  # the weakest λ of the grids then
+GRIDS = {  # what is trained: the weakest λ of its grid then, how settings are chosen, what is judged
+    "fits": (3e-5, {"score": "validation_rmse", "smallest": True}, {"score": "rmse", "overlap": 1 / 9}),
+    "classified": (1e-5, {"score": "validation_accuracy"}, {"score": "accuracy"}),
+}
 
 
 def _tally(better, worse, total):
@@ -38,53 +41,29 @@ def better_partial(table):
     return REPRODUCED if better == len(found) else PARTLY if better and not worse else NOT
 
 
-def from_floor(table, floor):
-    """The runs that there were when a grid ended at this λ."""
-    return table[(table["penalty"] == "none") | (table["lam"] >= floor)]
+def _on_old_grid(table, kind, to_none=False):
+    """The runs that there were at the settings that were chosen of them, and what is judged of them."""
+    floor, choice, judged = GRIDS[kind]
+    table = table[(table["penalty"] == "none") | (table["lam"] >= floor)]
+    return chosen(down_to_none(table) if to_none else table, **SETTINGS, **choice), judged
 
 
-def fits_from_floor(table):
-    """The rule as it stands, whatever the gain, on a grid from λ = 3e-5 up."""
-    table = chosen(from_floor(table, FLOORS["fits"]), **SETTINGS, score="validation_rmse", smallest=True)
-    return improves(table, "rmse", relative=True, overlap=1 / 9, least=0)[0]
+def by_any_gain(table, *, kind, to_none=False):
+    """The rule as it stands, whatever the gain, on the grid of before; to_none: it ended at λ = 0."""
+    table, judged = _on_old_grid(table, kind, to_none)
+    return improves(table, **judged, relative=kind == "fits", least=0)[0]
 
 
-def classified_from_floor(table):
-    """The rule as it stands, whatever the gain, on a grid from λ = 1e-5 up."""
-    table = chosen(from_floor(table, FLOORS["classified"]), **SETTINGS, score="validation_accuracy")
-    return improves(table, "accuracy", least=0)[0]
+def by_case(table, *, kind):
+    """Set, penalty and part are a case, uncorrected: better in more than half and worse in none; partly: more."""
+    table, judged = _on_old_grid(table, kind)
+    lines = gains(table, **judged, sign=-1 if kind == "fits" else 1)
+    return _tally(lines["better"].sum(), lines["worse"].sum(), len(lines))
 
 
 def partial_by_any_gain(table):
     """The rule as it stands, whatever the gain."""
     return improves(table[table["version"] == "ours"].assign(data="MNIST"), "accuracy", least=0)[0]
-
-
-def fits_by_any_gain(table):
-    """The rule as it stands, whatever the gain, on a grid of λ = 0 and from 3e-5 up."""
-    table = down_to_none(from_floor(table, FLOORS["fits"]))
-    table = chosen(table, **SETTINGS, score="validation_rmse", smallest=True)
-    return improves(table, "rmse", relative=True, overlap=1 / 9, least=0)[0]
-
-
-def classified_by_any_gain(table):
-    """The rule as it stands, whatever the gain, on a grid of λ = 0 and from 1e-5 up."""
-    table = down_to_none(from_floor(table, FLOORS["classified"]))
-    return improves(chosen(table, **SETTINGS, score="validation_accuracy"), "accuracy", least=0)[0]
-
-
-def better_fits(table):
-    """Set, penalty and part are a case, uncorrected: better in more than half and worse in none; partly: more."""
-    table = chosen(from_floor(table, FLOORS["fits"]), **SETTINGS, score="validation_rmse", smallest=True)
-    lines = gains(table, score="rmse", sign=-1, overlap=1 / 9)
-    return _tally(lines["better"].sum(), lines["worse"].sum(), len(lines))
-
-
-def better_classified(table):
-    """The same for accuracies."""
-    table = chosen(from_floor(table, FLOORS["classified"]), **SETTINGS, score="validation_accuracy")
-    lines = gains(table, score="accuracy")
-    return _tally(lines["better"].sum(), lines["worse"].sum(), len(lines))
 
 
 def relabelled(table):
@@ -112,11 +91,6 @@ def slightly_less(table):
 def structure(table, penalised=False):
     """The rule as it stands, without runs of more steps; all units are counted, also those that partial leaves free."""
     return settled(table, penalised=penalised)[0]
-
-
-def structure_in_few_steps(table):
-    """The rule as it stands, without runs of more steps."""
-    return structure(table, penalised=True)
 
 
 def _largest(group, margin):
