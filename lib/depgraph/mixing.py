@@ -2,114 +2,79 @@
 
 import torch
 
-from . import rules
-from .trace import storage_of
-
-aten = torch.ops.aten
+from .rules import bind, named, varies
+from .shadows import storage_of
 
 
-def _mix(call, tensor, dims):
+def _mix(call, dims):
     """Keep the channels along these dimensions; the state of the tensor with taint spread along them."""
-    trace, (ids, taint) = call.trace, call.trace.state(tensor)
-    if any(rules.varies(ids, d) for d in dims):
-        trace.classes.pin(ids, f"mixed by {call.name}")
-    if trace.elements(tensor) is not None:
-        call.pin(tensor, f"its parameter is mixed by {call.name}")
-    for d in dims:
-        taint = taint.any(d, keepdim=True)
-    return ids, taint
+    tensor = call.tensors[0]
+    ids, taint = call.trace.state(tensor)
+    if any(varies(ids, d) for d in dims) or call.trace.elements(tensor) is not None:
+        call.pin(tensor, f"mixed by {call.name}")
+    return ids, taint.any(dims, keepdim=True) if dims else taint
+
+
+def _mixed(call, dims):
+    """Each number of the results is made of all that lie along these dimensions."""
+    tensor = call.tensors[0]
+    dims = [d % tensor.dim() for d in dims] if tensor.dim() else []
+    ids, taint = _mix(call, dims)
+    grows = call.name in GROWING or ("avg" in call.name and any(call.named.get("padding", ())))
+    if grows and dims and ids.any():  # a sum of constants is another in an input of another size
+        taint = taint | (tensor != 0).cpu().any(dims, keepdim=True)
+    first = ids[tuple(slice(0, 1) if d in dims else slice(None) for d in range(ids.dim()))]
+    places = torch.tensor(any(bool(s.taint.any()) for s in call.inputs[1:]))  # an index of what is picked
+    for t in call.outs:
+        shaped = torch.Tensor.expand if t.dim() == ids.dim() else torch.Tensor.reshape
+        call.trace.put(t, ids if t.shape == ids.shape else shaped(first, t.shape), shaped(taint, t.shape) | places)
 
 
 def reduced(call):
-    """A mean, a sum, a maximum: the channels along other dimensions go through."""
-    tensor = call.tensors[0]
+    """A mean, a sum, a maximum: along dimensions that are named, or along all."""
     dims = call.named.get("dim")
-    dims = list(range(tensor.dim())) if dims is None or dims == [] else [dims] if isinstance(dims, int) else dims
-    dims = sorted({d % tensor.dim() for d in dims}) if tensor.dim() else []
-    ids, taint = _mix(call, tensor, dims)
-    if call.name in GROWING and dims and ids.any():  # a sum of constants is another in an input of another size
-        taint = taint | (tensor != 0).cpu().any(dims, keepdim=True).view(taint.shape)
-    for d in dims:
-        ids = ids.narrow(d, 0, 1)
-    for t in call.outs:
-        call.trace.put(t, ids.reshape(t.shape), taint.reshape(t.shape))
+    _mixed(call, [dims] if isinstance(dims, int) else dims or range(call.tensors[0].dim()))
 
 
 def spread(call):
     """A softmax, a sort: as many numbers as before, each made of all along a dimension."""
-    tensor = call.tensors[0]
-    dim = call.named.get("dim", -1)
-    ids, taint = _mix(call, tensor, [dim % tensor.dim()] if tensor.dim() else [])
-    places = torch.tensor(any(bool(s.taint.any()) for s in call.inputs[1:]))  # an index of what is picked
-    for t in call.outs:
-        n = t.shape[dim] if t.dim() else 1
-        shape = list(t.shape)
-        kept = ids if ids.shape == t.shape else ids.narrow(dim, 0, 1).expand(shape) if n else torch.tensor(0)
-        call.trace.put(t, kept, taint.expand(shape) | places)
+    _mixed(call, [call.named.get("dim", -1)])
 
 
 def pooled(call):
     """Pooling and interpolation: along the last dimensions only."""
-    tensor, trace = call.tensors[0], call.trace
-    n = next((int(c) for c in reversed(call.name.replace("_vec", "")) if c in "123"), 2)
-    dims = list(range(tensor.dim() - n, tensor.dim()))
-    ids, taint = _mix(call, tensor, dims)
-    if call.name.startswith("avg_pool") and any(call.named.get("padding", ())):
-        taint = taint | ((tensor != 0).cpu() & ~trace.state(tensor).taint).flatten(-n).any(-1).view(taint.shape)
-    for d in dims:
-        ids = ids.narrow(d, 0, 1)
-    for t in call.outs:
-        trace.put(t, ids.expand(t.shape), taint.expand(t.shape))
+    n = next((int(c) for c in reversed(call.name) if c in "123"), 2)
+    _mixed(call, range(-n, 0))
+
+
+def normalised(call):
+    """Layer norm mixes the last dimensions, group norm the channels of a group, unless each has one."""
+    trace, x = call.trace, call.tensors[0]
+    last = x.dim() - len(call.named["normalized_shape"]) if "normalized_shape" in call.named else None
+    alone = call.named.get("group") == x.shape[1] and x.dim() > 2
+    ids, taint = _mix(call, list(range(1 + alone if last is None else last, x.dim())))
+    for key in ("weight", "bias"):
+        bind(trace, trace.elements(call.named.get(key)), ids.movedim(1, -1) if last is None else ids)
+    trace.put(call.outs[0], ids, taint.expand(x.shape))
 
 
 def batch_normalised(call):
     """A norm that treats each channel alone."""
-    trace, named, out = call.trace, call.named, call.outs[0]
-    x = named["input"]
+    trace, named, x = call.trace, call.named, call.named["input"]
     ids, taint = trace.state(x)
     rows = ids.transpose(0, 1).flatten(1)
     trace.classes.join(rows, rows[:, :1])  # what has its statistics together is one class
     shape, training = [1, -1] + [1] * (x.dim() - 2), named.get("training", False)
     for key in ("weight", "bias", "running_mean", "running_var"):
-        rules.bind(trace, trace.elements(named.get(key)), rows[:, 0])
+        bind(trace, trace.elements(named.get(key)), rows[:, 0])
     if training:
         taint = taint.transpose(0, 1).flatten(1).any(1).view(shape).expand(x.shape)
     if named.get("weight") is not None:
         taint = taint & (named["weight"] != 0).cpu().view(shape)
-    reader, mean = trace.made.get(storage_of(x)), named.get("running_mean")
-    if reader is not None and mean is not None and not training and _are(rows, reader.outputs):
-        owned = trace.elements(mean)
-        reader.norm = owned.param if owned else None
-    trace.put(out, ids, taint)
-
-
-def _are(rows, channels):
-    """Whether each row of numbers is one channel, in this order."""
-    return len(rows) == len(channels) and bool((rows == channels[:, None]).all())
-
-
-def normalised(call):
-    """Layer norm: the last dimensions are mixed."""
-    trace, x = call.trace, call.named["input"]
-    n = len(call.named["normalized_shape"])
-    ids, taint = _mix(call, x, list(range(x.dim() - n, x.dim())))
-    for key in ("weight", "bias"):
-        rules.bind(trace, trace.elements(call.named.get(key)), ids)
-    trace.put(call.outs[0], ids, taint.expand(x.shape))
-
-
-def group_normalised(call):
-    """Group norm: it mixes the channels of a group, unless each has one."""
-    trace, x = call.trace, call.named["input"]
-    ids, taint = trace.state(x)
-    if call.named["group"] != x.shape[1] or x.dim() == 2:
-        trace.classes.pin(ids, f"mixed by {call.name}")
-        taint = taint.flatten(1).any(1).view(-1, *[1] * (x.dim() - 1))
-    else:
-        taint = taint.flatten(2).any(2).view(*x.shape[:2], *[1] * (x.dim() - 2))
-    for key in ("weight", "bias"):
-        rules.bind(trace, trace.elements(call.named.get(key)), ids.movedim(1, -1))
-    trace.put(call.outs[0], ids, taint.expand(x.shape))
+    reader, mean = trace.made.get(storage_of(x)), trace.elements(named.get("running_mean"))
+    if reader and mean and not training and len(rows) == len(reader.outputs) and (reader.outputs == rows.T).all():
+        reader.norm = mean.param  # it reads what is made there, each channel in its place
+    trace.put(call.outs[0], ids, taint)
 
 
 def made(call):
@@ -133,10 +98,5 @@ NORMS = """native_batch_norm cudnn_batch_norm miopen_batch_norm _native_batch_no
     _native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update"""
 MADE = """empty zeros ones full arange rand randn randint randperm scalar_tensor linspace eye empty_strided new_zeros
     new_ones new_empty new_full new_empty_strided zeros_like ones_like full_like empty_like rand_like randn_like"""
-RULES = {
-    getattr(aten, name): rule
-    for names, rule in ((REDUCED, reduced), (SPREAD, spread), (POOLED, pooled), (NORMS, batch_normalised), (MADE, made))
-    for name in names.split()
-    if hasattr(aten, name)
-}
-RULES |= {aten.native_layer_norm: normalised, aten.native_group_norm: group_normalised}
+RULES = named(REDUCED, reduced) | named(SPREAD, spread) | named(POOLED, pooled) | named(NORMS, batch_normalised)
+RULES |= named("native_layer_norm native_group_norm", normalised) | named(MADE, made)

@@ -8,7 +8,8 @@ from ..shrinking import ShrinkError
 from . import slicing
 from .classes import Classes
 from .passes import OUTPUT, batched, first_line, quiet, tensors_in
-from .trace import Param, TooLong, Trace
+from .shadows import Param
+from .trace import TooLong, Trace
 
 
 class Network:
@@ -32,7 +33,7 @@ class Network:
             self.example = example.map(lambda t: t.to(kinds[0]) if t.dtype in other else t)
         classes = Classes()
         params = [Param(name, t, [classes.new(n) for n in t.shape]) for name, t in self.tensors.items()]
-        self.trace = Trace(params, classes, until=self.until)
+        self.trace = Trace(params, classes, self.until)
         self._first()
         self._unseen()
 
@@ -121,7 +122,7 @@ class Network:
             slots, grouped = slicing.slots_left(p, removed)
             params.append(Param(p.name, tensors[p.name], slots, grouped, p.alone))
         classes.again()
-        trace = Trace(params, classes, until=self.until)
+        trace = Trace(params, classes, self.until)
         try:
             for training in self.modes:
                 self._pass(model, trace, training)
