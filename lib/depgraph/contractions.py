@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from .rules import aten, bind, meet, named, unknown, varies
+from .rules import bind, meet, unknown, varies
 from .shadows import Reader, State, storage_of
 
 
@@ -29,7 +29,6 @@ def _finish(call, reader, ids, taint):
     if reader is not None:
         trace.readers.append(reader)
         trace.made[storage_of(out)] = reader
-        trace.widths += [reader.inputs, reader.outputs]
 
 
 def _plus(call, reader, state, added):
@@ -48,7 +47,7 @@ def _plus(call, reader, state, added):
 def _weighted(call, x, weight):
     """Rows x (batch, rows, in) times a parameter (batch, in, out): the reader, ids and taint of what it makes."""
     owned = call.trace.elements(weight)
-    if (sides := _sides(owned, weight)) is None:
+    if (sides := _sides(owned, weight, (1, 2))) is None:
         for t in (x, weight):
             call.pin(t, "its weight is laid out in a way of its own")
         return None, torch.tensor(0), torch.tensor(call.tainted())
@@ -76,20 +75,18 @@ def _reader(call, x, blocks, param, sides, *, uneven):
     return reader, (nonzero & moving.view(len(blocks), 1, -1)).any(2).view(-1)
 
 
-def _sides(owned, weight):
-    """Slots of the inputs and outputs of a weight (batch, in, out), or None where they lie along no axis."""
+def _sides(owned, weight, dims):
+    """Slots along the two dimensions of a weight that run over its inputs and outputs, or None where no axis does."""
     known = [axis for axis, _ in owned.dims if axis is not None]
     if -1 in known or len(set(known)) < len(known):
         return None
-    single = [a for a, slots in enumerate(owned.param.slots) if len(slots) == 1 and a not in known]
+    single = [a for a, slots in enumerate(owned.param.slots[:2]) if len(slots) == 1 and a not in known]
     sides = []
-    for dim in (1, 2):  # an axis of length one is known by what is left, as nn.Linear has its axes
-        axis, indices = owned.dims[dim]
-        if axis is None and weight.shape[dim] == 1 and single:
-            axis, indices = single.pop(), torch.zeros(1, dtype=torch.int64)
-        if axis is None:
+    for dim in dims:  # an axis of length one is known by what is left, as layers have theirs: outputs first
+        axis, slots = owned.dims[dim]
+        if axis is None and (weight.shape[dim] > 1 or not single):
             return None
-        sides.append(owned.param.slots[axis][indices])
+        sides.append(owned.param.slots[single.pop()] if axis is None else slots)
     return sides
 
 
@@ -106,36 +103,30 @@ def _constants(x, taint):
 
 def _of_activations(call, a, b):
     """Two things that depend on the inputs, (batch, i, k) and (batch, k, j), as in attention."""
-    pin, (one, two) = call.trace.classes.pin, (call.trace.state(t) for t in (a, b))
+    classes, (one, two) = call.trace.classes, (call.trace.state(t) for t in (a, b))
     zero = [~s.taint & (t == 0).cpu() for s, t in ((one, a), (two, b))]
     dead = zero[0].all(2)[:, :, None] | zero[1].all(1)[:, None]
     taint = (one.taint.any(2)[:, :, None] | two.taint.any(1)[:, None]) & ~dead
-    inner, outer = ([varies(one.ids, d), varies(two.ids, 3 - d)] for d in (2, 1))
-    ends = one.ids[:, :, :1], two.ids[:, :1]
-    free = [through and not summed for summed, through in zip(inner, outer, strict=True)]
-    if (all(inner) and any(outer)) or (not all(inner) and sum(free) != 1):
-        for ids in (one.ids, two.ids) if all(inner) else ends:
-            pin(ids, "multiplied with other channels")
-    if all(inner):
+    summed, left = ([varies(one.ids, d), varies(two.ids, 3 - d)] for d in (2, 1))
+    through = [a and not b for a, b in zip(left, summed, strict=True)]
+    for state, passes in zip((one, two), through, strict=True):
+        if any(left) if all(summed) else sum(through) != 1 or not passes:
+            classes.pin(state.ids, "multiplied with other channels")
+    if all(summed):
         dead = zero[0].all(1) | zero[1].all(2)
-        return _contracted(call, one.ids[:, 0], two.ids[:, :, 0], dead), torch.tensor(0), taint
-    for state, summed in zip((one, two), inner, strict=True):
-        if summed:
-            pin(state.ids, "summed over with what is no channel")
-    if sum(free) != 1:
-        return None, torch.tensor(0), taint
-    pin(ends[free[0]], "multiplied with other channels")
-    return None, ends[free[1]], taint
+        return _contracted(classes, one.ids[:, 0], two.ids[:, :, 0], dead), torch.tensor(0), taint
+    ends = one.ids[:, :, :1], two.ids[:, :1]
+    return None, ends[through[1]] if sum(through) == 1 else torch.tensor(0), taint
 
 
-def _contracted(call, left, right, dead):
+def _contracted(classes, one, two, dead):
     """Channels of two operands are multiplied and summed over: they go where one of both is zero."""
-    call.trace.classes.join(left, right)
-    for ids in (left[right == 0], right[left == 0]):
-        call.trace.classes.pin(ids, "it reads what is no channel")
-    n = left.numel()
+    classes.join(one, two)
+    for ids in (one[two == 0], two[one == 0]):
+        classes.pin(ids, "it reads what is no channel")
+    n = one.numel()
     value = torch.where(dead.reshape(-1).expand(n), 0.0, math.nan).double()
-    return Reader(left.reshape(-1), torch.zeros(1, dtype=torch.int64), torch.ones(1, 1, n, dtype=torch.bool), value)
+    return Reader(one.reshape(-1), torch.zeros(1, dtype=torch.int64), torch.ones(1, 1, n, dtype=torch.bool), value)
 
 
 def convolution(call):
@@ -143,13 +134,11 @@ def convolution(call):
     trace, named = call.trace, call.named
     x, weight, groups, transposed = (named[key] for key in ("input", "weight", "groups", "transposed"))
     owned = trace.elements(weight)
-    if owned is None or (sides := _slots(trace, owned, weight, groups)) is None:
+    if owned is None or (sides := _rows_and_columns(trace, owned, weight, groups)) is None:
         return unknown(call)
     param, blocks, shape = owned.param, weight.unflatten(0, (groups, -1)), [1, -1] + [1] * (x.dim() - 2)
-    if not transposed:
-        sides = sides[::-1]
+    sides, blocks = (sides, blocks.transpose(1, 2)) if transposed else (sides[::-1], blocks)
     uneven = transposed or any(named["padding"])
-    blocks = blocks.transpose(1, 2) if transposed else blocks
     reader, taint = _reader(call, x.transpose(0, 1), blocks, param, sides, uneven=uneven)
     if not trace.classes.strict:
         param.alone = param.grouped is not None and all(side.numel() == groups for side in sides)
@@ -161,15 +150,13 @@ def convolution(call):
     _finish(call, reader, ids.view(shape).expand(call.outs[0].shape), taint.view(shape))
 
 
-def _slots(trace, owned, weight, groups):
-    """Numbers of the rows and columns of a convolution's weight, or None where it is laid out in a way of its own."""
+def _rows_and_columns(trace, owned, weight, groups):
+    """Slots of a convolution's weight, or None where it is laid out in a way of its own."""
     param = owned.param
-    if any(axis not in (None, d) for d, (axis, _) in enumerate(owned.dims)):
-        return None
     if groups == 1 and param.grouped is None:  # one group may be what is left of several
-        pairs = zip(param.slots, owned.dims, strict=True)
-        return [slots if indices is None else slots[indices] for slots, (_, indices) in pairs][:2]
-    if weight.shape != param.tensor.shape:
+        sides = _sides(owned, weight, (1, 0))
+        return sides and sides[::-1]
+    if weight.shape != param.tensor.shape or any(axis not in (None, d) for d, (axis, _) in enumerate(owned.dims)):
         return None
     if param.grouped is None:
         columns = trace.classes.new(groups * weight.shape[1]).view(groups, -1)
@@ -177,4 +164,4 @@ def _slots(trace, owned, weight, groups):
     return [side.reshape(-1) for side in param.grouped]
 
 
-RULES = named("mm bmm addmm baddbmm mv addmv dot", product) | {aten.convolution: convolution}
+RULES = {r"(add|b|badd)?mm|(add)?mv|dot": product, "convolution": convolution}

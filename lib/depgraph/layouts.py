@@ -3,7 +3,7 @@
 import torch
 from torch.utils._pytree import tree_map
 
-from .rules import aten, bind, named, pointwise, unknown, varies
+from .rules import bind, pointwise, unknown, varies
 
 
 def moved(call):
@@ -44,11 +44,8 @@ def joined(call):
     parts = [t for t in parts if t.dim() == out.dim()]  # cat takes an empty one of another shape
     ids, taint = _beside(trace, [(*trace.state(t), trace.elements(t)) for t in parts], dim % out.dim())
     trace.put(out, ids, taint)
-    if ids.any():
-        trace.widths.append(trace.state(out).ids)
-    else:
-        for t in parts:
-            call.pin(t, "its parameter is joined with others")
+    for t in parts if not ids.any() else ():
+        call.pin(t, "its parameter is joined with others")
 
 
 def _beside(trace, parts, dim):
@@ -65,10 +62,8 @@ def _beside(trace, parts, dim):
 def _filled(trace, ids, owned, template, dim):
     """Channels of a part that has none, beside one that has."""
     if varies(template, dim):
-        if owned is not None and owned.dims[dim][0] not in (None, -1):
-            axis, indices = owned.dims[dim]
-            shape = [-1 if d == dim else 1 for d in range(ids.dim())]
-            return owned.param.slots[axis][indices].view(shape).expand(ids.shape)
+        if owned is not None and (slots := owned.dims[dim][1]) is not None:
+            return slots.view([-1 if d == dim else 1 for d in range(ids.dim())]).expand(ids.shape)
         return torch.full_like(ids, trace.classes.fixed("a constant beside channels"))
     ids = template.narrow(dim, 0, 1).expand(ids.shape)
     bind(trace, owned, ids)
@@ -116,16 +111,20 @@ def looked_up(call):
     owned = trace.elements(table)
     if owned is None or len(owned.dims) != 2 or -1 in (axis for axis, _ in owned.dims):
         return unknown(call)
-    out, (axis, indices) = call.outs[0], owned.dims[1]
-    for a, slots in enumerate(owned.param.slots):
-        trace.classes.pin(slots, "rows of a table") if a != axis else None
-    ids = torch.zeros(out.shape[-1:], dtype=torch.int64) if axis is None else owned.param.slots[axis][indices]
+    out, ((_, rows), (_, columns)) = call.outs[0], owned.dims
+    if rows is not None:
+        trace.classes.pin(rows, "rows of a table")
+    ids = torch.tensor(0) if columns is None else columns
     taint = trace.state(call.named["indices"]).taint.unsqueeze(-1) & (table != 0).any(0).cpu()
     trace.put(out, ids.expand(out.shape), taint.expand(out.shape))
 
 
-MOVED = """flip roll rot90 repeat unsafe_split unsafe_split_with_sizes pixel_shuffle pixel_unshuffle channel_shuffle
-    native_channel_shuffle reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d
-    replication_pad3d im2col tril triu index index_select"""
-RULES = named(MOVED, moved) | named("cat stack", joined) | named("copy_ fill_ zero_", written)
-RULES |= {aten.constant_pad_nd: padded, aten.glu: halves, aten.embedding: looked_up}
+RULES = {
+    r"flip|roll|rot90|repeat|im2col|tril|triu|index(_select)?|unsafe_split.*|.*channel_shuffle|pixel_.*": moved,
+    r"(reflection|replication)_pad.*": moved,
+    r"cat|stack": joined,
+    r"copy_|fill_|zero_": written,
+    r"constant_pad_nd": padded,
+    r"glu": halves,
+    r"embedding": looked_up,
+}

@@ -2,7 +2,7 @@
 
 import torch
 
-from .rules import bind, named, varies
+from .rules import bind, pointwise, varies
 from .shadows import storage_of
 
 
@@ -59,22 +59,20 @@ def normalised(call):
 
 
 def batch_normalised(call):
-    """A norm that treats each channel alone."""
-    trace, named, x = call.trace, call.named, call.named["input"]
-    ids, taint = trace.state(x)
-    rows = ids.transpose(0, 1).flatten(1)
+    """A norm that treats each channel alone: number by number with what it has for each."""
+    trace, x, training = call.trace, call.named["input"], call.named.get("training", False)
+    rows, shape = trace.state(x).ids.transpose(0, 1).flatten(1), [1, -1] + [1] * (x.dim() - 2)
     trace.classes.join(rows, rows[:, :1])  # what has its statistics together is one class
-    shape, training = [1, -1] + [1] * (x.dim() - 2), named.get("training", False)
-    for key in ("weight", "bias", "running_mean", "running_var"):
-        bind(trace, trace.elements(named.get(key)), rows[:, 0])
+    weight, *others = (call.named.get(key) for key in ("weight", "bias", "running_mean", "running_var"))
+    call.tensors = [x, *(t.view(shape) for t in (weight, *others) if t is not None)]
+    call.zeros = [(weight == 0).cpu().view(shape)] if weight is not None else ()
+    pointwise(call)
     if training:
-        taint = taint.transpose(0, 1).flatten(1).any(1).view(shape).expand(x.shape)
-    if named.get("weight") is not None:
-        taint = taint & (named["weight"] != 0).cpu().view(shape)
-    reader, mean = trace.made.get(storage_of(x)), trace.elements(named.get("running_mean"))
+        taint = trace.state(call.outs[0]).taint.transpose(0, 1).flatten(1).any(1)
+        trace.put(call.outs[0], None, taint.view(shape))
+    reader, mean = trace.made.get(storage_of(x)), trace.elements(others[1])
     if reader and mean and not training and len(rows) == len(reader.outputs) and (reader.outputs == rows.T).all():
         reader.norm = mean.param  # it reads what is made there, each channel in its place
-    trace.put(call.outs[0], ids, taint)
 
 
 def made(call):
@@ -85,18 +83,13 @@ def made(call):
         call.trace.put(t, call.inputs[0].ids if like and t.dim() else torch.tensor(0), taint)
 
 
-REDUCED = """mean sum amax amin max min var std var_mean std_mean norm linalg_vector_norm prod any all logsumexp argmax
-    argmin median nanmean aminmax"""
 GROWING = ("sum", "prod", "norm", "linalg_vector_norm", "logsumexp")
-SPREAD = "_softmax _safe_softmax _log_softmax sort cumsum cumprod topk logcumsumexp cummax cummin gather kthvalue"
-POOLED = """max_pool2d_with_indices max_pool3d_with_indices max_pool1d avg_pool1d avg_pool2d avg_pool3d
-    adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
-    adaptive_max_pool3d upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d
-    _upsample_nearest_exact2d _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d
-    upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa fractional_max_pool2d"""
-NORMS = """native_batch_norm cudnn_batch_norm miopen_batch_norm _native_batch_norm_legit
-    _native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update"""
-MADE = """empty zeros ones full arange rand randn randint randperm scalar_tensor linspace eye empty_strided new_zeros
-    new_ones new_empty new_full new_empty_strided zeros_like ones_like full_like empty_like rand_like randn_like"""
-RULES = named(REDUCED, reduced) | named(SPREAD, spread) | named(POOLED, pooled) | named(NORMS, batch_normalised)
-RULES |= named("native_layer_norm native_group_norm", normalised) | named(MADE, made)
+RULES = {
+    r"(nan)?(mean|sum|median)|prod|a?(min|max)|aminmax|arg(min|max)|any|all|logsumexp": reduced,
+    r"(var|std)(_mean)?|(linalg_vector_)?norm": reduced,
+    r"_(safe_|log_)?softmax|sort|topk|kthvalue|gather|(log)?cum(sum|prod|max|min|sumexp)": spread,
+    r"_?(adaptive_|fractional_)?(avg|max)_pool.*|_?upsample_.*": pooled,
+    r"native_(layer|group)_norm": normalised,
+    r".*batch_norm.*": batch_normalised,
+    r"(new_)?(empty|zeros|ones|full)(_like|_strided)?|rand.*|arange|linspace|eye|scalar_tensor": made,
+}

@@ -101,7 +101,7 @@ class Network:
         for param, n in uses.items():
             param.uses = n
         for name, sizes in self.idle.items():
-            for ids in trace.widths:
+            for ids in (ids for record in trace.records for ids in record.made):
                 if any(n == len(row) or (flat and n % len(row) == 0) for row in _rows(ids) for n, flat in sizes):
                     trace.classes.pin(ids, f"may belong to {name!r}, which the example does not run")
 
@@ -117,10 +117,8 @@ class Network:
 
     def again(self, model, removed):
         """Run what was traced once more, on what is left of the network: the trace, and what it failed with or None."""
-        classes, tensors, params = self.trace.classes, slicing.tensors_of(model)[0], []
-        for p in self.trace.params:
-            slots, grouped = slicing.slots_left(p, removed)
-            params.append(Param(p.name, tensors[p.name], slots, grouped, p.alone))
+        classes, tensors = self.trace.classes, slicing.tensors_of(model)[0]
+        params = [slicing.left(p, tensors[p.name], removed) for p in self.trace.params]
         classes.again()
         trace = Trace(params, classes, self.until)
         try:

@@ -6,8 +6,6 @@ import torch
 
 from .shadows import Shadows
 
-aten = torch.ops.aten
-
 
 @dataclass(eq=False)
 class Call:
@@ -23,11 +21,7 @@ class Call:
 
     name = property(lambda self: self.func.overloadpacket.__name__)
     chance = property(lambda self: torch.Tag.nondeterministic_seeded in self.func.tags)
-
-    @property
-    def inputs(self):
-        """States of the tensors that it reads."""
-        return [self.trace.state(t) for t in self.tensors]
+    inputs = property(lambda self: [self.trace.state(t) for t in self.tensors])
 
     def tainted(self):
         """Whether anything that it reads depends on the network's inputs."""
@@ -40,11 +34,6 @@ class Call:
             self.trace.keep(owned.param, reason)
 
 
-def named(names, rule):
-    """A table of operations of torch, as far as it has them, that one rule is for."""
-    return {getattr(aten, name): rule for name in names.split() if hasattr(aten, name)}
-
-
 def unknown(call):
     """Nothing is known: what is read stays, what is written is no channel."""
     trace = call.trace
@@ -52,7 +41,7 @@ def unknown(call):
     for t in call.tensors:
         call.pin(t, f"read by {call.name}, for which there is no rule")
     if not call.outs and taint:
-        number = call.func.overloadpacket is aten._local_scalar_dense and call.tensors[0].is_floating_point()
+        number = call.name == "_local_scalar_dense" and call.tensors[0].is_floating_point()
         trace.loose, trace.forks = trace.loose or number, True
     mutable = call.func._schema.is_mutable
     for t in call.tensors if mutable and not call.outs else call.outs:  # lists of tensors are changed, too
@@ -124,13 +113,13 @@ def bind(trace, owned, ids):
     dims = [lead + d for d, (axis, _) in enumerate(owned.dims) if axis is not None and varies(ids, lead + d)]
     if not dims:
         return
-    axis, indices = owned.dims[dims[0] - lead]
+    axis, slots = owned.dims[dims[0] - lead]
     if len(dims) > 1 or axis < 0:
         reason = f"{owned.param.name} has values along two axes of channels"
         trace.keep(owned.param, reason)
         trace.classes.pin(ids, reason)
         return
-    slots, along = owned.param.slots[axis][indices], ids.movedim(dims[0], -1).reshape(-1, ids.shape[dims[0]])
+    along = ids.movedim(dims[0], -1).reshape(-1, ids.shape[dims[0]])
     trace.classes.join(slots, along)  # all that one value of the parameter meets is one class
     if not along.all():
         trace.classes.pin(slots[(along == 0).any(0)], "beside what is no channel")
@@ -153,17 +142,16 @@ def _derive(call, params):
 
 def _align(trace, one, two, lead):
     """Slots of two parameters that meet number by number are the same along each axis, or stay."""
-    for d, (axis, indices) in enumerate(two.dims, lead):
-        theirs, places = one.dims[d] if d >= 0 else (-1, None)
-        if None not in (axis, theirs) and min(axis, theirs) >= 0:
-            trace.classes.join(one.param.slots[theirs][places], two.param.slots[axis][indices])
+    for d, (axis, slots) in enumerate(two.dims, lead):
+        theirs = one.dims[d][1] if d >= 0 else None
+        if slots is not None and theirs is not None:
+            trace.classes.join(theirs, slots)
         elif axis is not None:
             for param in (one.param, two.param):
                 trace.keep(param, f"{one.param.name} and {two.param.name} do not meet axis by axis")
 
 
-PRODUCTS = {aten.mul, aten.mul_}
-UNTAGGED = """_prelu_kernel _to_copy clone copy fill detach alias lift_fresh_copy native_dropout dropout masked_fill_
-    hardswish hardswish_ threshold_ rrelu_with_noise rrelu_with_noise_ mish_ gelu_ log_sigmoid_forward abs_ rsub normal_
-    uniform_ bernoulli_ leaky_relu_ hardtanh_"""
-POINTWISE = named(UNTAGGED, None)
+RULES = {  # beside what torch tags so
+    r"_prelu_kernel|_to_copy|lift_fresh_copy|native_dropout|(normal|uniform|bernoulli)_": pointwise,
+    r"hardswish_?|rrelu_with_noise_?|log_sigmoid_forward": pointwise,
+}

@@ -19,15 +19,20 @@ class Param:
     name: str
     tensor: torch.Tensor
     slots: list
-    grouped: tuple = None  # numbers of its rows and columns, (groups, n) each, where a grouped convolution uses it
+    grouped: tuple = None  # `sides`, where a grouped convolution uses it
     alone: bool = False  # whether it is a depthwise convolution's; groups cut to one channel each are none
     uses: int = 0
 
+    @property
+    def sides(self):
+        """Numbers of its rows and columns, (groups, n) each."""
+        return self.grouped or (self.slots[0][None], self.slots[1][None])
+
 
 class Elements(NamedTuple):
-    """What a tensor has of a parameter: for each of its dimensions the parameter's axis (or None) and indices there.
+    """What a tensor has of a parameter: for each of its dimensions the parameter's axis, and the numbers of its slots.
 
-    The axis is -1 where a dimension runs along several.
+    The axis is None where a dimension runs along none, and -1 where it runs along several: there are no numbers then.
     """
 
     param: Param
@@ -79,7 +84,7 @@ class Shadows:
     def __init__(self, params, classes):
         self.classes, self.params = classes, params
         self.shadows, self.owned, self.made = {}, {}, {}
-        self.readers, self.records, self.widths = [], [], []
+        self.readers, self.records = [], []
         self.loose = self.forks = False  # whether a number that was read back may be in anything, or choose the way
         self.training = self.draws = False  # whether this pass is one of training; one in eval mode draws numbers
         self.firsts = [1, *(1 + n for n in itertools.accumulate(p.tensor.numel() for p in params))]
@@ -112,7 +117,7 @@ class Shadows:
         for d in range(places.dim()):
             line = places.movedim(d, -1)[(0,) * (places.dim() - 1)].long() - self.firsts[k]
             found = enumerate(torch.unravel_index(line, self.params[k].tensor.shape))
-            moving = [(axis, at) for axis, at in found if (at != at[0]).any()]
+            moving = [(axis, self.params[k].slots[axis][at]) for axis, at in found if (at != at[0]).any()]
             dims.append(moving[0] if len(moving) == 1 else (-1 if moving else None, None))
         return Elements(self.params[k], tuple(dims))
 

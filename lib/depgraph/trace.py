@@ -1,17 +1,19 @@
 """One forward pass, followed channel by channel: each operation is run, and what it does to channels looked up."""
 
+import functools
+import re
 import time
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from . import contractions, layouts, mixing
+from . import contractions, layouts, mixing, rules
 from .records import note
-from .rules import POINTWISE, PRODUCTS, Call, pointwise, unknown
+from .rules import Call, pointwise, unknown
 from .shadows import Shadows, storage_of
 
-RULES = contractions.RULES | layouts.RULES | mixing.RULES
+RULES = contractions.RULES | layouts.RULES | mixing.RULES | rules.RULES
 RESHAPING = "as_strided_ transpose_ t_ squeeze_ unsqueeze_ swapaxes_ swapdims_ detach_"  # no number changes
 
 
@@ -37,11 +39,11 @@ class Trace(Shadows, TorchDispatchMode):
         named = {a.name: value for a, value in zip(func._schema.arguments, args, strict=False)} | (kwargs or {})
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         call = Call(self, func, named, tensors, [])
-        if func.overloadpacket in PRODUCTS:
+        if call.name in ("mul", "mul_"):
             call.zeros = [self._zeros(t) for t in tensors]
         result = func(*args, **(kwargs or {}))
         call.outs = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
-        view, call.rule = _is_view(call), _rule(func)
+        view, call.rule = _is_view(call), _rule(call.name)
         if not view:
             for t in tensors:
                 self._count(t)
@@ -64,10 +66,15 @@ class Trace(Shadows, TorchDispatchMode):
             reader.read += 1
 
 
-def _rule(func):
+@functools.cache
+def _rule(name):
     """What is done to channels by an operation."""
-    kind = func.overloadpacket
-    return RULES.get(kind) or (pointwise if torch.Tag.pointwise in func.tags or kind in POINTWISE else unknown)
+    for pattern, rule in RULES.items():
+        if re.fullmatch(pattern, name):
+            return rule
+    kinds = [getattr(torch.ops.aten, key, None) for key in (name, name.removesuffix("_"))]
+    tagged = any(torch.Tag.pointwise in getattr(kind, key).tags for kind in kinds if kind for key in kind.overloads())
+    return pointwise if tagged else unknown
 
 
 def _is_view(call):
