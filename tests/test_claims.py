@@ -9,7 +9,7 @@ from judging import judged
 from scipy import stats
 
 from companion import claims
-from companion.claims import companion, p3, rules, withdrawn
+from companion.claims import companion, p3, rules, withdrawn, written
 from companion.claims.rules import Difference, holm, interval
 from lib import models
 
@@ -469,3 +469,21 @@ def test_each_network_of_p3_9_has_the_margin_of_its_own_claim():
     margins = claims.CLAIMS["P3.9"].judge.keywords["margins"]
     of_claims = {net: claims.CLAIMS[name].judge.keywords["margins"] for net, name in own.items()}
     assert margins == {net: of.get("test_dice", of.get("test_accuracy")) for net, of in of_claims.items()}
+
+
+@pytest.mark.parametrize(
+    "change", [{"judge": "p1.nobody"}, {"rule": "{p1.NOTHING}"}, {"rule": "{odd}"}, {"colour": "red"}]
+)
+def test_a_claim_with_what_nobody_knows_is_named(change, monkeypatch):
+    entry = {
+        "paper": "P1",
+        "notebook": "",
+        "says": "",
+        "where": "",
+        "experiment": "e",
+        "rule": "",
+        "judge": "p1.generalises",
+    }
+    monkeypatch.setattr(written, "table", lambda file: {"P9.9": entry | change})
+    with pytest.raises(ValueError, match="p1.toml: 'P9.9' cannot be made a claim"):
+        written.claims()
