@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from .rules import bind, meet, unknown, varies
+from .rules import bind, merged, unknown, varies
 from .shadows import Reader, State, storage_of
 
 
@@ -37,7 +37,7 @@ def _plus(call, reader, state, added):
     if owned is not None and ids.any():
         bind(call.trace, owned, ids)
     elif other.ids.any():
-        ids, _ = meet(call.trace, (ids, set()), (other.ids.expand(ids.shape), set()))
+        ids = merged(call.trace.classes, ids, other.ids.expand(ids.shape))
     plain = call.named.get("alpha", 1) == 1 == call.named.get("beta", 1)
     if owned is not None and plain and reader is not None and added.shape == reader.outputs.shape:
         reader.bias = owned.param

@@ -26,7 +26,7 @@ class Network:
                 f"{self.name} cannot be copied ({first_line(failure)}); take off what it holds beside its weights, as "
                 "an output that it has kept with its gradient"
             ) from failure
-        self.tensors = slicing.tensors_of(self.work)[0]
+        self.tensors = slicing.tensors_of(self.work)
         kinds = [t.dtype for t in self.tensors.values() if t.is_floating_point()]
         if kinds:  # an example of a floating type that the network has not is made one that it has
             other = {t.dtype for t in example.tensors() if t.is_floating_point()} - {*kinds}
@@ -117,7 +117,7 @@ class Network:
 
     def again(self, model, removed):
         """Run what was traced once more, on what is left of the network: the trace, and what it failed with or None."""
-        classes, tensors = self.trace.classes, slicing.tensors_of(model)[0]
+        classes, tensors = self.trace.classes, slicing.tensors_of(model)
         params = [slicing.left(p, tensors[p.name], removed) for p in self.trace.params]
         classes.again()
         trace = Trace(params, classes, self.until)

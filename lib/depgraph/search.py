@@ -55,7 +55,7 @@ class Search:
 
     def _sliced(self):
         small = copy.deepcopy(self.model)
-        tensors = slicing.tensors_of(small)[0]
+        tensors = slicing.tensors_of(small)
         with torch.no_grad():
             judge.fold(self.trace, self.dead, tensors)
             judge.silence(self.trace, self.dead & ~self.removed, tensors)
