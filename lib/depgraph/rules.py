@@ -91,14 +91,9 @@ def _met(classes, wide):
             classes.pin(ids, "one channel is spread over many")
     met = torch.tensor(0)
     for ids in [ids for (ids, _), many in zip(wide, spread, strict=True) if not many] or [ids for ids, _ in wide[:1]]:
-        met = merged(classes, met, ids)
+        classes.join(met, ids)
+        met = torch.where(met != 0, met, ids)
     return met
-
-
-def merged(classes, one, other):
-    """Channels in the same places become one class; those of the first, where it has any."""
-    classes.join(one, other)
-    return torch.where(one != 0, one, other)
 
 
 def varies(ids, dim):
