@@ -20,7 +20,8 @@
 `passes` holds what must be so around a pass (the example, no gradients, no fused kernels) and refuses what has no
 weights of its own; `units` tells `lib.compress` which units may be cut at all, and masks a share of them.
 To learn an operation, add its name to the pattern of a rule, or a rule: a function of a `Call` that puts channels on
-its outputs (`trace.put`); and a test in test_depgraph_kinds.py. `lib.shrinking` needs neither a pass nor an example, for the networks of `models.build`.
+its outputs (`trace.put`); and a test in test_depgraph_kinds.py. `lib.shrinking` needs neither a pass nor an example,
+for the networks of `models.build`.
 
 What stays as it is: widths that a layer norm, a group norm or a softmax mixes (the embedding of ViT and Swin); of
 heads, groups, chunks and shuffles all but what each can spare; constants before padding; channels read by an operation
