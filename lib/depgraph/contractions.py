@@ -35,8 +35,9 @@ def _finish(call, reader, ids, taint, added, behind=0):
         owned, plain = trace.elements(t), call.named.get("alpha", 1) == 1 == call.named.get("beta", 1)
         if owned is not None and reader is not None and plain and t.shape == reader.outputs.shape:
             reader.bias = owned.param
-        call.tensors = [out, t[(..., *[None] * behind)]]
-        pointwise(call)
+        if owned is None or ids.any():
+            call.tensors = [out, t[(..., *[None] * behind)]]
+            pointwise(call)
 
 
 def _weighted(call, x, weight):

@@ -130,10 +130,10 @@ def _derive(call, params):
             _align(trace, main, owned, tensor.dim() - other.dim())
     if call.func._schema.is_mutable:
         return
-    if tensor.shape == out.shape:
+    if tensor.shape == out.shape and not call.tainted():
         trace.own(out, trace.places(tensor))
     else:
-        call.pin(tensor, "its parameter is spread")
+        call.pin(tensor, "its parameter is spread, or met by what depends on the inputs")
 
 
 def _align(trace, one, two, lead):
