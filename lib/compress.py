@@ -40,7 +40,7 @@ def compress(net, data, share=0.5, *, of="units", penalty=None, score=None, keep
     and for weights or operations the largest such share that is enough. penalty: one with which a copy is trained
     before the cut. score(outputs, y): by default the accuracy of classes, the R² of numbers. keep: names of layers
     whose units stay. seconds: the bound of each search for units, as in `depgraph.shrink`; a share of weights or
-    operations takes up to nine. options: those of `training.fit`, for the training before the cut and the one after it.
+    operations takes eight. options: those of `training.fit`, for the training before the cut and the one after it.
     The argument `net` is left as it is. ValueError: a training diverged, or not even one unit of each layer is few
     enough. ShrinkError: a search has come to its bound.
     """

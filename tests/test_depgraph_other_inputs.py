@@ -92,6 +92,14 @@ def _turned(h):
     return h.view(-1, 2, 8).transpose(1, 2).flatten(1)
 
 
+def test_a_weight_that_is_zero_for_some_inputs_is_dead_for_none():
+    def forward(s, x):
+        return F.linear(s.i(x), s.o.weight * ((x @ x.mT).mean() > 9), s.o.bias)
+
+    net = Call(forward, i=nn.Linear(8, 12), o=nn.Linear(12, 3))
+    assert agree(net, 0.01 * X, 100 * MORE).i.out_features == 12
+
+
 def test_a_shortcut_filled_with_zeros_of_its_own_width():
     def forward(s, x):
         h = F.relu(s.c(x))
