@@ -72,22 +72,25 @@ def vgg16(widths, *, inputs=3, outputs=10, size=32):
     """VGG-16 for CIFAR: 13 convolutions with batch norm, five poolings and a single linear layer."""
     if size < 32:
         raise ValueError(f"vgg16 halves its input five times and needs size >= 32, got {size}")
-    layers, fan_in = {}, inputs
-    for i, width in enumerate(widths, 1):
-        layers |= conv_norm(fan_in, width, mark=i)
-        fan_in = width
-        if i in (2, 4, 7, 10, 13):
-            layers[f"pool{i}"] = nn.MaxPool2d(2)
-    return chain(layers | {"flatten": nn.Flatten(), "fc": nn.Linear(fan_in * (size // 32) ** 2, outputs)})
+    layers = _convolutions(widths, inputs, pooled=(2, 4, 7, 10, 13))
+    return chain(layers | {"flatten": nn.Flatten(), "fc": nn.Linear(widths[-1] * (size // 32) ** 2, outputs)})
 
 
 def ct_cnn(widths, *, inputs=1, outputs=2):
     """Small CNN of any depth for slices (N, 1, H, W) of any size, pooled globally before a linear layer."""
-    layers, fan_in = {}, inputs
-    for i, width in enumerate(widths, 1):
+    return chain(_convolutions(widths, inputs, pooled=range(1, len(widths))) | head(widths[-1], outputs))
+
+
+def _convolutions(widths, inputs, *, pooled):
+    """Convolutions of these widths, a pooling behind those of these numbers, from 1 on, as named layers."""
+    layers = {}
+    for i, (fan_in, width) in enumerate(pairwise([inputs, *widths]), 1):
         layers |= conv_norm(fan_in, width, mark=i)
-        if i < len(widths):
+        if i in pooled:
             layers[f"pool{i}"] = nn.MaxPool2d(2)
-        fan_in = width
-    head = {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": nn.Linear(fan_in, outputs)}
-    return chain(layers | head)
+    return layers
+
+
+def head(fan_in, outputs):
+    """A global pooling and a linear layer as named layers."""
+    return {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": nn.Linear(fan_in, outputs)}

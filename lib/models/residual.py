@@ -7,7 +7,7 @@ Option A pads the old channels with zeros, which would tie the trunks of all sta
 from torch import nn
 
 from .. import checks
-from .plain import chain, conv_norm
+from .plain import chain, conv_norm, head
 from .table import DepthwiseConv2d, Residual
 
 
@@ -24,7 +24,7 @@ def resnet56(widths, *, inputs=3, outputs=10):
             body = conv_norm(fan_in, inner, stride=stride, mark=1) | conv_norm(inner, trunk, act=None, mark=2)
             layers[f"stage{stage}_{i + 1}"] = _block(body, fan_in, trunk, stride=stride, project=stride > 1)
             fan_in = trunk
-    return chain(layers | _head(trunk, outputs))
+    return chain(layers | head(trunk, outputs))
 
 
 def resnet50(widths, *, inputs=3, outputs=100, stem="cifar"):
@@ -48,7 +48,7 @@ def resnet50(widths, *, inputs=3, outputs=100, stem="cifar"):
             body |= conv_norm(second, trunk, kernel=1, act=None, mark=3)
             layers[f"stage{stage}_{i + 1}"] = _block(body, fan_in, trunk, stride=stride, project=i == 0)
             fan_in = trunk
-    return chain(layers | _head(fan_in, outputs))
+    return chain(layers | head(fan_in, outputs))
 
 
 # (expansion, output width, blocks, stride) of arXiv 1801.04381, Table 2, with the strides usual for CIFAR
@@ -73,16 +73,12 @@ def mobilenetv2(widths, *, inputs=3, outputs=10):
             layers[f"stage{stage}_{i + 1}"] = Residual(chain(body)) if i else chain(body)
             fan_in = trunk
     last = next(widths)
-    return chain(layers | conv_norm(fan_in, last, kernel=1, act=nn.ReLU6) | _head(last, outputs))
+    return chain(layers | conv_norm(fan_in, last, kernel=1, act=nn.ReLU6) | head(last, outputs))
 
 
 def _block(body, fan_in, trunk, *, stride, project):
     shortcut = chain(conv_norm(fan_in, trunk, kernel=1, stride=stride, act=None)) if project else None
     return Residual(chain(body), shortcut, nn.ReLU(inplace=True))
-
-
-def _head(fan_in, outputs):
-    return {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": nn.Linear(fan_in, outputs)}
 
 
 def resnet50_widths():

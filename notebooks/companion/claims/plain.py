@@ -1,14 +1,14 @@
 """The claims in plain words for README, which stand in plain.toml."""
 
-import tomllib
 from functools import cache
-from pathlib import Path
+
+from companion.claims import written
 
 
 @cache
 def told():
     """By claim: `says`, in plain words, and where something was found the `verdict` that the `finding` speaks of."""
-    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+    return written.table("plain")
 
 
 def words(claim, says, verdict):
