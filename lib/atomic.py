@@ -1,6 +1,7 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and read where they are files."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -11,6 +12,8 @@ def write_whole(path, content):
     OSError: it names the path.
     """
     path = Path(path)
+    if path.is_char_device() or path.is_block_device():  # root would put a file in its place
+        raise OSError(errno.EINVAL, "it is a device", str(path))
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -21,3 +24,11 @@ def write_whole(path, content):
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def read_file(path):
+    """The bytes of a file. OSError: it names the path; a pipe or a device, which might never end, is not read."""
+    path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return path.read_bytes()

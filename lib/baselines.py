@@ -90,7 +90,7 @@ def total_divergence(weight, log_variance):
 class VariationalDropout(nn.Linear):
     """A linear layer whose weights are θ + σ·ε: additive noise, drawn for the outputs instead of the weights."""
 
-    @told(layer=a_linear, log_variance="(-inf, inf)")
+    @told(layer=a_linear, log_variance="[-80, 80]")
     def __init__(self, layer, *, log_variance):
         super().__init__(layer.in_features, layer.out_features, device=layer.weight.device)
         self.weight, self.bias = layer.weight, layer.bias
@@ -150,7 +150,7 @@ class VariationalDropoutOptions(checks.Checked):
 
     lam: Annotated[float, "[0, inf)"] = 1.0
     warmup: Annotated[list, (float, "[0, 1]")] = (0.025, 0.1)
-    log_variance: Annotated[float, "(-inf, inf)"] = -10.0
+    log_variance: Annotated[float, "[-80, 80]"] = -10.0
 
     what = "variational_dropout: "
 

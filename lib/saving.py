@@ -11,7 +11,7 @@ from torch import nn
 
 from . import models
 from .arguments import a_network, a_path, a_tensor, plain_data, told
-from .atomic import write_whole
+from .atomic import read_file, write_whole
 
 
 @told(folder=a_path, normalisation=plain_data, labels=plain_data)
@@ -38,7 +38,7 @@ def load(folder):
     that is damaged.
     """
     folder, file = Path(folder), Path(folder) / "model.safetensors"
-    about, weights = described(folder / "model.json", _expected), file.read_bytes()
+    about, weights = described(folder / "model.json", _expected), read_file(file)
     model, state = _built(about["config"], folder / "model.json"), _state(weights, file)[0]
     _refuse(state, model, f"{file} does not fit {about['config']['name']}")
     if about.pop("sum", None) not in (None, _sum_of_both(weights, about)):  # folders of before have none
@@ -78,7 +78,7 @@ def _expected(about):
 def described(file, expected):
     """What a JSON file beside a network says. ValueError: it is damaged, or not as the function `expected` has it."""
     try:
-        about = json.loads(file.read_bytes())
+        about = json.loads(read_file(file))
         expected(about)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); save the network again") from None
@@ -116,7 +116,7 @@ def load_into(model, path):
     Tensors that the network shares between layers stay shared. ValueError names a tensor that is missing, unknown or
     of a shape that the layer cannot take.
     """
-    state, about = _state(Path(path).read_bytes(), path)
+    state, about = _state(read_file(path), path)
     if about.get("sum", whole := _sum_of_tensors(state)) != whole:
         raise ValueError(f"{path} is damaged: it does not fit its checksum; save the network again")
     shared = _shared(model.state_dict(keep_vars=True))

@@ -6,7 +6,6 @@ Zeros come back without a sign.
 """
 
 import json
-from pathlib import Path
 
 import numpy as np
 import safetensors.torch
@@ -15,7 +14,7 @@ from torch import nn
 
 from . import models, saving
 from .arguments import a_network, a_path, plain_data, told
-from .atomic import write_whole
+from .atomic import read_file, write_whole
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 ABOUT = "sparse"  # in a file's metadata: name → shape of the tensors that are kept sparse
@@ -44,7 +43,7 @@ def load(path):
 
     ValueError names the tensor that is missing, unknown or of the wrong shape.
     """
-    state, metadata = read(Path(path).read_bytes(), path)
+    state, metadata = read(read_file(path), path)
     about = json.loads(metadata.get("about", "{}"))
     if "config" not in about:
         raise ValueError(f"{path} does not say which network it is; `read` gives its tensors")

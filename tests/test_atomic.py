@@ -1,11 +1,13 @@
 """Files are written whole: what a full disk leaves, and that nobody writes one in another way."""
 
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+from lib import data, models, saving, sparse, training
 from lib.atomic import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,3 +49,28 @@ def sources(path):
     if path.suffix == ".py":
         return text
     return "".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_in_the_place_of_a_file_is_named_and_makes_nothing_wait(tmp_path, monkeypatch):
+    """Reading a pipe would wait for ever: models, sparse files, checkpoints, stages, data."""
+    net, pipe = models.build("mlp", widths=[4], inputs=64, outputs=10), tmp_path / "model.safetensors"
+    saving.save(net, tmp_path)
+    pipe.unlink()
+    os.mkfifo(pipe)
+    for read in (lambda: saving.load(tmp_path), lambda: saving.load_into(net, pipe), lambda: sparse.load(pipe)):
+        with pytest.raises(OSError, match=r"it is no file: .*model\.safetensors"):
+            read()
+    with pytest.raises(ValueError, match=r"checkpoint must be the path of a file, .*model\.safetensors"):
+        training.fit(net, data.load("digits"), steps=1, checkpoint=pipe)
+    monkeypatch.setitem(data.sources.PATHS, "cifar100", ["model.safetensors"] * 2)
+    with pytest.raises(data.DataError, match=r"model\.safetensors cannot be read: it is no file\. Delete it"):
+        data.load("cifar100", root=tmp_path, download=False)
+    assert training.load_whole(pipe) is None and not pipe.exists(), "kept aside"
+
+
+def test_a_device_is_not_written_over(tmp_path):
+    (tmp_path / "null").symlink_to(os.devnull)
+    with pytest.raises(OSError, match=r"it is a device: .*null"):
+        write_whole(tmp_path / "null", "x")
+    assert (tmp_path / "null").is_symlink()

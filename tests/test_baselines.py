@@ -142,6 +142,7 @@ def test_wrong_networks_and_names_are_named():
         ({"name": "variational_dropout", "lam": True}, r"lam must be in \[0, inf\), got True"),
         ({"name": "variational_dropout", "warmup": [0.5, 0.2]}, "warmup has two shares, its begin before"),
         ({"name": "variational_dropout", "log_variance": math.nan}, "log_variance must be in .* got nan"),
+        ({"name": "variational_dropout", "log_variance": 1e39}, "log_variance must be in .* got 1e"),
         ({"name": "variational_dropout", "examples": 0}, r"examples must be a whole number in \[1, inf\), got 0"),
     ],
 )

@@ -181,27 +181,33 @@ def test_prox_reaches_exact_zeros():
     [
         ({"name": "lasso", "lam": 1.0}, "unknown penalty 'lasso'; known: gl, l0, l1, l2, sgl"),
         ({"name": "gl", "lam": 1.0, "beta": 8}, "no parameter 'beta'; known: name, lam, partial"),
-        ({"name": "gl", "lam": -1.0}, "penalty 'gl': lam must be in [0, inf), got -1.0"),
-        ({"name": "gl", "lam": math.nan}, "lam must be in [0, inf), got nan"),
+        ({"name": "gl", "lam": -1.0}, "penalty 'gl': lam must be in [0, 1e30], got -1.0"),
+        ({"name": "gl", "lam": math.nan}, "lam must be in [0, 1e30], got nan"),
         ({"name": "l0", "lam": 1.0, "surrogate": "tanh"}, "unknown surrogate 'tanh'; known: exp, linear, rational"),
         ({"name": "gl", "lam": 1.0, "layer_rule": "half"}, "unknown layer_rule 'half'; known: none, sqrt, inverse"),
         ({"name": "gl", "lam": 1.0, "partial": 1}, "penalty 'gl': partial must be in (1, inf), got 1"),
-        ({"name": "gl", "lam": True}, "lam must be in [0, inf), got True"),
-        ({"name": "gl"}, "lam must be in [0, inf), got None"),
-        ({"name": "gl", "lam": "1e-4"}, "lam must be in [0, inf), got '1e-4'"),
+        ({"name": "gl", "lam": True}, "lam must be in [0, 1e30], got True"),
+        ({"name": "gl"}, "lam must be in [0, 1e30], got None"),
+        ({"name": "gl", "lam": "1e-4"}, "lam must be in [0, 1e30], got '1e-4'"),
         ({"name": "gl", "lam": 1.0, "partial": True}, "partial must be in (1, inf), got True"),
         ({"name": "gl", "lam": 1.0, "rescale": 1}, "rescale must be True or False, got 1"),
         ({"name": "gl", "lam": 1.0, "prox": "yes"}, "prox must be True or False, got 'yes'"),
         ({"name": "sgl", "lam": 1.0, "alpha": 2.0}, "penalty 'sgl': alpha must be in [0, 1], got 2.0"),
         ({"name": "sgl", "lam": 1.0, "alpha": math.nan}, "alpha must be in [0, 1], got nan"),
         ({"name": "sgl", "lam": 1.0, "alpha": None}, "alpha must be in [0, 1], got None"),
-        ({"name": "l0", "lam": 1.0, "beta": -20.0}, "penalty 'l0': beta must be in (0, inf), got -20.0"),
-        ({"name": "l0", "lam": 1.0, "beta": math.inf}, "beta must be in (0, inf), got inf"),
+        ({"name": "l0", "lam": 1.0, "beta": -20.0}, "penalty 'l0': beta must be in (0, 1e8], got -20.0"),
+        ({"name": "l0", "lam": 1.0, "beta": math.inf}, "beta must be in (0, 1e8], got inf"),
         ({"name": "gl", "lam": 1.0, "layer_weights": [1.0, 2.0]}, "layer_weights has 2 entries for 1 weight tensors"),
-        ({"name": "gl", "lam": 1.0, "layer_weights": [-1.0]}, "each of layer_weights must be in [0, inf), got -1.0"),
+        ({"name": "gl", "lam": 1.0, "layer_weights": [-1.0]}, "each of layer_weights must be in [0, 1e30], got -1.0"),
         ({"name": "gl", "lam": 1.0, "layer_weights": 2.0}, "layer_weights must be a list, a factor a layer, got 2.0"),
         ("gl", "a penalty is a dict, {'name': 'gl', 'lam': 1e-4}, a list of them or None, got 'gl'"),
         ([["gl", 1.0]], "a list of them or None, got"),
+        ({"name": "l1", "lam": 1e38, "prox": True}, "penalty 'l1': lam must be in [0, 1e30], got 1e+38"),
+        (
+            {"name": "sgl", "lam": 1.0, "layer_weights": [1e300]},
+            "each of layer_weights must be in [0, 1e30], got 1e+300",
+        ),
+        ({"name": "l2", "lam": 1e20, "layer_weights": [1e20]}, "penalty 'l2': lam = 1e+20 is 1e+40 with rescale"),
         ({"name": "gl", "lam": 1.0, "norms": True}, "penalty 'gl' does not know batch norms; known: l1, l2"),
     ],
 )
@@ -210,6 +216,16 @@ def test_wrong_input_names_the_thing_and_the_remedy(penalty, message):
     w.grad = torch.zeros_like(w)
     with pytest.raises(ValueError, match=re.escape(message)):
         reg.bind(penalty, [w])[1]()
+
+
+@pytest.mark.parametrize("name", [name for name in reg.PENALTIES if reg.PENALTIES[name][2]])
+@pytest.mark.parametrize("step", [1.0, 1e30, 1e300])
+def test_a_proximal_step_of_any_size_takes_everything(name, step):
+    w = torch.ones(2, 2)
+    reg.bind({"name": name, "lam": 1e30, "prox": True}, [w])[2](step)
+    assert not w.any()
+    with pytest.raises(ValueError, match=r"scales must be in .* got 1e\+39"):
+        getattr(reg, reg.PENALTIES[name][2].__name__)([w], [1e39])
 
 
 @pytest.mark.parametrize("name", ["l1", "l2"])

@@ -1,6 +1,7 @@
 """The site: built without a warning, every link inside it leads somewhere, and no page asks a network for anything."""
 
 import re
+import runpy
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -96,3 +97,30 @@ def test_every_module_of_lib_is_shown_or_internal():
         path.stem for path in (ROOT / "lib").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     assert set(site.INTERNAL) <= modules
+
+
+@pytest.mark.parametrize("failed", [0, 1])
+def test_an_older_site_stays_until_the_new_one_is_whole(failed, tmp_path, monkeypatch):
+    out = tmp_path / "site"
+    out.mkdir()
+    (out / "index.html").write_text("old")
+
+    def built(given):
+        Path(given[-1]).mkdir()
+        (Path(given[-1]) / "index.html").write_text("new")
+        return failed
+
+    monkeypatch.setattr(site, "gather", lambda source: source)
+    monkeypatch.setattr("sphinx.cmd.build.build_main", built)
+    assert site.build(tmp_path / "source", out) == failed
+    assert (out / "index.html").read_text() == ("old" if failed else "new") and list(tmp_path.iterdir()) == [out]
+
+
+def test_a_full_disk_is_one_line_that_names_what_could_not_be_written(tmp_path, monkeypatch):
+    def full(source, out):
+        raise OSError(28, "No space left on device", "README.md", None, str(source / "README.md"))
+
+    monkeypatch.setattr(site, "build", full)
+    monkeypatch.setattr("sys.argv", ["site", str(tmp_path), str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match=rf"out is left as it was: {tmp_path}/README.md cannot be written \(No space"):
+        runpy.run_module("companion.site.__main__", run_name="__main__")

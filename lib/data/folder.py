@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..atomic import read_file
 from ..checks import needing
 from .files import File, check, lacking, missing, whole
 
@@ -23,6 +24,6 @@ def read(name, paths, *, root, download=True):
     found, variants = [], set()
     for path in paths:
         with whole(File(name, root, path)):
-            found.append(File(name, root, path, (root / path).read_bytes()))
+            found.append(File(name, root, path, read_file(root / path)))
             variants.add(check(path, found[-1].payload))
     return found, "" if "" in variants else ", ".join(sorted(variants - {"official"})) or "official"

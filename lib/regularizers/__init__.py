@@ -13,7 +13,7 @@ from .closed import (
     sparse_group_lasso_grad_,
 )
 from .penalties import SURROGATES, _all_but_last, group_lasso, l0, l1, l2, partial, sparse_group_lasso, unit_norms
-from .terms import COMMON, ELEMENTWISE, LAYER_RULES, PENALTIES, RANGES, layer_factors, resolve
+from .terms import COMMON, ELEMENTWISE, FACTORS, LAYER_RULES, PENALTIES, RANGES, layer_factors, resolve
 
 
 def _fitting(ws, scales=None, grads=None, layer_weights=None, **options):
@@ -31,16 +31,16 @@ def _fitting(ws, scales=None, grads=None, layer_weights=None, **options):
 # At this door a reader's arguments are checked; inside, `resolve` has checked a penalty, and the equations stay bare.
 _KINDS = {
     "together": _fitting,
-    "scales": numbers("(-inf, inf)"),
+    "scales": numbers("[-1e30, 1e30]"),
     "alpha": RANGES["alpha"],
     "beta": RANGES["beta"],
     "surrogate": SURROGATES,
     "rule": LAYER_RULES,
-    "layer_weights": numbers("[0, inf)"),
+    "layer_weights": numbers(FACTORS),
 }
 _told = told(ws=matrices, grads=matrices, **_KINDS)
 _each = told(ws=tensors, grads=tensors, **_KINDS)  # entry by entry, whatever the shape
-_shrinks = told(together=_fitting, ws=matrices, scales=numbers("[0, inf)"), alpha=RANGES["alpha"])
+_shrinks = told(together=_fitting, ws=matrices, scales=numbers(FACTORS), alpha=RANGES["alpha"])
 l1, l2, l0 = map(_each, (l1, l2, l0))
 group_lasso, sparse_group_lasso = map(_told, (group_lasso, sparse_group_lasso))
 l1_grad_, l2_grad_, l0_grad_ = map(_each, (l1_grad_, l2_grad_, l0_grad_))

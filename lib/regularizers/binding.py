@@ -7,7 +7,7 @@ import torch
 from .. import models
 from ..arguments import matrices, told
 from . import penalties
-from .terms import PENALTIES, layer_factors, resolve
+from .terms import HEAVIEST, PENALTIES, layer_factors, resolve
 
 
 @told(autograd=bool)
@@ -78,6 +78,11 @@ class _Term:
         rescaled = self.free / (self.free - 1) if self.free and term["rescale"] else 1.0
         lam = term["lam"] * rescaled
         self.scales = [lam * factor for factor in factors] + [term["lam"]] * (norms if term.get("norms") else 0)
+        if not (heaviest := max(self.scales, default=0)) <= HEAVIEST:
+            raise ValueError(
+                f"penalty {term['name']!r}: lam = {term['lam']:g} is {heaviest:g} with rescale and layers' factors; "
+                f"{HEAVIEST:g} is the largest that fits; take a smaller lam"
+            )
 
     def chosen(self, tensors):
         """What the term acts on: of the weights only a part where it is partial."""
@@ -97,7 +102,9 @@ class _Term:
             self.grad_(self.chosen(tensors), self.chosen(grads), self.scales_of(tensors), **self.options)
 
     def prox_(self, tensors, step):
-        self.shrink_(self.chosen(tensors), [step * scale for scale in self.scales_of(tensors)], **self.options)
+        self.shrink_(
+            self.chosen(tensors), [min(step * scale, 1e38) for scale in self.scales_of(tensors)], **self.options
+        )
 
 
 class _Seen:

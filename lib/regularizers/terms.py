@@ -23,7 +23,9 @@ COMMON = ("name", "lam", "partial", "rescale", "layer_rule", "layer_weights", "p
 ELEMENTWISE = ("l1", "l2")  # what can be asked of batch norms
 DEFAULTS = {"partial": None, "rescale": False, "layer_rule": "none", "layer_weights": None, "prox": False}
 OWN_DEFAULTS = {"alpha": 0.1, "beta": 20.0, "surrogate": "exp"}
-RANGES = {"lam": "[0, inf)", "alpha": "[0, 1]", "beta": "(0, inf)", "partial": "(1, inf)"}
+RANGES = {"lam": "[0, 1e30]", "alpha": "[0, 1]", "beta": "(0, 1e8]", "partial": "(1, inf)"}
+FACTORS = "[0, 1e30]"  # of layers; 32-bit floats have to hold what is made of them
+HEAVIEST = 1e30  # λ times all factors
 
 
 def layer_factors(ws, rule="none", layer_weights=None):
@@ -86,7 +88,7 @@ def _check(name, term):
     if not isinstance(term["layer_weights"], list | tuple | None):
         raise ValueError(f"{what} layer_weights must be a list, a factor a layer, got {term['layer_weights']!r}")
     for factor in term["layer_weights"] or ():
-        checks.number(f"{what} each of layer_weights", factor, "[0, inf)")
+        checks.number(f"{what} each of layer_weights", factor, FACTORS)
     if term["norms"] and name not in ELEMENTWISE:
         raise ValueError(f"{what[:-1]} does not know batch norms; known: {', '.join(ELEMENTWISE)}")
     known = [other for other in sorted(PENALTIES) if PENALTIES[other][2]]

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ..arguments import a_path, told
-from ..atomic import write_whole
+from ..atomic import read_file, write_whole
 
 SUMMED = b"sha256\n"  # a file begins so; the 32 bytes of the sum follow, then what torch.save wrote
 
@@ -36,7 +36,7 @@ def load_whole(path):
     if not Path(path).is_file():  # reading a pipe or a device would never end
         return set_aside(path, "is no file")
     try:
-        content = Path(path).read_bytes()
+        content = read_file(path)
         if content.startswith(SUMMED):
             start = len(SUMMED) + 32
             if hashlib.sha256(content[start:]).digest() != content[len(SUMMED) : start]:
@@ -88,6 +88,11 @@ def plain(value):
     return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
 
 
+def _odd(path):
+    """Whether something lies there that is no file."""
+    return Path(path).exists() and not Path(path).is_file()
+
+
 class Checkpoint:
     """The file of one training; without a path it keeps nothing.
 
@@ -95,8 +100,8 @@ class Checkpoint:
     """
 
     def __init__(self, path, parts, key):
-        if path is not None and (not isinstance(path, str | os.PathLike) or not str(path) or Path(path).is_dir()):
-            raise ValueError(f"checkpoint must be the path of a file, not of a folder, got {path!r}")
+        if path is not None and (not isinstance(path, str | os.PathLike) or not str(path) or _odd(path)):
+            raise ValueError(f"checkpoint must be the path of a file, not of a folder or a device, got {path!r}")
         self.path, self.parts, self.key, self.warned = path and Path(path), parts, key, False
 
     def save(self, **beside):

@@ -57,7 +57,7 @@ def chain(run, split, device):
         saved = training.load_whole(file)
         if saved is None:
             model = started(run.config["model"], stage, end, device)
-            training.set_aside(part, "is a folder") if part.is_dir() else None
+            training.set_aside(part, "is no file") if part.exists() and not part.is_file() else None
             row, kept = train_stage(model, split, stage, seed=run.config["seed"], checkpoint=part)
             if row["status"] == "done" and (stage.shrunk or end.get("shrunk")):
                 row |= _of_the_whole(row, model, run.config["model"])

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from companion import settings
 from companion.runs.configuration import UNHASHED, Run
 from companion.settings import runs_folder
-from lib.atomic import write_whole
+from lib.atomic import read_file, write_whole
 
 SUMMED = re.compile(r'\{"sum": "([0-9a-f]{16})", ')
 REMEDY = "take it from git, or remove the record that it belongs to and train again"
@@ -229,7 +229,7 @@ def holding(path, what, *, wait=True):
 
 def _held_by(holder):
     try:
-        return holder.read_text(errors="replace")
+        return read_file(holder).decode(errors="replace")
     except OSError:
         return "another process"
 

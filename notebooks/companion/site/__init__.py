@@ -122,11 +122,19 @@ def borrowed(name, module):
 
 
 def build(source=SOURCE, out=OUT):
-    """Build the site with Sphinx, where a warning is an error. Returns its exit code, 0 where all is well."""
+    """Build the site with Sphinx, where a warning is an error. Returns its exit code, 0 where all is well.
+
+    An older site stays until the new one is whole.
+    """
     from sphinx.cmd.build import build_main
 
     gather(source)
-    shutil.rmtree(out, ignore_errors=True)
+    fresh = out.with_name(f"{out.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
     options = ["--fail-on-warning", "--quiet", "--conf-dir", str(HERE), "--doctree-dir", f"{source}-cache"]
     options += ["--define", f"html_static_path={HERE / 'static'},{source / '_scripts'}"]
-    return build_main([*options, str(source), str(out)])
+    failed = build_main([*options, str(source), str(fresh)])
+    shutil.rmtree(fresh if failed else out, ignore_errors=True)
+    if not failed:
+        fresh.rename(out)
+    return failed
