@@ -67,6 +67,13 @@ def fits_by_any_gain(table):
     return improves(table, "rmse", relative=True, overlap=1 / 9, least=0)[0]
 
 
+def fits_from_old_floor(table):
+    """The rule as it stands, on a grid of λ = 0 and from 3e-5 up."""
+    table = down_to_none(from_floor(table, FLOORS["fits"]))
+    table = chosen(table, **SETTINGS, score="validation_rmse", smallest=True)
+    return improves(table, "rmse", relative=True, overlap=1 / 9)[0]
+
+
 def classified_by_any_gain(table):
     """The rule as it stands, whatever the gain, on a grid of λ = 0 and from 1e-5 up."""
     table = down_to_none(from_floor(table, FLOORS["classified"]))
