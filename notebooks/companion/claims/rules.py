@@ -128,15 +128,15 @@ def paired(table, value, *, by, of, against, overlap=0.0):
     return interval(wide[of] - wide[against], overlap)
 
 
-def enough(*differences):
+def enough(*differences, seeds=SEEDS):
     """Raise Lacking where a difference has fewer pairs than a rule needs."""
-    enough_seeds(min(difference.n for difference in differences))
+    enough_seeds(min(difference.n for difference in differences), seeds)
 
 
-def enough_seeds(n):
+def enough_seeds(n, seeds=SEEDS):
     """Raise Lacking where there are fewer seeds than a rule needs."""
-    if n < SEEDS:
-        raise Lacking(f"{SEEDS} seeds, and there {'is' if n == 1 else 'are'} {n}")
+    if n < seeds:
+        raise Lacking(f"{seeds} seeds, and there {'is' if n == 1 else 'are'} {n}")
 
 
 def holm(differences, level=0.05, least=0.0):
