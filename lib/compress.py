@@ -9,6 +9,7 @@ from . import checks, depgraph, measures, models, training
 from .arguments import a_function, a_network, told
 from .data import Part
 from .depgraph.passes import Example, refuse
+from .depgraph.search import SECONDS
 from .depgraph.units import Units
 from .training.given import TABLES, part_of, sized
 
@@ -31,15 +32,17 @@ class Compressed:
 
 
 @told(net=a_network, score=a_function)
-def compress(net, data, share=0.5, *, of="units", penalty=None, score=None, keep=(), **options):
+def compress(net, data, share=0.5, *, of="units", penalty=None, score=None, keep=(), seconds=SECONDS, **options):
     """A smaller network of the same class, with the given share of its units, weights or operations.
 
     data: as `training.fit` takes it. Scores are taken on its validation part; without one, on a fifth of the examples,
     which training does not see. The same share of the units of each layer is left (coupled layers lose the same ones),
     and for weights or operations the largest such share that is enough. penalty: one with which a copy is trained
     before the cut. score(outputs, y): by default the accuracy of classes, the R² of numbers. keep: names of layers
-    whose units stay. options: those of `training.fit`, for the training before the cut and the one after it. The
-    argument `net` is left as it is. ValueError: a training diverged, or not even one unit of each layer is few enough.
+    whose units stay. seconds: the bound of each search for units, as in `depgraph.shrink`; a share of weights or
+    operations takes up to nine. options: those of `training.fit`, for the training before the cut and the one after it.
+    The argument `net` is left as it is. ValueError: a training diverged, or not even one unit of each layer is few
+    enough. ShrinkError: a search has come to its bound.
     """
     checks.number("share", share, "(0, 1]")
     checks.one_of("of", of, OF)
@@ -50,7 +53,7 @@ def compress(net, data, share=0.5, *, of="units", penalty=None, score=None, keep
     _scored(net, held, score, options)  # what cannot be scored is said before the training
     if penalty is not None:
         net = _trained(net, train, penalty=penalty, **options)
-    nets["masked"], nets["shrunk"], stayed = _smaller(net, example, share, of, keep)
+    nets["masked"], nets["shrunk"], stayed = _smaller(net, example, share, of, {"keep": keep, "seconds": seconds})
     nets["tuned"] = _trained(nets["shrunk"], train, **options)
     table = _table(nets, held, score, options)
     return Compressed(nets["tuned"], nets, table, stayed)
@@ -78,14 +81,14 @@ def _trained(net, part, **options):
     return net
 
 
-def _smaller(net, example, share, of, keep):
+def _smaller(net, example, share, of, limits):
     """The masked and the shrunk network with this share of units, weights or operations, and the report."""
-    units = Units(net, example, keep=keep)
+    units = Units(net, example, **limits)
     if of == "units":
-        return _cut(units, example, share, keep)
+        return _cut(units, example, share, limits)
     count = measures.flops if of == "operations" else lambda net, _: measures.parameters(net)
     goal, low, high = share * count(net, example), 0.0, 1.0
-    best = _cut(units, example, low, keep)
+    best = _cut(units, example, low, limits)
     if (least := count(best[1], example)) > goal:
         raise ValueError(
             f"with one unit of each layer that may go, {least / count(net, example):.1%} of the {of} are left, "
@@ -93,14 +96,14 @@ def _smaller(net, example, share, of, keep):
         )
     for _ in range(STEPS):
         middle = (low + high) / 2
-        found = _cut(units, example, middle, keep)
+        found = _cut(units, example, middle, limits)
         low, high, best = (middle, high, found) if count(found[1], example) <= goal else (low, middle, best)
     return best
 
 
-def _cut(units, example, share, keep):
+def _cut(units, example, share, limits):
     masked = units.masked(share)
-    small, stayed = depgraph.shrunk(masked, example, keep=keep, keep_one=True)
+    small, stayed = depgraph.shrunk(masked, example, keep_one=True, **limits)
     return masked, small, stayed
 
 

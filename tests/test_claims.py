@@ -8,8 +8,8 @@ import pytest
 from judging import judged
 from scipy import stats
 
-from companion import claims
-from companion.claims import companion, p3, rules
+from companion import claims, runs
+from companion.claims import companion, p3, rules, withdrawn
 from companion.claims.rules import Difference, holm, interval
 from lib import models
 
@@ -389,14 +389,15 @@ def test_half_of_the_units_at_almost_the_dense_score(left, loss, verdict):
     assert p3.application(table, share=0.5, margins={"test_accuracy": 0.002})[0] == verdict
 
 
-def full_networks(losses, *, gone=0.62, dense=0.93, scale=1.0, stages=("dense", "stochastic")):
+def full_networks(losses, *, gone=0.62, dense=0.93, scale=1.0, stages=("dense", "stochastic"), lam=1e-3):
     """A pair per seed of VGG-16, dense and pruned: what pruning costs each, and the share of units that it removes."""
     units, lines = sum(models.widths("vgg16", scale=scale)), []
     for (seed, loss), stage in ((pair, stage) for pair in enumerate(losses) for stage in stages):
         pruned = stage == "stochastic"
         line = {"network": "vgg16", "seed": seed, "stage": stage, "penalty": "L2" if pruned else "none", "units": units}
         line |= {"alive": [units - round(gone * units) * pruned], "test_accuracy": dense + 0.001 * seed - loss * pruned}
-        lines.append(line)
+        line |= {"lam": lam, "target": 0.9} if pruned else {}
+        lines.append(line | {"validation_accuracy": line["test_accuracy"]})
     return pd.DataFrame(lines)
 
 
@@ -428,6 +429,17 @@ def test_a_network_at_its_published_widths(losses, options, verdict, monkeypatch
     assert found == verdict and evidence
 
 
+def test_of_several_settings_at_full_size_validation_takes_one_of_those_that_remove_enough(monkeypatch):
+    few = full_networks([0.0, 0.001, 0.002], gone=0.4, lam=1e-4)
+    good, bad = full_networks(LITTLE), full_networks(MUCH, gone=0.8, lam=3e-3)
+    others = pd.concat([few, bad])
+    table = pd.concat([good, others[others["stage"] == "stochastic"]])
+    judge = partial(p3.full_size, share=0.6, margin=0.01, floor=0.92)
+    found, evidence = judged(judge, table, monkeypatch)
+    assert found == claims.REPRODUCED and "62.0 % removed" in evidence
+    assert withdrawn.by_half_width(table, share=0.6, margin=0.01, floor=0.92) == claims.NOT
+
+
 def test_an_interval_on_both_sides_of_a_margin_is_inconclusive_and_a_narrow_network_is_not_the_claims():
     table = pd.concat([full_networks(UNSURE).assign(network="a"), full_networks(UNSURE).assign(network="b")])
     options = {"share": 0.5, "margins": {"test_accuracy": 0.01}}
@@ -450,3 +462,22 @@ def test_what_zeroing_without_l2_removes_is_not_judged_at_full_size():
     others = full_networks(MUCH).assign(penalty="none", seed=9)
     table = pd.concat([full_networks(LITTLE), others[others["stage"] == "stochastic"]])
     assert p3.full_size(table, share=0.6, margin=0.01, floor=0.92)[0] == claims.REPRODUCED
+
+
+def test_each_network_of_p3_9_has_the_margin_of_its_own_claim():
+    own = {"300-100": "P3.4", "1000-1000": "P3.4", "vgg16": "P3.5 ¼", "unet": "P3.6", "ct_cnn": "P3.7"}
+    margins = claims.CLAIMS["P3.9"].judge.keywords["margins"]
+    of_claims = {net: claims.CLAIMS[name].judge.keywords["margins"] for net, name in own.items()}
+    assert margins == {net: of.get("test_dice", of.get("test_accuracy")) for net, of in of_claims.items()}
+
+
+def test_the_margin_on_mnist_is_one_and_more_than_what_seeds_do():
+    for name in ("P3.4", "P3.9", "P3.10"):
+        options = claims.CLAIMS[name].judge.keywords
+        (margins,) = (option for option in options.values() if isinstance(option, dict))
+        of_mnist = {"P3.9": ("300-100", "1000-1000")}.get(name, ("test_accuracy",))
+        assert all(margins[key] == rules.MNIST for key in of_mnist)
+    table = runs.frame([record for name in ("P2.2", "P3.4") for record in claims.CLAIMS[name].committed()])
+    dense = table[(table["stage"] == "dense") & (table["penalty"] == "none") & (table["data"] != "Fashion-MNIST")]
+    spreads = dense.groupby(dense["net"].fillna(dense["network"]))["test_accuracy"].std()
+    assert len(spreads) == 4 and (1.96 * math.sqrt(2) * spreads < rules.MNIST).all()

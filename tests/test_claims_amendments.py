@@ -13,7 +13,8 @@ TABLE = amendments.table(claims.CLAIMS)
 
 def test_every_amendment_has_a_claim_a_reason_its_rule_and_both_verdicts():
     assert set(TABLE["claim"]) <= set(claims.CLAIMS)
-    assert set(TABLE["old verdict"]) <= VERDICTS, "the withdrawn rules knew three words"
+    first = TABLE[TABLE["date"] <= "2026-11-28"]
+    assert set(first["old verdict"]) <= VERDICTS, "the first withdrawn rules knew three words"
     for line in TABLE.to_dict("records"):
         assert line["reason"] and line["old rule"] and line["date"] >= "2026-11"
         assert line["new verdict"] == claims.CLAIMS[line["claim"]].verdict(claims.CLAIMS[line["claim"]].committed())[0]
@@ -30,7 +31,7 @@ def test_a_store_without_records_is_not_run(tmp_path, monkeypatch):
     [("P2.2", "reproduced"), ("P2.2 VGG-16", "reproduced"), ("P3.4", "reproduced"), ("P3.5 ¼", "not reproduced")],
 )
 def test_the_withdrawn_rules_give_the_verdicts_that_were_published(claim, verdict):
-    assert TABLE.set_index("claim")["old verdict"][claim] == verdict
+    assert TABLE.drop_duplicates("claim").set_index("claim")["old verdict"][claim] == verdict
 
 
 def test_a_withdrawn_rule_without_records_judges_nothing():

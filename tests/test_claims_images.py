@@ -6,7 +6,7 @@ import pytest
 from scipy import special
 from sklearn.metrics import roc_auc_score
 
-from companion.claims import images, p3
+from companion.claims import images
 from companion.claims.rules import Lacking
 
 CLASSES = [1] * 98 + [0] * 105
@@ -89,7 +89,7 @@ def test_what_is_lacking_is_named():
 def test_half_of_the_channels_over_images(gain, verdict):
     found = table(20, spread=0.3, gain=gain).assign(network="ct_cnn", units=240, alive=[[100]] * 40)
     found["penalty"] = found["stage"].map({"dense": "none", "stochastic": "L2"})
-    options = {"share": 0.5, "margins": {"test_auc": 0.03}, "difference": images.over_images, "seeds": 20}
-    assert p3.application(found, **options)[0] == verdict
+    options = {"share": 0.5, "margins": {"test_auc": 0.03}, "seeds": 20}
+    assert images.application(found, **options)[0] == verdict
     with pytest.raises(Lacking, match="20 seeds"):
-        p3.application(found[found["seed"] < 19], **options)
+        images.application(found[found["seed"] < 19], **options)

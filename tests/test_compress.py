@@ -146,6 +146,13 @@ def test_what_cannot_be_is_refused():
         compress(net, (1e6 * ROWS, 1e6 * ROWS[:, :2]), steps=50, optimizer={"name": "sgd", "lr": 1e6})
 
 
+def test_the_bound_of_seconds_reaches_the_search_that_names_it():
+    with pytest.raises(depgraph.ShrinkError, match=r"was not traced within 0 s; pass a smaller example, seconds="):
+        compress(mlp(), (ROWS, CLASSES), seconds=0, **QUICK)
+    with pytest.raises(ValueError, match="seconds must be"):
+        compress(mlp(), (ROWS, CLASSES), seconds=-1, **QUICK)
+
+
 def test_groups_that_a_sum_ties_go_down_to_one_channel_each():
     class Net(Residual):
         def __init__(self):

@@ -1,5 +1,6 @@
 """The loop: it learns, resumes to the bit, says when it diverged, and its closed-form penalty is the autograd one."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -79,14 +80,32 @@ def test_wide_convolutions_of_small_images_are_products(monkeypatch, precision, 
     monkeypatch.setattr(speed.Products, "apply", lambda *given: (calls.append(1), products(*given))[1])
     with speed.autocast(precision, "cpu"):
         expected = net(x)
-        with speed.small_images(net):
+        with speed.convolutions(net):
             outputs = net(x)
     assert len(calls) == taken and outputs.dtype == expected.dtype
     torch.testing.assert_close(outputs, expected, rtol=0.03, atol=0.01)
     training.fit(net, (x, torch.arange(8) % 3), steps=1, batch=8, precision=precision)
     assert len(calls) == 2 * taken
-    with speed.autocast(precision, "cpu"), speed.small_images(net):
+    with speed.autocast(precision, "cpu"), speed.convolutions(net):
         assert net.double()[0](x.double()).dtype == torch.float64, "which autocast leaves alone"
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "side"), [
+    (3, 2, 1, 8), (3, 2, 1, 7), (5, (2, 3), 2, 9), (3, (1, 2), 0, 6), (2, 2, 0, 8),
+])  # fmt: skip
+def test_depthwise_convolutions_with_a_stride_are_thinned_out(kernel, stride, padding, side):
+    """The same outputs and gradients in bf16, up to rounding, at the places that the stride keeps."""
+    net = torch.nn.Conv2d(6, 6, kernel, stride, padding, groups=6)
+    found = []
+    for way in (speed.convolutions(net), contextlib.nullcontext()):
+        x = torch.randn(3, 6, side, side, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        with speed.autocast("bf16", "cpu"), way:
+            outputs = net(x)
+        outputs.float().square().sum().backward()
+        found.append([outputs.float(), x.grad, net.weight.grad.clone(), net.bias.grad.clone()])
+        net.zero_grad()
+    for mine, expected in zip(*found, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=0.03, atol=0.03 * expected.abs().max().item())
 
 
 def test_denormals_count_as_0_where_outputs_are_predicted():

@@ -1,155 +1,107 @@
-"""Operations that put numbers elsewhere: they are done to the channels, too."""
+"""Operations that put numbers elsewhere: they are done to the channels, and to the places of a parameter, too."""
 
 import torch
 from torch.utils._pytree import tree_map
 
-from . import rules
-from .trace import Elements
-
-aten = torch.ops.aten
+from .rules import bind, pointwise, unknown, varies
 
 
 def moved(call):
-    """The same operation on channels as on numbers."""
-    if all(call.trace.elements(t) for t in call.tensors) and call.func.overloadpacket is aten.repeat:
-        return _repeat(call)
-    known = {id(t): s for t, s in zip(call.tensors, call.inputs, strict=True)}
-    for t in call.tensors:
-        if call.trace.elements(t) is not None:
-            call.pin(t, f"its parameter is read by {call.name}")
-    ids = _done(call, {key: s.ids for key, s in known.items()})
-    taints = _done(call, {key: s.taint.to(torch.int64) for key, s in known.items()})
-    for t, i, taint in zip(call.outs, ids, taints, strict=True):
-        call.trace.put(t, i.reshape(t.shape), (taint != 0).reshape(t.shape))
+    """The same operation on channels as on numbers; an index that depends on the inputs may only pick other things."""
+    trace, (tensor, *index) = call.trace, call.tensors
+    state = trace.state(tensor)
+    for t in index:
+        call.pin(t, f"index of {call.name}")
+    if any(trace.state(t).taint.any() for t in index):
+        return trace.put(call.outs[0], _picked(call, state.ids), torch.tensor(True))
+    if trace.elements(tensor) is not None:
+        for out, places in zip(call.outs, _done(call, trace.places(tensor)), strict=True):
+            trace.own(out, places)
+    for out, *found in zip(call.outs, *(_done(call, s) for s in state), strict=True):
+        trace.put(out, *found)
 
 
-def _done(call, replaced):
-    """The results of an operation on other tensors in place of its own."""
-    named = tree_map(lambda v: replaced[id(v)] if isinstance(v, torch.Tensor) else v, call.named)
-    try:
-        out = call.func(**named)
-    except (RuntimeError, NotImplementedError):  # not for integers; float64 holds the numbers exactly
-        double = {id(v): v.double() for v in replaced.values()}
-        out = call.func(**tree_map(lambda v: double[id(v)] if isinstance(v, torch.Tensor) else v, named))
-    return [o.to(torch.int64) for o in (out if isinstance(out, tuple | list) else [out])]
+def _done(call, numbers):
+    """The results of an operation on other numbers than its own; those of float64 are whole, and every one takes it."""
+    given = tree_map(lambda v: v.cpu() if isinstance(v, torch.Tensor) else v, call.named)
+    found = call.func(**given | {"self": numbers.double()})
+    return [t.to(numbers.dtype) for t in (found if isinstance(found, tuple | list) else [found])]
 
 
-def _repeat(call):
-    """Copies of a parameter: the same slots again and again."""
-    owned, (tensor,) = call.trace.elements(call.tensors[0]), call.tensors
-    lead = len(call.named["repeats"]) - tensor.dim()
-    dims = [(None, None)] * lead
-    for n, (axis, indices) in zip(call.named["repeats"][lead:], owned.dims, strict=True):
-        dims.append((axis, None if indices is None else indices.repeat(n)))
-    call.trace.own(call.outs[0], Elements(owned.param, tuple(dims)))
+def _picked(call, ids):
+    """The channels of a tensor after rows were picked by what is not known, if all rows have the same."""
+    shape, last = call.outs[0].shape, ids[(0,) * (ids.dim() - 1)] if ids.dim() else ids
+    if ids.dim() and shape[-1:] == last.shape and (ids == last).all():
+        return last.expand(shape)
+    call.pin(call.tensors[0], f"read by {call.name} at places that depend on the inputs")
+    return torch.tensor(0)
 
 
 def joined(call):
-    """Tensors side by side; what is no channel beside channels takes theirs, or is fixed where it has a place alone."""
-    trace, parts, dim = call.trace, call.named["tensors"], call.named.get("dim", 0)
-    states = [trace.state(t) for t in parts]
-    if call.func.overloadpacket is aten.stack:
-        dim = dim % (parts[0].dim() + 1)
-        ids = [s.ids.unsqueeze(dim) for s in states]
-        taint = torch.stack([s.taint for s in states], dim)
-        elements = [None] * len(parts)
-    else:
-        parts = [t for t in parts if t.dim() == call.outs[0].dim()]
-        dim, states = dim % call.outs[0].dim(), [trace.state(t) for t in parts]
-        ids, elements = [s.ids for s in states], [trace.elements(t) for t in parts]
-        taint = torch.cat([s.taint for s in states], dim)
-    template = next((i for i in ids if i.any()), None)
-    if template is None:
-        for t in parts:
-            call.pin(t, "its parameter is joined with others")
-    else:
-        ids = [i if i.any() else _filled(trace, i, e, template, dim) for i, e in zip(ids, elements, strict=True)]
-    trace.put(call.outs[0], torch.cat(ids, dim), taint)
+    """Tensors side by side, as parts of one dimension or along a new one."""
+    trace, dim, (out,) = call.trace, call.named.get("dim", 0), call.outs
+    parts = [t.unsqueeze(dim) for t in call.tensors] if call.name == "stack" else call.tensors
+    parts = [t for t in parts if t.dim() == out.dim()]  # cat takes an empty one of another shape
+    ids, taint = _beside(trace, [(*trace.state(t), trace.elements(t)) for t in parts], dim % out.dim())
+    trace.put(out, ids, taint)
+    for t in parts if not ids.any() else ():
+        call.pin(t, "its parameter is joined with others")
+
+
+def _beside(trace, parts, dim):
+    """Ids and taint of parts, each (ids, taint, elements of a parameter or None), side by side.
+
+    What is no channel beside channels takes theirs, or is fixed where it has a place alone.
+    """
+    template = next((ids for ids, *_ in parts if ids.any()), None)
     if template is not None:
-        trace.widths.append(trace.state(call.outs[0]).ids)
+        parts = [(i if i.any() else _filled(trace, i, owned, template, dim), taint, owned) for i, taint, owned in parts]
+    return [torch.cat([part[k] for part in parts], dim) for k in (0, 1)]
 
 
 def _filled(trace, ids, owned, template, dim):
     """Channels of a part that has none, beside one that has."""
-    if rules.varies(template, dim):
-        if owned is not None and (owned.dims[dim][0] or -1) >= 0:
-            axis, indices = owned.dims[dim]
-            shape = [-1 if d == dim else 1 for d in range(ids.dim())]
-            return owned.param.slots[axis][indices].view(shape).expand(ids.shape)
+    if varies(template, dim):
+        if owned is not None and (slots := owned.dims[dim][1]) is not None:
+            return slots.view([-1 if d == dim else 1 for d in range(ids.dim())]).expand(ids.shape)
         return torch.full_like(ids, trace.classes.fixed("a constant beside channels"))
     ids = template.narrow(dim, 0, 1).expand(ids.shape)
-    rules.bind(trace, owned, ids)
+    bind(trace, owned, ids)
     return ids
 
 
 def padded(call):
-    """Constants around: along channels they are fixed, elsewhere they belong to the channel beside them."""
-    trace, (tensor,) = call.trace, call.tensors
-    (ids, taint), pads = trace.state(tensor), call.named["pad"]
+    """A constant on both sides is beside what it is put around, or takes numbers off where its width is negative."""
+    trace, (tensor,), pads = call.trace, call.tensors, call.named["pad"]
+    ids, taint = trace.state(tensor)
     call.pin(tensor, "padded") if trace.elements(tensor) is not None else None
-    for k in range(len(pads) // 2):
-        dim, (left, right) = tensor.dim() - 1 - k, pads[2 * k : 2 * k + 2]
-        n = ids.shape[dim]
-        place = torch.arange(-left, n + right)
-        outside = (place < 0) | (place >= n)
-        shape = [-1 if d == dim else 1 for d in range(ids.dim())]
-        fixed = outside.any() and rules.varies(ids, dim)
-        ids, taint = (t.index_select(dim, place.clamp(0, n - 1)) for t in (ids, taint))
-        taint = taint & ~outside.view(shape)
-        if fixed:
-            reason = "padding beside channels"
-            ids = torch.where(outside.view(shape), torch.tensor(trace.classes.fixed(reason)), ids)
+    for k, pair in enumerate(zip(pads[::2], pads[1::2], strict=True)):
+        dim = tensor.dim() - 1 - k
+        first, last = (max(0, -n) for n in pair)
+        inner = [t.narrow(dim, first, t.shape[dim] - first - last) for t in (ids, taint)]
+        shapes = [[max(0, n) if d == dim else m for d, m in enumerate(ids.shape)] for n in pair]
+        left, right = ([torch.zeros(shape, dtype=t.dtype) for t in inner] for shape in shapes)
+        ids, taint = _beside(trace, [(*part, None) for part in (left, inner, right)], dim)
     trace.put(call.outs[0], ids, taint)
 
 
 def halves(call):
-    """A gated linear unit: the second half of the channels gates the first."""
-    trace, (tensor,) = call.trace, call.tensors
-    dim = call.named.get("dim", -1)
-    ids, taint = (t.chunk(2, dim) for t in trace.state(tensor))
-    trace.classes.join(*ids)
-    trace.put(call.outs[0], ids[0], taint[0] | taint[1])
-
-
-def picked(call):
-    """Rows by an index: a constant one moves channels, one that depends on the inputs may only pick other things."""
-    trace, tensor = call.trace, call.tensors[0]
-    state, ids = trace.state(tensor), None
-    if all(not trace.state(t).taint.any() for t in call.tensors[1:]):
-        if trace.elements(tensor) is not None:
-            call.pin(tensor, f"its parameter is read by {call.name}")
-        named = dict(call.named)
-        named = tree_map(lambda v: v.cpu() if isinstance(v, torch.Tensor) else v, named)
-        ids, taint = (call.func(**named | {"self": t}) for t in state)
-    else:
-        ids, taint = _first(call, state), torch.tensor(True)
-    for t in call.tensors[1:]:
-        call.pin(t, f"index of {call.name}")
-    trace.put(call.outs[0], ids, taint)
-
-
-def _first(call, state):
-    """The channels of a tensor after rows were picked by what is not known, if all rows have the same."""
-    out = call.outs[0]
-    last = state.ids[(0,) * (state.ids.dim() - 1)] if state.ids.dim() else state.ids
-    same = state.ids.dim() and out.dim() and out.shape[-1:] == last.shape and bool((state.ids == last).all())
-    if same:
-        return last.expand(out.shape)
-    call.pin(call.tensors[0], f"read by {call.name} at places that depend on the inputs")
-    return torch.zeros(out.shape, dtype=torch.int64)
+    """A gated linear unit: the second half of the channels gates the first, number by number."""
+    call.tensors = call.tensors[0].chunk(2, call.named.get("dim", -1))
+    pointwise(call)
 
 
 def written(call):
     """Numbers copied into a tensor, or constants."""
     trace, target = call.trace, call.named["self"]
-    if call.func.overloadpacket is not aten.copy_:
+    if call.name != "copy_":
         return trace.put(target, None, torch.tensor(call.tainted() and len(call.tensors) > 1))
     source = call.named["src"]
     (old, _), (new, taint) = trace.state(target), trace.state(source)
     new = new.expand(old.shape)
     trace.classes.join(old, new)
     if not new.any() and old.any():
-        rules.bind(trace, trace.elements(source), old)
+        bind(trace, trace.elements(source), old)
     trace.put(target, torch.where(new != 0, new, old), taint.expand(old.shape))
 
 
@@ -157,23 +109,22 @@ def looked_up(call):
     """Rows of a table: its columns are channels, its rows stay."""
     trace, table = call.trace, call.named["weight"]
     owned = trace.elements(table)
-    if owned is None or len(owned.dims) != 2 or any((axis or 0) < 0 for axis, _ in owned.dims):
-        return rules.unknown(call)
-    out, (axis, indices) = call.outs[0], owned.dims[1]
-    for a, slots in enumerate(owned.param.slots):
-        trace.classes.pin(slots, "rows of a table") if a != axis else None
-    ids = torch.zeros(out.shape[-1:], dtype=torch.int64) if axis is None else owned.param.slots[axis][indices]
+    if owned is None or len(owned.dims) != 2 or -1 in (axis for axis, _ in owned.dims):
+        return unknown(call)
+    out, ((_, rows), (_, columns)) = call.outs[0], owned.dims
+    if rows is not None:
+        trace.classes.pin(rows, "rows of a table")
+    ids = torch.tensor(0) if columns is None else columns
     taint = trace.state(call.named["indices"]).taint.unsqueeze(-1) & (table != 0).any(0).cpu()
     trace.put(out, ids.expand(out.shape), taint.expand(out.shape))
 
 
-MOVED = (
-    "flip roll unsafe_split unsafe_split_with_sizes split_copy split_with_sizes_copy pixel_shuffle pixel_unshuffle "
-    "channel_shuffle native_channel_shuffle repeat reflection_pad1d reflection_pad2d reflection_pad3d rot90 "
-    "replication_pad1d replication_pad2d replication_pad3d im2col tril triu _reshape_copy view_copy slice_copy "
-    "permute_copy expand_copy unfold_copy select_copy transpose_copy diagonal_copy"
-)
-RULES = {getattr(aten, name): moved for name in MOVED.split() if hasattr(aten, name)}
-RULES |= {aten.cat: joined, aten.stack: joined, aten.constant_pad_nd: padded, aten.glu: halves}
-RULES |= {aten.index: picked, aten.index_select: picked, aten.embedding: looked_up}
-RULES |= {aten.copy_: written, aten.fill_: written, aten.zero_: written}
+RULES = {
+    r"flip|roll|rot90|repeat|im2col|tril|triu|index(_select)?|unsafe_split.*|.*channel_shuffle|pixel_.*": moved,
+    r"(reflection|replication)_pad.*": moved,
+    r"cat|stack": joined,
+    r"copy_|fill_|zero_": written,
+    r"constant_pad_nd": padded,
+    r"glu": halves,
+    r"embedding": looked_up,
+}

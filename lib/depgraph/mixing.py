@@ -2,114 +2,77 @@
 
 import torch
 
-from . import rules
-from .trace import storage_of
-
-aten = torch.ops.aten
+from .rules import bind, pointwise, varies
+from .shadows import storage_of
 
 
-def _mix(call, tensor, dims):
+def _mix(call, dims):
     """Keep the channels along these dimensions; the state of the tensor with taint spread along them."""
-    trace, (ids, taint) = call.trace, call.trace.state(tensor)
-    if any(rules.varies(ids, d) for d in dims):
-        trace.classes.pin(ids, f"mixed by {call.name}")
-    if trace.elements(tensor) is not None:
-        call.pin(tensor, f"its parameter is mixed by {call.name}")
-    for d in dims:
-        taint = taint.any(d, keepdim=True)
-    return ids, taint
+    tensor = call.tensors[0]
+    ids, taint = call.trace.state(tensor)
+    if any(varies(ids, d) for d in dims) or call.trace.elements(tensor) is not None:
+        call.pin(tensor, f"mixed by {call.name}")
+    return ids, taint.any(dims, keepdim=True) if dims else taint
+
+
+def _mixed(call, dims):
+    """Each number of the results is made of all that lie along these dimensions."""
+    tensor = call.tensors[0]
+    dims = [d % tensor.dim() for d in dims] if tensor.dim() else []
+    ids, taint = _mix(call, dims)
+    grows = call.name in GROWING or ("avg" in call.name and any(call.named.get("padding", ())))
+    if grows and dims and ids.any():  # a sum of constants is another in an input of another size
+        taint = taint | (tensor != 0).cpu().any(dims, keepdim=True)
+    first = ids[tuple(slice(0, 1) if d in dims else slice(None) for d in range(ids.dim()))]
+    places = torch.tensor(any(bool(s.taint.any()) for s in call.inputs[1:]))  # an index of what is picked
+    for t in call.outs:
+        shaped = torch.Tensor.expand if t.dim() == ids.dim() else torch.Tensor.reshape
+        call.trace.put(t, ids if t.shape == ids.shape else shaped(first, t.shape), shaped(taint, t.shape) | places)
 
 
 def reduced(call):
-    """A mean, a sum, a maximum: the channels along other dimensions go through."""
-    tensor = call.tensors[0]
+    """A mean, a sum, a maximum: along dimensions that are named, or along all."""
     dims = call.named.get("dim")
-    dims = list(range(tensor.dim())) if dims is None or dims == [] else [dims] if isinstance(dims, int) else dims
-    dims = sorted({d % tensor.dim() for d in dims}) if tensor.dim() else []
-    ids, taint = _mix(call, tensor, dims)
-    if call.name in GROWING and dims and ids.any():  # a sum of constants is another in an input of another size
-        taint = taint | (tensor != 0).cpu().any(dims, keepdim=True).view(taint.shape)
-    for d in dims:
-        ids = ids.narrow(d, 0, 1)
-    for t in call.outs:
-        call.trace.put(t, ids.reshape(t.shape), taint.reshape(t.shape))
+    _mixed(call, [dims] if isinstance(dims, int) else dims or range(call.tensors[0].dim()))
 
 
 def spread(call):
     """A softmax, a sort: as many numbers as before, each made of all along a dimension."""
-    tensor = call.tensors[0]
-    dim = call.named.get("dim", -1)
-    ids, taint = _mix(call, tensor, [dim % tensor.dim()] if tensor.dim() else [])
-    places = torch.tensor(any(bool(s.taint.any()) for s in call.inputs[1:]))  # an index of what is picked
-    for t in call.outs:
-        n = t.shape[dim] if t.dim() else 1
-        shape = list(t.shape)
-        kept = ids if ids.shape == t.shape else ids.narrow(dim, 0, 1).expand(shape) if n else torch.tensor(0)
-        call.trace.put(t, kept, taint.expand(shape) | places)
+    _mixed(call, [call.named.get("dim", -1)])
 
 
 def pooled(call):
     """Pooling and interpolation: along the last dimensions only."""
-    tensor, trace = call.tensors[0], call.trace
-    n = next((int(c) for c in reversed(call.name.replace("_vec", "")) if c in "123"), 2)
-    dims = list(range(tensor.dim() - n, tensor.dim()))
-    ids, taint = _mix(call, tensor, dims)
-    if call.name.startswith("avg_pool") and any(call.named.get("padding", ())):
-        taint = taint | ((tensor != 0).cpu() & ~trace.state(tensor).taint).flatten(-n).any(-1).view(taint.shape)
-    for d in dims:
-        ids = ids.narrow(d, 0, 1)
-    for t in call.outs:
-        trace.put(t, ids.expand(t.shape), taint.expand(t.shape))
-
-
-def batch_normalised(call):
-    """A norm that treats each channel alone."""
-    trace, named, out = call.trace, call.named, call.outs[0]
-    x = named["input"]
-    ids, taint = trace.state(x)
-    rows = ids.transpose(0, 1).flatten(1)
-    trace.classes.join(rows, rows[:, :1])  # what has its statistics together is one class
-    shape, training = [1, -1] + [1] * (x.dim() - 2), named.get("training", False)
-    for key in ("weight", "bias", "running_mean", "running_var"):
-        rules.bind(trace, trace.elements(named.get(key)), rows[:, 0])
-    if training:
-        taint = taint.transpose(0, 1).flatten(1).any(1).view(shape).expand(x.shape)
-    if named.get("weight") is not None:
-        taint = taint & (named["weight"] != 0).cpu().view(shape)
-    reader, mean = trace.made.get(storage_of(x)), named.get("running_mean")
-    if reader is not None and mean is not None and not training and _are(rows, reader.outputs):
-        owned = trace.elements(mean)
-        reader.norm = owned.param if owned else None
-    trace.put(out, ids, taint)
-
-
-def _are(rows, channels):
-    """Whether each row of numbers is one channel, in this order."""
-    return len(rows) == len(channels) and bool((rows == channels[:, None]).all())
+    n = next((int(c) for c in reversed(call.name) if c in "123"), 2)
+    _mixed(call, range(-n, 0))
 
 
 def normalised(call):
-    """Layer norm: the last dimensions are mixed."""
-    trace, x = call.trace, call.named["input"]
-    n = len(call.named["normalized_shape"])
-    ids, taint = _mix(call, x, list(range(x.dim() - n, x.dim())))
+    """Layer norm mixes the last dimensions, group norm the channels of a group, unless each has one."""
+    trace, x = call.trace, call.tensors[0]
+    last = x.dim() - len(call.named["normalized_shape"]) if "normalized_shape" in call.named else None
+    alone = call.named.get("group") == x.shape[1] and x.dim() > 2
+    ids, taint = _mix(call, list(range(1 + alone if last is None else last, x.dim())))
     for key in ("weight", "bias"):
-        rules.bind(trace, trace.elements(call.named.get(key)), ids)
+        bind(trace, trace.elements(call.named.get(key)), ids.movedim(1, -1) if last is None else ids)
     trace.put(call.outs[0], ids, taint.expand(x.shape))
 
 
-def group_normalised(call):
-    """Group norm: it mixes the channels of a group, unless each has one."""
-    trace, x = call.trace, call.named["input"]
-    ids, taint = trace.state(x)
-    if call.named["group"] != x.shape[1] or x.dim() == 2:
-        trace.classes.pin(ids, f"mixed by {call.name}")
-        taint = taint.flatten(1).any(1).view(-1, *[1] * (x.dim() - 1))
-    else:
-        taint = taint.flatten(2).any(2).view(*x.shape[:2], *[1] * (x.dim() - 2))
-    for key in ("weight", "bias"):
-        rules.bind(trace, trace.elements(call.named.get(key)), ids.movedim(1, -1))
-    trace.put(call.outs[0], ids, taint.expand(x.shape))
+def batch_normalised(call):
+    """A norm that treats each channel alone: number by number with what it has for each."""
+    trace, x, training = call.trace, call.named["input"], call.named.get("training", False)
+    rows, shape = trace.state(x).ids.transpose(0, 1).flatten(1), [1, -1] + [1] * (x.dim() - 2)
+    trace.classes.join(rows, rows[:, :1])  # what has its statistics together is one class
+    weight, *others = (call.named.get(key) for key in ("weight", "bias", "running_mean", "running_var"))
+    call.tensors = [x, *(t.view(shape) for t in (weight, *others) if t is not None)]
+    call.zeros = [(weight == 0).cpu().view(shape)] if weight is not None else ()
+    pointwise(call)
+    if training:
+        taint = trace.state(call.outs[0]).taint.transpose(0, 1).flatten(1).any(1)
+        trace.put(call.outs[0], None, taint.view(shape))
+    reader, mean = trace.made.get(storage_of(x)), trace.elements(others[1])
+    if reader and mean and not training and len(rows) == len(reader.outputs) and (reader.outputs == rows.T).all():
+        reader.norm = mean.param  # it reads what is made there, each channel in its place
 
 
 def made(call):
@@ -120,23 +83,13 @@ def made(call):
         call.trace.put(t, call.inputs[0].ids if like and t.dim() else torch.tensor(0), taint)
 
 
-REDUCED = """mean sum amax amin max min var std var_mean std_mean norm linalg_vector_norm prod any all logsumexp argmax
-    argmin median nanmean aminmax"""
 GROWING = ("sum", "prod", "norm", "linalg_vector_norm", "logsumexp")
-SPREAD = "_softmax _safe_softmax _log_softmax sort cumsum cumprod topk logcumsumexp cummax cummin gather kthvalue"
-POOLED = """max_pool2d_with_indices max_pool3d_with_indices max_pool1d avg_pool1d avg_pool2d avg_pool3d
-    adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
-    adaptive_max_pool3d upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d
-    _upsample_nearest_exact2d _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d
-    upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa fractional_max_pool2d"""
-NORMS = """native_batch_norm cudnn_batch_norm miopen_batch_norm _native_batch_norm_legit
-    _native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update"""
-MADE = """empty zeros ones full arange rand randn randint randperm scalar_tensor linspace eye empty_strided new_zeros
-    new_ones new_empty new_full new_empty_strided zeros_like ones_like full_like empty_like rand_like randn_like"""
 RULES = {
-    getattr(aten, name): rule
-    for names, rule in ((REDUCED, reduced), (SPREAD, spread), (POOLED, pooled), (NORMS, batch_normalised), (MADE, made))
-    for name in names.split()
-    if hasattr(aten, name)
+    r"(nan)?(mean|sum|median)|prod|a?(min|max)|aminmax|arg(min|max)|any|all|logsumexp": reduced,
+    r"(var|std)(_mean)?|(linalg_vector_)?norm": reduced,
+    r"_(safe_|log_)?softmax|sort|topk|kthvalue|gather|(log)?cum(sum|prod|max|min|sumexp)": spread,
+    r"_?(adaptive_|fractional_)?(avg|max)_pool.*|_?upsample_.*": pooled,
+    r"native_(layer|group)_norm": normalised,
+    r".*batch_norm.*": batch_normalised,
+    r"(new_)?(empty|zeros|ones|full)(_like|_strided)?|rand.*|arange|linspace|eye|scalar_tensor": made,
 }
-RULES |= {aten.native_layer_norm: normalised, aten.native_group_norm: group_normalised}

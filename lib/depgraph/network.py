@@ -8,7 +8,8 @@ from ..shrinking import ShrinkError
 from . import slicing
 from .classes import Classes
 from .passes import OUTPUT, batched, first_line, quiet, tensors_in
-from .trace import Param, TooLong, Trace
+from .shadows import Param
+from .trace import TooLong, Trace
 
 
 class Network:
@@ -32,7 +33,7 @@ class Network:
             self.example = example.map(lambda t: t.to(kinds[0]) if t.dtype in other else t)
         classes = Classes()
         params = [Param(name, t, [classes.new(n) for n in t.shape]) for name, t in self.tensors.items()]
-        self.trace = Trace(params, classes, until=self.until)
+        self.trace = Trace(params, classes, self.until)
         self._first()
         self._unseen()
 
@@ -100,7 +101,7 @@ class Network:
         for param, n in uses.items():
             param.uses = n
         for name, sizes in self.idle.items():
-            for ids in trace.widths:
+            for ids in (ids for record in trace.records for ids in record.made):
                 if any(n == len(row) or (flat and n % len(row) == 0) for row in _rows(ids) for n, flat in sizes):
                     trace.classes.pin(ids, f"may belong to {name!r}, which the example does not run")
 
@@ -116,12 +117,10 @@ class Network:
 
     def again(self, model, removed):
         """Run what was traced once more, on what is left of the network: the trace, and what it failed with or None."""
-        classes, tensors, params = self.trace.classes, slicing.tensors_of(model)[0], []
-        for p in self.trace.params:
-            slots, grouped = slicing.slots_left(p, removed)
-            params.append(Param(p.name, tensors[p.name], slots, grouped, p.alone))
+        classes, tensors = self.trace.classes, slicing.tensors_of(model)[0]
+        params = [slicing.left(p, tensors[p.name], removed) for p in self.trace.params]
         classes.again()
-        trace = Trace(params, classes, until=self.until)
+        trace = Trace(params, classes, self.until)
         try:
             for training in self.modes:
                 self._pass(model, trace, training)

@@ -6,7 +6,7 @@ import torch
 
 from .layouts import written
 from .mixing import made
-from .rules import pointwise, rule, varies
+from .rules import pointwise, varies
 
 COMPUTING = (pointwise, made, written)  # rules of operations whose whole numbers are no sizes
 
@@ -53,7 +53,7 @@ def note(call, view):
 
 def _numbers(call):
     """Numbers that an operation computes with, which may have been made of a width; sizes and places are none."""
-    kinds = (int, float) if rule(call.func) in COMPUTING else float
+    kinds = (int, float) if call.rule in COMPUTING else float
     found = [value for value in call.named.values() if isinstance(value, kinds)]
     if call.chance and not call.trace.training:  # fewer numbers drawn by chance are others
         call.trace.draws, found = True, [*found, *(tuple(t.shape) for t in call.outs)]

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ..saving import tell_widths
+from .shadows import Param
 
 
 def tensors_of(model):
@@ -42,9 +43,8 @@ def remove(model, params, removed):
 def sliced(param, tensor, removed):
     """A tensor without what goes along its axes, itself where nothing does; dtype and memory format stay."""
     small = tensor
-    for axis, slots in enumerate(param.slots):
-        if param.grouped is not None and axis < 2:
-            continue
+    first = 0 if param.grouped is None else 2
+    for axis, slots in enumerate(param.slots[first:], first):
         if (gone := removed[slots]).any():
             small = small.index_select(axis, (~gone).nonzero().flatten().to(tensor.device))
     if param.grouped is not None and any(removed[side].any() for side in param.grouped):
@@ -69,16 +69,14 @@ def _blocks(param, weight, removed):
     return torch.cat(blocks)
 
 
-def slots_left(param, removed):
-    """The slots and grouped numbers of a parameter after it was sliced."""
-    if param.grouped is None:
-        return [slots[~removed[slots]] for slots in param.slots], None
-    groups, sides = _kept_groups(param, removed), []
-    for side in param.grouped:
-        kept = side[groups]
-        sides.append(kept[~removed[kept]].view(int(groups.sum()), -1))
-    rows, columns = sides
-    return [rows.reshape(-1), param.slots[1][: columns.shape[1]], *param.slots[2:]], tuple(sides)
+def left(param, tensor, removed):
+    """A parameter after it was sliced."""
+    slots, sides = [slots[~removed[slots]] for slots in param.slots], None
+    if param.grouped is not None:
+        kept = [side[_kept_groups(param, removed)] for side in param.grouped]
+        sides = tuple(side[~removed[side]].view(len(side), -1) for side in kept)
+        slots = [sides[0].reshape(-1), param.slots[1][: sides[1].shape[1]], *param.slots[2:]]
+    return Param(param.name, tensor, slots, sides, param.alone)
 
 
 def watch(running, told):

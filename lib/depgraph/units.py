@@ -79,6 +79,5 @@ def _marked(n, found):
 
 def _axes(param, weight):
     """Numbers along rows and columns of a weight, (groups, n) each, with its view that begins with them."""
-    rows, columns = param.grouped or (param.slots[0][None], param.slots[1][None])
-    blocks = weight.unflatten(0, (len(rows), -1))
-    return [(rows, blocks), (columns, blocks.transpose(1, 2))]
+    blocks = weight.unflatten(0, (len(param.sides[0]), -1))
+    return list(zip(param.sides, (blocks, blocks.transpose(1, 2)), strict=True))

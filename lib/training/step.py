@@ -16,7 +16,7 @@ from .augmentation import AUGMENTATIONS
 from .given import fits, learning, picked, taken
 from .losses import fitting, in_range, spread
 from .schedules import SCHEDULES
-from .speed import NOT_LEAN, PRECISIONS, autocast, compile_pays, compiled, keep_freed_memory, lean, small_images
+from .speed import NOT_LEAN, PRECISIONS, autocast, compile_pays, compiled, convolutions, keep_freed_memory, lean
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 RATES = {"momentum": "[0, 1)", "dampening": "[0, 1]"}  # of options that have another range than all floats from 0 on
@@ -172,7 +172,7 @@ class Trainer:
             len(self.x), batch=options.batch, order=options.order, seed=options.seed, device=self.x.device
         )
         self.generator, self.parameters, self.begun = torch.Generator(self.x.device), list(model.parameters()), False
-        self.changes, self.small_images = None, small_images(model)
+        self.changes, self.convolutions = None, convolutions(model)
         keep_freed_memory()
         model.zero_grad()  # what another loop left behind would move even frozen layers
 
@@ -221,7 +221,7 @@ class Trainer:
     def _loss(self, k):
         x, y = self.batch(k)
         versions = [x._version, y._version]
-        with autocast(self.options.precision, x.device), self.small_images:
+        with autocast(self.options.precision, x.device), self.convolutions:
             outputs = self.model(x)
         outputs = picked(outputs, self.options.outputs)
         if not self.begun:

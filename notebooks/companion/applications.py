@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from companion import runs
-from companion.claims.p3 import removed
+from companion.claims.p3 import removed, taken
 
 FINALS = ("dense", "stochastic", "no sampling", "magnitude", "units", "chance", "scratch")
 BY = {"size": "stochastic", "rank": "no sampling", "chance": "chance"}  # way of zeroing: the stage tuned after it
@@ -164,15 +164,6 @@ def best(table, *, share, score="validation_accuracy"):
     """(λ, target) of the line that is `taken`."""
     line = taken(table, share=share, score=score)
     return table["lam"].to_dict()[line], table["target"].to_dict()[line]
-
-
-def taken(table, *, share, score="validation_accuracy"):
-    """The index of the line with the best score of those that have `removed` at least a share of the units.
-
-    Where none has, of the one that has removed most.
-    """
-    enough = table[table["removed"] >= share]
-    return (table["removed"] if enough.empty else enough[score]).idxmax()
 
 
 def reached(table, lam, target):

@@ -8,7 +8,7 @@ import re
 import pandas as pd
 
 from companion import runs
-from companion.claims import amendments, budget, companion, p1, p1_claims, p1_structure, p2, p2_claims, p3, p3_claims
+from companion.claims import amendments, budget, companion, p1, p1_structure, p2, p3, written
 from companion.claims.rules import (
     INCONCLUSIVE,
     NOT,
@@ -24,7 +24,7 @@ from companion.claims.rules import (
 )
 
 PAPERS = {"P1": "arXiv 2009.01395", "P2": "arXiv 2109.05075", "P3": "arXiv 2012.03827"}
-CLAIMS = p1_claims.CLAIMS | p2_claims.CLAIMS | p3_claims.CLAIMS | companion.CLAIMS
+CLAIMS = written.claims()
 PARTS = re.compile(r"; (?![^(]*\))")  # what parts the evidence; not in parentheses
 SIGNS = {REPRODUCED: "✓ ", PARTLY: "~ ", NOT: "✗ "}
 

@@ -3,9 +3,15 @@
 import numpy as np
 from scipy import special
 
+from companion.claims import p3
 from companion.claims.rules import Difference, Lacking, need
 
 DRAWS = 2000
+
+
+def application(table, *, share, margins, seeds):
+    """What `p3.application` judges, with intervals over seeds and test images; seeds: how many are needed."""
+    return p3.application(table, share=share, margins=margins, difference=over_images, seeds=seeds)
 
 
 def over_images(group, score):

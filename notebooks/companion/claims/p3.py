@@ -99,6 +99,22 @@ def pruned_and_dense(table):
     return table[(table["stage"] == "dense") | ((table["stage"] == "stochastic") & (table["penalty"] == "L2"))]
 
 
+def taken(table, *, share, score="validation_accuracy"):
+    """The index of the line with the best score of those that have `removed` at least a share of the units.
+
+    Where none has, of the one that has removed most.
+    """
+    enough = table[table["removed"] >= share]
+    return (table["removed"] if enough.empty else enough[score]).idxmax()
+
+
+def preferred(pruned, share):
+    """The runs at one setting, λ and target: the one `taken` by the means over its seeds."""
+    means = pruned.assign(removed=removed(pruned)).groupby(["lam", "target"], sort=False)
+    lam, target = taken(means[["removed", "validation_accuracy"]].mean(), share=share)
+    return pruned[(pruned["lam"] == lam) & (pruned["target"] == target)]
+
+
 def verdict_of(gone, share, kept):
     """One network: the share of units gone, the share wanted, and per score what `held` says."""
     if gone < share - SHORT or -1 in kept:
@@ -188,6 +204,8 @@ def full_size(table, *, share, margin, floor):
     if not {"dense", "stochastic"} <= set(pair["stage"]):
         raise Lacking("the dense network, or the pruned one")
     dense, pruned = (pair[pair["stage"] == stage] for stage in ("dense", "stochastic"))
+    pruned = preferred(pruned, share)
+    pair = pd.concat([dense, pruned])
     gone, level = removed(pruned).mean(), dense["test_accuracy"].mean()
     found = paired(pair, "test_accuracy", by="stage", of="stochastic", against="dense")
     evidence = f"{100 * gone:.1f} % removed, dense {100 * level:.2f} %, stochastic − dense {found.points()} points"

@@ -14,6 +14,7 @@ REPRODUCED, PARTLY, NOT, NOT_RUN = "reproduced", "partly", "not reproduced", "no
 NOT_JUDGED = "not judged"  # fewer seeds than the rule needs
 INCONCLUSIVE = "inconclusive"  # an interval neither clears a margin nor breaks it
 NOT_AS_STATED = "not tested as stated"  # the runs differ from the claim in something that decides it
+MNIST = 0.002  # of test accuracy: in 19 of 20 pairs two dense networks that differ by their seed alone are nearer
 SEEDS = 3  # an interval of two has 12.7 times its standard error, one of three 4.3 times
 
 

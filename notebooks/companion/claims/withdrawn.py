@@ -1,11 +1,14 @@
 """Rules that were in force when their runs were made and are no longer; `amendments` shows what they say."""
 
-from companion.claims import p2, p2_competitors, p3
-from companion.claims.p1 import ALIKE, SETTINGS, down_to_none, gains, improves, over_full, partial_ratios
+from companion.claims import p1, p2, p2_competitors, p3
+from companion.claims.p1 import SETTINGS, down_to_none, gains, improves, over_full, partial_ratios
 from companion.claims.p1_structure import structure as settled
 from companion.claims.rules import NOT, PARTLY, REPRODUCED, alike, chosen, of_all, paired
 
-FLOORS = {"fits": 3e-5, "classified": 1e-5}  # the weakest λ of the grids then
+GRIDS = {  # what is trained: the weakest λ of its grid then, how settings are chosen, what is judged
+    "fits": (3e-5, {"score": "validation_rmse", "smallest": True}, {"score": "rmse", "overlap": 1 / 9}),
+    "classified": (1e-5, {"score": "validation_accuracy"}, {"score": "accuracy"}),
+}
 
 
 def _tally(better, worse, total):
@@ -38,60 +41,29 @@ def better_partial(table):
     return REPRODUCED if better == len(found) else PARTLY if better and not worse else NOT
 
 
-def from_floor(table, floor):
-    """The runs that there were when a grid ended at this λ."""
-    return table[(table["penalty"] == "none") | (table["lam"] >= floor)]
+def _on_old_grid(table, kind, to_none=False):
+    """The runs that there were at the settings that were chosen of them, and what is judged of them."""
+    floor, choice, judged = GRIDS[kind]
+    table = table[(table["penalty"] == "none") | (table["lam"] >= floor)]
+    return chosen(down_to_none(table) if to_none else table, **SETTINGS, **choice), judged
 
 
-def fits_from_floor(table):
-    """The rule as it stands, whatever the gain, on a grid from λ = 3e-5 up."""
-    table = chosen(from_floor(table, FLOORS["fits"]), **SETTINGS, score="validation_rmse", smallest=True)
-    return improves(table, "rmse", relative=True, overlap=1 / 9, least=0)[0]
+def by_any_gain(table, *, kind, to_none=False):
+    """The rule as it stands, whatever the gain, on the grid of before; to_none: it ended at λ = 0."""
+    table, judged = _on_old_grid(table, kind, to_none)
+    return improves(table, **judged, relative=kind == "fits", least=0)[0]
 
 
-def classified_from_floor(table):
-    """The rule as it stands, whatever the gain, on a grid from λ = 1e-5 up."""
-    table = chosen(from_floor(table, FLOORS["classified"]), **SETTINGS, score="validation_accuracy")
-    return improves(table, "accuracy", least=0)[0]
+def by_case(table, *, kind):
+    """Set, penalty and part are a case, uncorrected: better in more than half and worse in none; partly: more."""
+    table, judged = _on_old_grid(table, kind)
+    lines = gains(table, **judged, sign=-1 if kind == "fits" else 1)
+    return _tally(lines["better"].sum(), lines["worse"].sum(), len(lines))
 
 
 def partial_by_any_gain(table):
     """The rule as it stands, whatever the gain."""
     return improves(table[table["version"] == "ours"].assign(data="MNIST"), "accuracy", least=0)[0]
-
-
-def fits_by_any_gain(table):
-    """The rule as it stands, whatever the gain, on a grid of λ = 0 and from 3e-5 up."""
-    table = down_to_none(from_floor(table, FLOORS["fits"]))
-    table = chosen(table, **SETTINGS, score="validation_rmse", smallest=True)
-    return improves(table, "rmse", relative=True, overlap=1 / 9, least=0)[0]
-
-
-def fits_from_old_floor(table):
-    """The rule as it stands, on a grid of λ = 0 and from 3e-5 up."""
-    table = down_to_none(from_floor(table, FLOORS["fits"]))
-    table = chosen(table, **SETTINGS, score="validation_rmse", smallest=True)
-    return improves(table, "rmse", relative=True, overlap=1 / 9)[0]
-
-
-def classified_by_any_gain(table):
-    """The rule as it stands, whatever the gain, on a grid of λ = 0 and from 1e-5 up."""
-    table = down_to_none(from_floor(table, FLOORS["classified"]))
-    return improves(chosen(table, **SETTINGS, score="validation_accuracy"), "accuracy", least=0)[0]
-
-
-def better_fits(table):
-    """Set, penalty and part are a case, uncorrected: better in more than half and worse in none; partly: more."""
-    table = chosen(from_floor(table, FLOORS["fits"]), **SETTINGS, score="validation_rmse", smallest=True)
-    lines = gains(table, score="rmse", sign=-1, overlap=1 / 9)
-    return _tally(lines["better"].sum(), lines["worse"].sum(), len(lines))
-
-
-def better_classified(table):
-    """The same for accuracies."""
-    table = chosen(from_floor(table, FLOORS["classified"]), **SETTINGS, score="validation_accuracy")
-    lines = gains(table, score="accuracy")
-    return _tally(lines["better"].sum(), lines["worse"].sum(), len(lines))
 
 
 def relabelled(table):
@@ -108,7 +80,28 @@ def relabelled_with_full(table):
     """The rule as it stands, for partial and for full: within for both; partly: for one; not: beyond for one."""
     pairs = [group for _, group in table[table["beta"].isin([0, 8])].groupby("extent", sort=False)]
     sides = {"by": "inputs", "of": "relabelled", "against": "in order"}
-    return of_all(alike(paired(group, "test_accuracy", **sides), ALIKE) for group in pairs)
+    return of_all(alike(paired(group, "test_accuracy", **sides), 0.003) for group in pairs)
+
+
+def relabelled_within_more(table):
+    """The rule as it stands, with ±0.3 points."""
+    return p1.relabelled(table, 0.003)[0]
+
+
+def sparse_in_training(table):
+    """At least 80 % of the weights small, and the interval above −0.5 points, for both; partly: for one; else not."""
+    verdict = p2.sparse_in_training(table, share=0.8, margin=0.005)[0]
+    return verdict if verdict in (REPRODUCED, PARTLY) else NOT
+
+
+def effective_by_half_a_point(table):
+    """The rule as it stands, with a margin of 0.5 points."""
+    return p2.effective_when_small(table, 0.005)[0]
+
+
+def less_overfitting_by_a_tenth(table):
+    """The rule as it stands, with 0.1 points as the smallest gain of interest."""
+    return p2.less_overfitting(table, 0.001)[0]
 
 
 def slightly_less(table):
@@ -119,11 +112,6 @@ def slightly_less(table):
 def structure(table, penalised=False):
     """The rule as it stands, without runs of more steps; all units are counted, also those that partial leaves free."""
     return settled(table, penalised=penalised)[0]
-
-
-def structure_in_few_steps(table):
-    """The rule as it stands, without runs of more steps."""
-    return structure(table, penalised=True)
 
 
 def _largest(group, margin):
@@ -181,6 +169,11 @@ def application(table, *, share, margins):
         full.append(gone >= share and all(d.mean >= -m and d.low >= -2 * m for d, m in found))
         near.append(gone >= share - 0.1 and all(d.mean >= -2 * m for d, m in found))
     return REPRODUCED if all(full) else PARTLY if all(near) or any(full) else NOT
+
+
+def by_half_width(table, **rule):
+    """The same, at λ = 3e-3, which the runs at half of the widths had chosen."""
+    return p3.full_size(table[~(table["lam"] < 3e-3)], **rule)[0]
 
 
 def less_overfitting(table):
