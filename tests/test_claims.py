@@ -9,7 +9,7 @@ from judging import judged
 from scipy import stats
 
 from companion import claims, runs
-from companion.claims import companion, p3, rules, withdrawn
+from companion.claims import companion, p3, rules, withdrawn, written
 from companion.claims.rules import Difference, holm, interval
 from lib import models
 
@@ -481,3 +481,21 @@ def test_the_margin_on_mnist_is_one_and_more_than_what_seeds_do():
     dense = table[(table["stage"] == "dense") & (table["penalty"] == "none") & (table["data"] != "Fashion-MNIST")]
     spreads = dense.groupby(dense["net"].fillna(dense["network"]))["test_accuracy"].std()
     assert len(spreads) == 4 and (1.96 * math.sqrt(2) * spreads < rules.MNIST).all()
+
+
+@pytest.mark.parametrize(
+    "change", [{"judge": "p1.nobody"}, {"rule": "{p1.NOTHING}"}, {"rule": "{odd}"}, {"colour": "red"}]
+)
+def test_a_claim_with_what_nobody_knows_is_named(change, monkeypatch):
+    entry = {
+        "paper": "P1",
+        "notebook": "",
+        "says": "",
+        "where": "",
+        "experiment": "e",
+        "rule": "",
+        "judge": "p1.generalises",
+    }
+    monkeypatch.setattr(written, "table", lambda file: {"P9.9": entry | change})
+    with pytest.raises(ValueError, match="p1.toml: 'P9.9' cannot be made a claim"):
+        written.claims()

@@ -77,6 +77,11 @@ BEHIND = {
     "depthwise × 2": lambda: [nn.Conv2d(16, 32, 3, groups=16, bias=False), nn.Conv2d(32, 4, 1)],
     "upsampled": lambda: [nn.Upsample(scale_factor=2, mode="bilinear"), last()],
     "reflected": lambda: [nn.ReflectionPad2d(1), last()],
+    "cropped by padding": lambda: [Call(lambda s, x: F.pad(x, (-1, 1, 0, -2))), last()],
+    "a weight flipped": lambda: [Call(lambda s, x: F.conv2d(x, s.w.flip(1)), w=nn.Parameter(torch.rand(4, 16, 1, 1)))],
+    "a weight repeated": lambda: [
+        Call(lambda s, x: F.conv2d(x, s.w.repeat(2, 1, 1, 1)), w=nn.Parameter(torch.rand(4, 16, 1, 1)))
+    ],
     "zero padded": lambda: [nn.ZeroPad2d(1), last()],
     "pooled, flattened": lambda: [nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(64, 4)],
     "average pooled, padded": lambda: [nn.AvgPool2d(3, 1, 1), last()],

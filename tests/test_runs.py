@@ -463,6 +463,12 @@ def test_a_text_with_an_unusual_line_separator_is_one_record(store):
     assert len(runs.committed("tiny")) == 1
 
 
+def test_a_folder_where_a_lock_should_be_is_named(store):
+    (store / "live" / "tiny" / f"{runs.identity(config())}.lock").mkdir(parents=True)
+    with pytest.raises(runs.RunError, match=r"\.lock cannot be locked .*remove it"):
+        runs.run(config())
+
+
 def test_a_folder_where_a_record_should_be_counts_as_missing(store, capsys):
     runs.Run.of(config()).record.mkdir(parents=True)
     assert runs.find(config()) is None and "cannot be read" in capsys.readouterr().out

@@ -2,11 +2,12 @@
 
 `shrink(net, x)` takes four steps, and goes back from the third to the second while something is wrong:
 
-1. Trace. `network` copies the net and calls it on the example. `trace` sees each operation of torch and gives each
-   number of each tensor the number of a channel (0: none) and a mark where it depends on the inputs. Views share their
-   storage with what they view and need no rule. All else has one: `rules` (number by number, and what has no rule:
-   what that reads stays), `layouts` (moves), `mixing` (sums, norms, softmax) and `contractions` (weights that read
-   some channels and make others: the `Reader`).
+1. Trace. `network` copies the net and calls it on the example. `trace` sees each operation of torch; `shadows` has for
+   each number of each tensor the number of a channel (0: none) and a mark where it depends on the inputs, and which
+   number of a parameter it is. Views share their storage with what they view and need no rule. All else has one, found
+   by its name: `layouts` (moves: the operation itself, done to the channels), `mixing` (sums, norms, softmax),
+   `contractions` (weights that read some channels and make others: the `Reader`) and `rules` (number by number, and
+   what has no rule: what that reads stays). These import `rules` and `shadows` alone, and `trace` imports them.
 2. Groups. Channels that meet, in a sum, a norm, a depthwise filter, become one class (`classes`, a union-find); what
    may not go is pinned with a reason. `judge` settles which classes are dead: at every reader unread, zero, or a
    constant that its bias can take up. Those that go out open the next ones.
@@ -18,8 +19,9 @@
 
 `passes` holds what must be so around a pass (the example, no gradients, no fused kernels) and refuses what has no
 weights of its own; `units` tells `lib.compress` which units may be cut at all, and masks a share of them.
-To learn an operation, add a rule: a function of a `Call` that puts channels on its outputs (`trace.put`), and a test
-in test_depgraph_kinds.py. `lib.shrinking` needs neither a pass nor an example, for the networks of `models.build`.
+To learn an operation, add its name to the pattern of a rule, or a rule: a function of a `Call` that puts channels on
+its outputs (`trace.put`); and a test in test_depgraph_kinds.py. `lib.shrinking` needs neither a pass nor an example,
+for the networks of `models.build`.
 
 What stays as it is: widths that a layer norm, a group norm or a softmax mixes (the embedding of ViT and Swin); of
 heads, groups, chunks and shuffles all but what each can spare; constants before padding; channels read by an operation

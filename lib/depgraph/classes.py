@@ -16,7 +16,7 @@ class Classes:
 
     def __init__(self):
         self.parent, self.count, self.pins, self.strict = np.zeros(1024, dtype=np.int64), 1, {}, False
-        self.log, self.next = [], 0
+        self.log = []
 
     def new(self, n):
         """n new numbers, each a class of its own."""
@@ -32,10 +32,9 @@ class Classes:
             self.log.append(int(self.new(1)))
             self.pin(torch.tensor(self.log[-1]), reason)
             return self.log[-1]
-        if self.next == len(self.log):
+        if not self.rest:
             raise Mismatch(reason)
-        self.next += 1
-        return self.log[self.next - 1]
+        return self.rest.pop()
 
     def roots(self, ids=None):
         """The class of each number, by default of all that there are."""
@@ -83,4 +82,4 @@ class Classes:
 
     def again(self):
         """Begin to repeat what was built."""
-        self.strict, self.next = True, 0
+        self.strict, self.rest = True, self.log[::-1]

@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from .rules import bind, meet, unknown, varies
-from .shadows import Reader, State, storage_of
+from .rules import pointwise, unknown, varies
+from .shadows import Reader, storage_of
 
 
 def product(call):
@@ -18,30 +18,26 @@ def product(call):
     reader, *state = (_of_activations if trace.elements(b) is None else _weighted)(call, a, b)
     shape = (max(len(a), len(b)), a.shape[1], b.shape[2])
     state = (t.expand(shape).mT if turned else t.expand(shape) for t in state)
-    state = State(*(t.reshape(out.shape) for t in state))
-    _finish(call, reader, *(_plus(call, reader, state, *added) if added else state))
+    _finish(call, reader, *(t.reshape(out.shape) for t in state), added)
 
 
-def _finish(call, reader, ids, taint):
-    """Note the result and who reads for it."""
+def _finish(call, reader, ids, taint, added, behind=0):
+    """Note the result, who reads for it, and what is added: number by number, where a bias may take up a constant.
+
+    behind: how many dimensions lie behind that of the channels.
+    """
     trace, (out,) = call.trace, call.outs
     trace.put(out, ids, taint)
     if reader is not None:
         trace.readers.append(reader)
         trace.made[storage_of(out)] = reader
-
-
-def _plus(call, reader, state, added):
-    """Channels and taint of a sum with a bias, whose parameter a constant may be added to, or with anything else."""
-    (ids, taint), other, owned = state, call.trace.state(added), call.trace.elements(added)
-    if owned is not None and ids.any():
-        bind(call.trace, owned, ids)
-    elif other.ids.any():
-        ids, _ = meet(call.trace, (ids, set()), (other.ids.expand(ids.shape), set()))
-    plain = call.named.get("alpha", 1) == 1 == call.named.get("beta", 1)
-    if owned is not None and plain and reader is not None and added.shape == reader.outputs.shape:
-        reader.bias = owned.param
-    return State(ids, taint | other.taint)
+    for t in added:
+        owned, plain = trace.elements(t), call.named.get("alpha", 1) == 1 == call.named.get("beta", 1)
+        if owned is not None and reader is not None and plain and t.shape == reader.outputs.shape:
+            reader.bias = owned.param
+        if owned is None or ids.any():
+            call.tensors = [out, t[(..., *[None] * behind)]]
+            pointwise(call)
 
 
 def _weighted(call, x, weight):
@@ -136,7 +132,7 @@ def convolution(call):
     owned = trace.elements(weight)
     if owned is None or (sides := _rows_and_columns(trace, owned, weight, groups)) is None:
         return unknown(call)
-    param, blocks, shape = owned.param, weight.unflatten(0, (groups, -1)), [1, -1] + [1] * (x.dim() - 2)
+    param, blocks, behind = owned.param, weight.unflatten(0, (groups, -1)), x.dim() - 2
     sides, blocks = (sides, blocks.transpose(1, 2)) if transposed else (sides[::-1], blocks)
     uneven = transposed or any(named["padding"])
     reader, taint = _reader(call, x.transpose(0, 1), blocks, param, sides, uneven=uneven)
@@ -145,9 +141,8 @@ def convolution(call):
     if param.alone:
         trace.classes.join(*sides)
         reader = None
-    state, bias = State(sides[1], taint), named.get("bias")
-    ids, taint = state if bias is None else _plus(call, reader, state, bias)
-    _finish(call, reader, ids.view(shape).expand(call.outs[0].shape), taint.view(shape))
+    added = [named["bias"]] if named.get("bias") is not None else ()
+    _finish(call, reader, *(t.view(-1, *[1] * behind) for t in (sides[1], taint)), added, behind)
 
 
 def _rows_and_columns(trace, owned, weight, groups):

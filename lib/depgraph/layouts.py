@@ -92,17 +92,12 @@ def halves(call):
 
 
 def written(call):
-    """Numbers copied into a tensor, or constants."""
-    trace, target = call.trace, call.named["self"]
-    if call.name != "copy_":
-        return trace.put(target, None, torch.tensor(call.tainted() and len(call.tensors) > 1))
-    source = call.named["src"]
-    (old, _), (new, taint) = trace.state(target), trace.state(source)
-    new = new.expand(old.shape)
-    trace.classes.join(old, new)
-    if not new.any() and old.any():
-        bind(trace, trace.elements(source), old)
-    trace.put(target, torch.where(new != 0, new, old), taint.expand(old.shape))
+    """Numbers copied into a tensor, or constants: of what was there before the channels alone are left."""
+    target, *source = call.tensors
+    taint = call.trace.state(source[0]).taint.expand(target.shape).clone() if source else torch.tensor(False)
+    if call.name == "copy_":
+        pointwise(call)
+    call.trace.put(target, None, taint)
 
 
 def looked_up(call):

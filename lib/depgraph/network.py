@@ -26,7 +26,7 @@ class Network:
                 f"{self.name} cannot be copied ({first_line(failure)}); take off what it holds beside its weights, as "
                 "an output that it has kept with its gradient"
             ) from failure
-        self.tensors = slicing.tensors_of(self.work)[0]
+        self.tensors = slicing.tensors_of(self.work)
         kinds = [t.dtype for t in self.tensors.values() if t.is_floating_point()]
         if kinds:  # an example of a floating type that the network has not is made one that it has
             other = {t.dtype for t in example.tensors() if t.is_floating_point()} - {*kinds}
@@ -39,11 +39,7 @@ class Network:
 
     def _first(self):
         """The pass that all is learned from; ShrinkError: it fails."""
-        try:
-            self._pass(self.work, self.trace, False)
-        except ShrinkError:
-            raise
-        except Exception as failure:
+        if (failure := self._pass(self.work, self.trace, False)) is not None:
             shapes = ", ".join(str(tuple(t.shape)) for t in self.example.tensors())
             raise ShrinkError(
                 f"a copy of {self.name} fails on the example of shape {shapes} ({first_line(failure)}); pass inputs as "
@@ -52,23 +48,27 @@ class Network:
             ) from failure
 
     def _pass(self, model, trace, training):
-        """One forward pass under a trace; inputs and outputs stay."""
+        """One forward pass under a trace; inputs and outputs stay. What it fails with, or None."""
         model.train(training)
         trace.training = training
         given = self.example.map(lambda t: t.detach().clone())
-        for t in given.tensors():
-            trace.put(t, torch.tensor(trace.classes.fixed("the network's input")), torch.tensor(True))
         try:
+            for t in given.tensors():
+                trace.put(t, torch.tensor(trace.classes.fixed("the network's input")), torch.tensor(True))
             with quiet(), batched(given.tensors()), trace:
                 found = tensors_in(model(*given.args, **given.kwargs))
+            if not found and not training:
+                raise ShrinkError(f"{self.name} returned no tensor on the example")
+            for t in found:
+                trace.classes.pin(trace.state(t).ids, OUTPUT)
+                if owned := trace.elements(t):
+                    trace.keep(owned.param, OUTPUT)
         except TooLong:
             raise self.late("traced") from None
-        if not found and not training:
-            raise ShrinkError(f"{self.name} returned no tensor on the example")
-        for t in found:
-            trace.classes.pin(trace.state(t).ids, OUTPUT)
-            if owned := trace.elements(t):
-                trace.keep(owned.param, OUTPUT)
+        except ShrinkError:
+            raise
+        except Exception as failure:
+            return failure
 
     def late(self, what):
         """The error where the time is over."""
@@ -82,18 +82,15 @@ class Network:
         trace = self.trace
         if not self._without_use():
             return
-        uses, known, seen = {p: p.uses for p in trace.params}, list(trace.readers), len(trace.classes.log)
-        noted = len(trace.records)
-        kept = {name: t.clone() for name, t in self.tensors.items() if not isinstance(t, torch.nn.Parameter)}
-        try:
-            self._pass(self.work, trace, True)
+        uses, known = {p: p.uses for p in trace.params}, list(trace.readers)
+        seen, noted = len(trace.classes.log), len(trace.records)
+        kept = {t: t.clone() for t in self.tensors.values() if not isinstance(t, torch.nn.Parameter)}
+        if self._pass(self.work, trace, True) is None:
             self.modes = [False, True]
-        except ShrinkError:
-            raise
-        except Exception:
+        else:
             del trace.classes.log[seen:], trace.records[noted:]
-        for name, value in kept.items():  # training moves the statistics of norms
-            self.tensors[name].copy_(value)
+        for tensor, value in kept.items():  # training moves the statistics of norms
+            tensor.copy_(value)
         added = [r for r in trace.readers[len(known) :] if r.weight is not None and not uses[r.weight]]
         for reader in added:
             reader.matrix = None
@@ -117,20 +114,14 @@ class Network:
 
     def again(self, model, removed):
         """Run what was traced once more, on what is left of the network: the trace, and what it failed with or None."""
-        classes, tensors = self.trace.classes, slicing.tensors_of(model)[0]
+        classes, tensors = self.trace.classes, slicing.tensors_of(model)
         params = [slicing.left(p, tensors[p.name], removed) for p in self.trace.params]
         classes.again()
         trace = Trace(params, classes, self.until)
-        try:
-            for training in self.modes:
-                self._pass(model, trace, training)
-        except ShrinkError:
-            raise
-        except Exception as failure:
-            return trace, failure
-        finally:
-            classes.strict = False
-        return trace, None
+        failures = (self._pass(model, trace, training) for training in self.modes)
+        failure = next((found for found in failures if found is not None), None)
+        classes.strict = False
+        return trace, failure
 
 
 def _rows(ids):

@@ -54,22 +54,21 @@ def unknown(call):
 def pointwise(call):
     """Each number of the result is made of those in its place; the channels that meet are one class."""
     trace, shape = call.trace, call.outs[0].shape
-    ids, free, params = torch.zeros((), dtype=torch.int64).expand(shape), set(range(len(shape))), []
+    pairs = list(zip(call.tensors, call.inputs, strict=True))
+    wide = [(state.ids.expand(shape), _broadcast(t, shape)) for t, state in pairs if state.ids.any()]
+    owned = [(t, trace.elements(t)) for t, state in pairs if not state.ids.any()]
+    params, ids = [(t, elements) for t, elements in owned if elements], _met(trace.classes, wide)
     taint = torch.tensor(call.chance).expand(shape)
-    for t, state in zip(call.tensors, call.inputs, strict=True):
+    for _, state in pairs:
         taint = taint | state.taint
-        if state.ids.any():
-            ids, free = meet(trace, (ids, free), (state.ids.expand(shape), _broadcast(t, shape)))
-        elif (owned := trace.elements(t)) is not None:
-            params.append((t, owned))
     if call.zeros:
         taint = taint & ~(call.zeros[0] | call.zeros[-1]).expand(shape)
     for t in call.outs:
         if t.shape == shape:
             trace.put(t, ids, taint)
-    if ids.any():
-        for _, owned in params:
-            bind(trace, owned, ids)
+    if wide:
+        for _, elements in params:
+            bind(trace, elements, ids)
     elif params:
         _derive(call, params)
 
@@ -81,23 +80,20 @@ def _broadcast(tensor, shape):
     return {*range(lead), *(lead + d for d, (n, stride, m) in enumerate(sizes) if m > 1 and (n == 1 or stride == 0))}
 
 
-def meet(trace, one, other):
-    """Channels of two operands in the same places; one that stands for many channels of the other stays.
+def _met(classes, wide):
+    """Channels of operands in the same places; one that stands for many channels of another stays.
 
-    Each is its ids and the dimensions along which it has one value for many places; so is what is returned.
+    wide: of each operand its channels and the dimensions along which it has one value for many places.
     """
-    (a, a_free), (b, b_free) = one, other
-    if not a.any():
-        return b, b_free
-    lost_a = any(varies(b, d) for d in a_free - b_free)
-    lost_b = any(varies(a, d) for d in b_free - a_free)
-    for ids, lost in ((a, lost_a), (b, lost_b)):
-        if lost:
-            trace.classes.pin(ids, "one channel is spread over many")
-    if not (lost_a or lost_b):
-        trace.classes.join(a, b)
-    ids = b if lost_a and not lost_b else torch.where(a != 0, a, b)
-    return ids, a_free & b_free
+    spread = [any(varies(other, d) for other, _ in wide for d in dims) for _, dims in wide]
+    for (ids, _), many in zip(wide, spread, strict=True):
+        if many:
+            classes.pin(ids, "one channel is spread over many")
+    met = torch.tensor(0)
+    for ids in [ids for (ids, _), many in zip(wide, spread, strict=True) if not many] or [ids for ids, _ in wide[:1]]:
+        classes.join(met, ids)
+        met = torch.where(met != 0, met, ids)
+    return met
 
 
 def varies(ids, dim):
@@ -134,10 +130,10 @@ def _derive(call, params):
             _align(trace, main, owned, tensor.dim() - other.dim())
     if call.func._schema.is_mutable:
         return
-    if tensor.shape == out.shape:
+    if tensor.shape == out.shape and not call.tainted():
         trace.own(out, trace.places(tensor))
     else:
-        call.pin(tensor, "its parameter is spread")
+        call.pin(tensor, "its parameter is spread, or met by what depends on the inputs")
 
 
 def _align(trace, one, two, lead):

@@ -55,7 +55,7 @@ class Search:
 
     def _sliced(self):
         small = copy.deepcopy(self.model)
-        tensors = slicing.tensors_of(small)[0]
+        tensors = slicing.tensors_of(small)
         with torch.no_grad():
             judge.fold(self.trace, self.dead, tensors)
             judge.silence(self.trace, self.dead & ~self.removed, tensors)
@@ -75,15 +75,12 @@ class Search:
             raise network.late("compared with the smaller one") from None
         self.doubted = bool(wrong)
         if wrong and not judge.doubt(self.trace, self.dead):
-            names = [p.name.rpartition(".")[0] for p in self.trace.params if p.slots and self._gone(p.slots[0])]
+            names = [p.name.rpartition(".")[0] for p in self.trace.params if p.slots and self.removed[p.slots[0]].any()]
             raise ShrinkError(
                 f"after units of {', '.join(map(repr, dict.fromkeys(names)))} were removed {wrong}: what "
                 f"{network.name} does there was not seen; name the layers to be left alone in keep=[…]"
             )
         return not wrong
-
-    def _gone(self, slots):
-        return bool(self.removed[slots].any())
 
     # --- what goes
 
@@ -121,16 +118,12 @@ class Search:
         tables = [table for r in kin for table in r.tables()]
         for step in range(self.tried.get(key, 0), 2 if tables else 0):
             self.tried[key] = step + 1
-            self._even(tables) if step == 0 else self._align(tables)
+            self._align(tables) if step else self.rows.extend(tables)  # as many of each row go, then the same
             if not torch.equal(judge.settle(self.trace, self.banned, self.rows), self.dead):
                 return True
         for r in kin:
             self._ban(r.removed(self.removed), f"{why} (at {r.name})")
         return True
-
-    def _even(self, tables):
-        """Equally many of each row of a table go."""
-        self.rows += tables
 
     def _align(self, tables):
         """The same of each row of a table go."""

@@ -10,33 +10,21 @@ from .shadows import Param
 
 
 def tensors_of(model):
-    """Parameters and buffers by their first name, and of each the (layer, key) that hold it."""
-    found, holders, seen = {}, {}, {}
-    for path, layer in model.named_modules(remove_duplicate=False):
-        for key, tensor in [*layer._parameters.items(), *layer._buffers.items()]:
-            if tensor is not None:
-                name = seen.setdefault(id(tensor), f"{path}.{key}".lstrip("."))
-                found[name] = tensor
-                if (layer, key) not in holders.setdefault(name, []):
-                    holders[name].append((layer, key))
-    return found, holders
+    """Parameters and buffers by their first name."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def remove(model, params, removed):
     """Slice all tensors of a network in place."""
-    tensors, holders = tensors_of(model)
-    for param in params:
-        tensor = tensors[param.name]
-        if (small := sliced(param, tensor, removed)) is tensor:
-            continue
-        small = small.detach()
-        if isinstance(tensor, nn.Parameter):
-            small = nn.Parameter(small, requires_grad=tensor.requires_grad)
-        for layer, key in holders[param.name]:
-            setattr(layer, key, small)
-            if param.grouped is not None and hasattr(layer, "groups"):
-                layer.groups = int(_kept_groups(param, removed).sum())
+    tensors = tensors_of(model)
+    known = {id(tensors[param.name]): param for param in params}
+    smaller = {key: sliced(param, tensors[param.name], removed) for key, param in known.items()}
     for layer in model.modules():
+        for key, tensor in [*layer._parameters.items(), *layer._buffers.items()]:
+            if smaller.get(id(tensor), tensor) is not tensor:
+                setattr(layer, key, smaller[id(tensor)])
+                if known[id(tensor)].grouped is not None and hasattr(layer, "groups"):
+                    layer.groups = int(_kept_groups(known[id(tensor)], removed).sum())
         tell_widths(layer)
 
 
@@ -51,6 +39,8 @@ def sliced(param, tensor, removed):
         small = _blocks(param, small, removed)
     if small is not tensor and tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
         small = small.contiguous(memory_format=torch.channels_last)
+    if small is not tensor and isinstance(tensor, nn.Parameter):
+        small = nn.Parameter(small.detach(), requires_grad=tensor.requires_grad)
     return small
 
 

@@ -51,6 +51,7 @@ class Trace(Shadows, TorchDispatchMode):
                 (call.rule if all(t.layout is torch.strided for t in tensors + call.outs) else unknown)(call)
             except (RuntimeError, IndexError, KeyError, ValueError, TypeError):  # a form that the rule does not know
                 unknown(call)
+            call.tensors = tensors  # a rule may have put others there
         self.records.append(note(call, view))
         return result
 

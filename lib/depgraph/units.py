@@ -62,7 +62,7 @@ class Units:
     def masked(self, share):
         """A copy of the network in which nothing reads the units that go."""
         net, gone = copy.deepcopy(self.model), self.cut(share) & self.read
-        tensors = slicing.tensors_of(net)[0]
+        tensors = slicing.tensors_of(net)
         for param in self.weights:
             for ids, view in _axes(param, tensors[param.name].detach()):
                 view[gone[ids].to(view.device)] = 0

@@ -33,6 +33,8 @@ def load_whole(path):
     """
     if not (path and Path(path).exists()):
         return None
+    if not Path(path).is_file():  # reading a pipe or a device would never end
+        return set_aside(path, "is no file")
     try:
         content = Path(path).read_bytes()
         if content.startswith(SUMMED):

@@ -205,9 +205,4 @@ def methods(records, networks):
 
 def means(table, columns):
     """Means ± standard deviations over seeds in per cent, a line per network and method: name → (column, digits)."""
-    lines = {}
-    for key, group in table.groupby(["network", "method"], sort=False):
-        lines[key] = {
-            name: runs.mean_std(group[column], scale=100, digits=digits) for name, (column, digits) in columns.items()
-        }
-    return pd.DataFrame.from_dict(lines, orient="index")
+    return runs.means(table, ["network", "method"], columns).rename_axis([None, None])

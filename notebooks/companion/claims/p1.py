@@ -7,12 +7,12 @@ from companion.claims.rules import (
     INCONCLUSIVE,
     MNIST,
     NOT,
-    PARTLY,
     REPRODUCED,
     Lacking,
     alike,
     chosen,
     enough,
+    graded,
     holm,
     interval,
     need,
@@ -42,7 +42,7 @@ def faster_partial(table):
         words.append(f"{session}{form}: " + ", ".join(f"{name} {r:.3f}" for name, r in of.items()))
     deciding = [of for (_, form), of in ratios.items() if form == PAPERS_FORM]
     wins = sum(all(of[penalty] < FASTER for of in deciding) for penalty in ("GL", "SGL"))
-    verdict = REPRODUCED if wins == 2 else PARTLY if wins else NOT
+    verdict = graded(wins == 2, wins)
     return verdict, f"time of a step, partial / full, {_sessions(table)}; " + "; ".join(words)
 
 
@@ -60,7 +60,7 @@ def faster_in_almost_all(table):
     words.append("the penalty alone by network: " + ", ".join(f"{name} {_faster(group)}" for name, group in alone))
     of_paper = cases[cases["form"] == PAPERS_FORM].groupby("what")["ratio"]
     almost_all = [(found < FASTER).mean() >= ALMOST_ALL for _, found in of_paper]
-    verdict = REPRODUCED if all(almost_all) else PARTLY if any(almost_all) else NOT
+    verdict = graded(all(almost_all), any(almost_all))
     return verdict, f"cases in which partial is faster than full, {_sessions(table)}; " + "; ".join(words)
 
 

@@ -19,6 +19,7 @@ from companion.claims.rules import (
     Lacking,
     chosen,
     enough,
+    graded,
     held,
     holm,
     interval,
@@ -211,7 +212,7 @@ def better_tuned(table, mode="one-shot"):
     if not gains:
         raise Lacking("a cut that loses accuracy")
     helped = [difference.low > 0 for difference in gains]
-    verdict = REPRODUCED if all(helped) else PARTLY if sum(helped) >= len(helped) / 2 else NOT
+    verdict = graded(all(helped), sum(helped) >= len(helped) / 2)
     return verdict, "points gained by fine-tuning; " + "; ".join(words)
 
 
@@ -224,7 +225,7 @@ def tuned_beyond_norms(table):
     norms, gains = by_compression(new - cut), by_compression(tuned - new)
     enough(*gains.values())
     helped = [gain.low > 0 for gain in gains.values()]
-    short = REPRODUCED if all(helped) else PARTLY if any(helped) else NOT
+    short = graded(all(helped), any(helped))
     verdict, words = better_tuned(table[table["chain"] == "main"], mode="gradual")
     told = f"short chains, new statistics of the norms alone {_listed(norms)}; fine-tuning beyond them {_listed(gains)}"
     return of_all([verdict, short]), f"{words}; {told}"

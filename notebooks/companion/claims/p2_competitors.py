@@ -3,7 +3,7 @@
 import pandas as pd
 
 from companion.claims.p2 import METHOD, accuracy, by_network, by_ratio, published_frontier
-from companion.claims.rules import INCONCLUSIVE, NOT, PARTLY, REPRODUCED, SEEDS, Lacking, enough, holm, interval
+from companion.claims.rules import INCONCLUSIVE, SEEDS, Lacking, enough, graded, holm, interval
 
 SIMILAR = 0.98  # of the other's compression: 56× is held against 57×
 GRID_SEED = 0  # the settings were chosen with it, of all methods alike, and it is judged by, too
@@ -20,7 +20,7 @@ def compares_well(table):
     won, lost = sides.count(-1), sides.count(1)
     marks = {-1: " won", 1: " lost", 0: ""}
     words = [f"{name} {d.points()}{marks[side]}" for (name, d), side in zip(found.items(), sides, strict=True)]
-    verdict = REPRODUCED if not lost and won >= len(found) / 2 else PARTLY if won > lost else NOT
+    verdict = graded(not lost and won >= len(found) / 2, won > lost)
     verdict = INCONCLUSIVE if won == lost == 0 else verdict
     single = (
         f"{sum(d.high < 0 for d in found.values())} and {sum(d.low > 0 for d in found.values())} if each stood alone"

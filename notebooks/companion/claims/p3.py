@@ -14,6 +14,7 @@ from companion.claims.rules import (
     Lacking,
     enough,
     enough_seeds,
+    graded,
     held,
     holm,
     interval,
@@ -48,14 +49,19 @@ def _listed(found):
     return "; ".join(f"{name} {difference.points(1)}" for name, difference in found.items())
 
 
+def _in_all(found, side):
+    """The verdict on differences that are to lie on one side of 0, in every case."""
+    sides = holm(list(found.values()))
+    verdict = graded(sides.count(side) == len(sides), side in sides and -side not in sides)
+    return verdict if any(sides) else INCONCLUSIVE
+
+
 def more_nodes(table):
     """P3's second claim: removed nodes with a regularizer against none, at the same share of pruned weights."""
     found = against_none(table.assign(removed=removed(table)), "removed")
     enough(*found.values())
     unequal = max(abs(difference.mean) for difference in against_none(table, "sparsity").values())
-    sides = holm(list(found.values()))
-    verdict = REPRODUCED if sides.count(1) == len(sides) else PARTLY if 1 in sides and -1 not in sides else NOT
-    verdict = NOT_AS_STATED if unequal > EQUALLY_PRUNED else INCONCLUSIVE if not any(sides) else verdict
+    verdict = NOT_AS_STATED if unequal > EQUALLY_PRUNED else _in_all(found, 1)
     evidence = f"removed nodes in points, against none, 95 % interval; {_listed(found)}; {seen(found.values())}"
     return verdict, f"{evidence}; pruned weights differ by at most {100 * unequal:.2f} points"
 
@@ -72,10 +78,7 @@ def fewer_orphans(table):
     table = with_orphans(table)
     found = against_none(table, "orphans")
     enough(*found.values())
-    sides = holm(list(found.values()))
-    verdict = REPRODUCED if sides.count(-1) == len(sides) else PARTLY if -1 in sides and 1 not in sides else NOT
-    verdict = INCONCLUSIVE if not any(sides) else verdict
-    return verdict, f"orphans among them in points, against none, 95 % interval; {_listed(found)}"
+    return _in_all(found, -1), f"orphans among them in points, against none, 95 % interval; {_listed(found)}"
 
 
 def beyond_independent(table):

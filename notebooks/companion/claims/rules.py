@@ -168,6 +168,11 @@ def alike(difference, margin):
     return NOT if max(difference.low, -difference.high) > margin else INCONCLUSIVE
 
 
+def graded(wholly, partly):
+    """The verdict on a claim that holds wholly, partly or not at all."""
+    return REPRODUCED if wholly else PARTLY if partly else NOT
+
+
 def of_all(verdicts):
     """The verdict on "for every case" from those of the cases."""
     found = set(verdicts)

@@ -3,7 +3,7 @@
 from companion.claims import p1, p2, p2_competitors, p3
 from companion.claims.p1 import SETTINGS, down_to_none, gains, improves, over_full, partial_ratios
 from companion.claims.p1_structure import structure as settled
-from companion.claims.rules import NOT, PARTLY, REPRODUCED, alike, chosen, of_all, paired
+from companion.claims.rules import NOT, PARTLY, REPRODUCED, alike, chosen, graded, of_all, paired
 
 GRIDS = {  # what is trained: the weakest λ of its grid then, how settings are chosen, what is judged
     "fits": (3e-5, {"score": "validation_rmse", "smallest": True}, {"score": "rmse", "overlap": 1 / 9}),
@@ -12,7 +12,7 @@ GRIDS = {  # what is trained: the weakest λ of its grid then, how settings are 
 
 
 def _tally(better, worse, total):
-    return REPRODUCED if better > total / 2 and not worse else PARTLY if better > worse else NOT
+    return graded(better > total / 2 and not worse, better > worse)
 
 
 def faster_partial(table):
@@ -20,13 +20,13 @@ def faster_partial(table):
     table, wins = table[table.penalty.isin(["GL", "SGL"]) & table.form.isin(["autograd", "closed"])], 0
     for _, group in table.groupby(["penalty", "form"]):
         wins += over_full(group, "partial").median() < 0.99
-    return REPRODUCED if wins >= 3 else PARTLY if wins else NOT
+    return graded(wins >= 3, wins)
 
 
 def faster_in_almost_all(table):
     """Faster in at least 90 % of the cases of both forms together, penalty and step apart; partly: one of the two."""
     shares = [(group["ratio"] < 0.99).mean() >= 0.9 for _, group in partial_ratios(table).groupby("what")]
-    return REPRODUCED if all(shares) else PARTLY if any(shares) else NOT
+    return graded(all(shares), any(shares))
 
 
 def better_partial(table):
@@ -38,7 +38,7 @@ def better_partial(table):
         for part in ("train", "test")
     ]
     better, worse = sum(d.low > 0 for d in found), sum(d.high < 0 for d in found)
-    return REPRODUCED if better == len(found) else PARTLY if better and not worse else NOT
+    return graded(better == len(found), better and not worse)
 
 
 def _on_old_grid(table, kind, to_none=False):
@@ -73,7 +73,7 @@ def relabelled(table):
         for _, group in table[table["beta"].isin([0, 8])].groupby("extent", sort=False)
     ]
     inside = [max(-d.low, d.high) < 0.003 for d in found]
-    return REPRODUCED if all(inside) else PARTLY if any(inside) else NOT
+    return graded(all(inside), any(inside))
 
 
 def relabelled_with_full(table):
@@ -91,7 +91,7 @@ def relabelled_within_more(table):
 def sparse_in_training(table):
     """At least 80 % of the weights small, and the interval above −0.5 points, for both; partly: for one; else not."""
     verdict = p2.sparse_in_training(table, share=0.8, margin=0.005)[0]
-    return verdict if verdict in (REPRODUCED, PARTLY) else NOT
+    return graded(verdict == REPRODUCED, verdict == PARTLY)
 
 
 def effective_by_half_a_point(table):
@@ -125,7 +125,7 @@ def effective_when_small(table):
     """Within 0.5 points of the dense network *with the same penalty* at 20× for all three networks; partly: for one."""
     best = [_largest(group, 0.005) for group in p2.by_network(table).values()]
     wins = sum(ratio >= 20 for ratio in best)
-    return REPRODUCED if wins == len(best) >= 3 else PARTLY if wins else NOT
+    return graded(wins == len(best) >= 3, wins)
 
 
 def effective_when_deep(table):
@@ -135,7 +135,7 @@ def effective_when_deep(table):
     last = tuned[tuned["ratio"] == tuned["ratio"].max()]
     best = chosen(last, case=["net", "data"], among=["setting"], score="validation_accuracy")["setting"].iloc[0]
     ratio = _largest(group[group["setting"] == best], 0.01)
-    return REPRODUCED if ratio >= 20 else PARTLY if ratio >= 10 else NOT
+    return graded(ratio >= 20, ratio >= 10)
 
 
 def better_tuned(table, mode="one-shot"):
@@ -144,7 +144,7 @@ def better_tuned(table, mode="one-shot"):
     for group in p2.by_network(table).values():
         before, after = (p2.accuracy(p2.by_ratio(group, mode, state)) for state in ("cut", "tuned"))
         helped += [gain.low > 0 for gain in p2.by_compression(after - before).values()]
-    return REPRODUCED if all(helped) else PARTLY if sum(helped) >= len(helped) / 2 else NOT
+    return graded(all(helped), sum(helped) >= len(helped) / 2)
 
 
 def better_tuned_with_old_norms(table):
@@ -156,7 +156,7 @@ def compares_well(table):
     """Published points and the competitors trained here, uncorrected: none lost and half won; partly: more won."""
     found = [difference for name, difference in p2_competitors.comparisons(table) if "same chain" not in name]
     won, lost = sum(d.high < 0 for d in found), sum(d.low > 0 for d in found)
-    return REPRODUCED if not lost and won >= len(found) / 2 else PARTLY if won > lost else NOT
+    return graded(not lost and won >= len(found) / 2, won > lost)
 
 
 def application(table, *, share, margins):
@@ -168,7 +168,7 @@ def application(table, *, share, margins):
         found = [(paired(group, s, by="stage", of="stochastic", against="dense"), m) for s, m in margins.items()]
         full.append(gone >= share and all(d.mean >= -m and d.low >= -2 * m for d, m in found))
         near.append(gone >= share - 0.1 and all(d.mean >= -2 * m for d, m in found))
-    return REPRODUCED if all(full) else PARTLY if all(near) or any(full) else NOT
+    return graded(all(full), all(near) or any(full))
 
 
 def by_half_width(table, **rule):
@@ -186,7 +186,7 @@ def less_overfitting(table):
             sides = {"by": "penalty", "of": p2.METHOD, "against": "ℓ0"}
             smaller.append(paired(group, "gap", **sides).high < 0)
             better.append(paired(group, "test_accuracy", **sides).low > 0)
-    return REPRODUCED if all(smaller) and any(better) else PARTLY if sum(smaller) >= len(smaller) / 2 else NOT
+    return graded(all(smaller) and any(better), sum(smaller) >= len(smaller) / 2)
 
 
 def _against_none(table, value, sign):
@@ -194,7 +194,7 @@ def _against_none(table, value, sign):
     found = p3.against_none(table, value).values()
     gains = [(d.low, d.high) if sign > 0 else (-d.high, -d.low) for d in found]
     right, wrong = sum(low > 0 for low, _ in gains), sum(high < 0 for _, high in gains)
-    return REPRODUCED if right == len(found) else PARTLY if right and not wrong else NOT
+    return graded(right == len(found), right and not wrong)
 
 
 def more_nodes(table):
@@ -211,7 +211,7 @@ def fewer_orphans(table):
 def more_than_independent(table):
     """The mean above 10 points for L1 and L2 at q = 1 and 2; partly: for some; not: for none."""
     beyond = p3.beyond_independent(table).mean()
-    return REPRODUCED if all(beyond > 0.1) else PARTLY if any(beyond > 0.1) else NOT
+    return graded(all(beyond > 0.1), any(beyond > 0.1))
 
 
 def same_precision(table):
@@ -221,4 +221,4 @@ def same_precision(table):
         for _, group in table.groupby("penalty")
     ]
     inside = [max(-d.low, d.high) < 0.001 for d in found]
-    return REPRODUCED if all(inside) else PARTLY if any(inside) else NOT
+    return graded(all(inside), any(inside))

@@ -48,10 +48,14 @@ def table(file):
 
 
 def claims():
-    """All claims by name, in the order of the files."""
+    """All claims by name, in the order of the files. ValueError: what a claim has that is not known, or lacks."""
     found = {}
     for file in FILES:
         of_file = table(file)
         texts = of_file.pop("texts", {})
-        found |= {name: _claim(texts, **entry) for name, entry in of_file.items()}
+        for name, entry in of_file.items():
+            try:
+                found[name] = _claim(texts, **entry)
+            except (KeyError, AttributeError, TypeError, ValueError) as error:
+                raise ValueError(f"{file}.toml: {name!r} cannot be made a claim ({error!r}); mend it there") from None
     return found

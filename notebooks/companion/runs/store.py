@@ -212,7 +212,10 @@ def holding(path, what, *, wait=True):
             print(f"waiting for {_held_by(holder)}, which is at work on {what}", flush=True)
             lock.acquire()
     except OSError as error:
-        raise RunError(f"{path.parent} cannot be written ({error.strerror}); COMPANION_RUNS names another") from None
+        raise RunError(
+            f"{path}.lock cannot be locked ({error.strerror}); remove it where it is no file of ours, make its folder "
+            "writable, or name another by COMPANION_RUNS"
+        ) from None
     try:
         with contextlib.suppress(OSError):
             since = time.strftime("%H:%M:%S")
