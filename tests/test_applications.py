@@ -40,6 +40,17 @@ def test_a_pruned_network_is_zeroed_and_then_tuned(application):
     assert "pictures" not in application.zeroed("net", 1, "none", 0.0, 0.9)["stages"][1]
 
 
+def test_a_new_experiment_scores_test_images_at_its_end_alone(application):
+    fresh = dataclasses.replace(application, at_end=True, images=True)
+    first, second = fresh.zeroed("net", 0, "L2", 1e-3, 0.9)["stages"]
+    assert first["scores"] == ["train", "validation"] and "scores" not in second and second["images"]
+    assert [stage.get("scores") for stage in fresh.dense("net", 0)["stages"]] == [["train", "validation"], None]
+    (grid,) = fresh.tried("net", 1000, "L2", [1e-3], [0.9])
+    assert all(stage["scores"] == ["train", "validation"] and "images" not in stage for stage in grid["stages"])
+    old = application.zeroed("net", 0, "L2", 1e-3, 0.9)["stages"]
+    assert not any({"scores", "images"} & set(stage) for stage in old), "the names of older records stay"
+
+
 def test_the_controls_have_as_much_left_as_zeroing_with_l2(application, pruned):
     dense, scratch, chance, ranked = application.compared("net", 3, pruned)
     assert [stage["name"] for stage in dense["stages"]] == ["train", "dense", "magnitude", "units"]

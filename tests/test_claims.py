@@ -8,7 +8,7 @@ import pytest
 from judging import judged
 from scipy import stats
 
-from companion import claims
+from companion import claims, runs
 from companion.claims import companion, p3, rules, withdrawn, written
 from companion.claims.rules import Difference, holm, interval
 from lib import models
@@ -469,6 +469,18 @@ def test_each_network_of_p3_9_has_the_margin_of_its_own_claim():
     margins = claims.CLAIMS["P3.9"].judge.keywords["margins"]
     of_claims = {net: claims.CLAIMS[name].judge.keywords["margins"] for net, name in own.items()}
     assert margins == {net: of.get("test_dice", of.get("test_accuracy")) for net, of in of_claims.items()}
+
+
+def test_the_margin_on_mnist_is_one_and_more_than_what_seeds_do():
+    for name in ("P3.4", "P3.9", "P3.10"):
+        options = claims.CLAIMS[name].judge.keywords
+        (margins,) = (option for option in options.values() if isinstance(option, dict))
+        of_mnist = {"P3.9": ("300-100", "1000-1000")}.get(name, ("test_accuracy",))
+        assert all(margins[key] == rules.MNIST for key in of_mnist)
+    table = runs.frame([record for name in ("P2.2", "P3.4") for record in claims.CLAIMS[name].committed()])
+    dense = table[(table["stage"] == "dense") & (table["penalty"] == "none") & (table["data"] != "Fashion-MNIST")]
+    spreads = dense.groupby(dense["net"].fillna(dense["network"]))["test_accuracy"].std()
+    assert len(spreads) == 4 and (1.96 * math.sqrt(2) * spreads < rules.MNIST).all()
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ TOGETHER = {
     "factors of three layers": ({"baseline": {"name": "hard_concrete", "factors": [1] * 3}}, "factors has 3 entries"),
     "pictures of digits": ({"pictures": [0]}, "pictures are of a segmentation's"),
     "an odd picture": ({"pictures": [-1]}, "pictures must be a whole number"),
+    "images of ten classes": ({"images": True}, "images are kept where there are two classes, and here are 10"),
     "another part": ({"scores": ["tset"]}, "scores must be a string, one of train, validation, test"),
     "numbers of classes": ({"loss": "mse"}, "differ in shape"),
     "maps of classes": ({"loss": "boundary"}, "do not take inputs (N, 1, 8, 8)"),

@@ -15,11 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import replays
 import torch
 import warm
 from filelock import FileLock
+from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from companion import runs
@@ -272,6 +274,15 @@ def test_two_classes_have_f1_and_auc(store):
         "rows"
     ]
     assert 0.5 < row["test_f1"] <= 1 and 0.8 < row["test_auc"] <= 1
+
+
+def test_a_row_keeps_what_each_test_image_was_given(store):
+    two = {"data": {"name": "breast_cancer"}, "model": MODEL | {"inputs": 30, "outputs": 2}}
+    (row,) = runs.run(config(images=True, scores=["train", "test"]) | two)["rows"]
+    found = np.array(row["images"]["class"]), np.array(row["images"]["margin"])
+    assert roc_auc_score(*found) == pytest.approx(row["test_auc"])
+    assert ((found[1] > 0) == found[0]).mean() == pytest.approx(row["test_accuracy"])
+    assert "validation_auc" not in row and "images" not in runs.run(config() | two)["rows"][0]
 
 
 def test_segmentations_are_scored_and_pictured(store):

@@ -3,7 +3,7 @@
 A notebook says what its experiment is (data, networks, epochs, strengths); this makes the configurations of it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -25,6 +25,8 @@ class Application:
     norms: whether the regularizer of the first half is on the scales and shifts of batch norms as well.
     shrunk: whether a network without some of its units is tuned as the smaller one that it is: same outputs, less time.
     last: seed → what the tuning of its dense and its pruned networks keeps beside the scores.
+    at_end: whether test images are scored in final stages alone and not in runs that choose, as new experiments do.
+    images: whether final stages keep what each test image was given.
     """
 
     networks: dict
@@ -38,6 +40,8 @@ class Application:
     norms: bool = False
     shrunk: bool = False
     last: dict = field(default_factory=dict)
+    at_end: bool = False
+    images: bool = False
 
     def zeroed(self, network, seed, penalty, lam, target, *, by="size", suffix=""):
         """A network pruned by zeroing to a target share; by="rank" takes the smallest weights, "chance" any."""
@@ -83,7 +87,9 @@ class Application:
     def tried(self, network, seed, penalty, lams, targets):
         """The configurations among which validation chooses."""
         options = [(penalty, lam, target) for lam in lams for target in targets]
-        return [self.zeroed(network, seed, *option, suffix="_grid") for option in options]
+        unseen = replace(self, images=False)
+        found = [unseen.zeroed(network, seed, *option, suffix="_grid") for option in options]
+        return [run | {"stages": [stage | self._unseen for stage in run["stages"]]} for run in found]
 
     def choose(self, network, seed, lams, targets, *, share, score="validation_accuracy"):
         """Try L2 at every λ and target, then L1 at the target that L2 has `reached`; zeroing alone has this one, too.
@@ -131,8 +137,13 @@ class Application:
     def _decay(self):
         return {"name": "l2", "lam": self.lam_tuning}
 
+    @property
+    def _unseen(self):
+        return {"scores": ["train", "validation"]} if self.at_end else {}
+
     def _stage(self, name, **options):
-        return {"name": name, "steps": self.steps[0], **self.common, **options}
+        kept = ({"images": True} if self.images else {}) if name in FINALS else self._unseen
+        return {"name": name, "steps": self.steps[0], **self.common, **kept, **options}
 
     def _tuned(self, name, seed, **options):
         """The second half: what is zero stays zero, and the learning rate falls to 0."""

@@ -127,17 +127,23 @@ def verdict_of(gone, share, kept):
     return REPRODUCED if gone >= share else PARTLY
 
 
-def application(table, *, share, margins):
+def by_seed(group, score):
+    """The `Difference` stochastic − dense of a score, paired by seed."""
+    return paired(group, score, by="stage", of="stochastic", against="dense")
+
+
+def application(table, *, share, margins, difference=by_seed, seeds=SEEDS):
     """Half or more of the units gone at almost the dense score, for every network: stage stochastic, L2, against dense.
 
-    margins: score → what may be lost; see `verdict_of`.
+    margins: score → what may be lost; see `verdict_of`. difference: takes the runs of a network and a score. seeds: how
+    many are needed.
     """
     table = pruned_and_dense(table)
     verdicts, words = [], []
     for network, group in table.groupby("network", sort=False):
         gone = removed(group)[group["stage"] == "stochastic"].mean()
-        found = {s: paired(group, s, by="stage", of="stochastic", against="dense") for s in margins}
-        enough(*found.values())
+        found = {score: difference(group, score) for score in margins}
+        enough(*found.values(), seeds=seeds)
         verdict = verdict_of(gone, share, [held(found[score], margin) for score, margin in margins.items()])
         if network in FULL_WIDTHS and set(group["units"]) != {sum(models.widths(network))}:
             verdict = NOT_AS_STATED

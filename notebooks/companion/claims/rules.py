@@ -14,6 +14,7 @@ REPRODUCED, PARTLY, NOT, NOT_RUN = "reproduced", "partly", "not reproduced", "no
 NOT_JUDGED = "not judged"  # fewer seeds than the rule needs
 INCONCLUSIVE = "inconclusive"  # an interval neither clears a margin nor breaks it
 NOT_AS_STATED = "not tested as stated"  # the runs differ from the claim in something that decides it
+MNIST = 0.002  # of test accuracy: in 19 of 20 pairs two dense networks that differ by their seed alone are nearer
 SEEDS = 3  # an interval of two has 12.7 times its standard error, one of three 4.3 times
 
 
@@ -128,15 +129,15 @@ def paired(table, value, *, by, of, against, overlap=0.0):
     return interval(wide[of] - wide[against], overlap)
 
 
-def enough(*differences):
+def enough(*differences, seeds=SEEDS):
     """Raise Lacking where a difference has fewer pairs than a rule needs."""
-    enough_seeds(min(difference.n for difference in differences))
+    enough_seeds(min(difference.n for difference in differences), seeds)
 
 
-def enough_seeds(n):
+def enough_seeds(n, seeds=SEEDS):
     """Raise Lacking where there are fewer seeds than a rule needs."""
-    if n < SEEDS:
-        raise Lacking(f"{SEEDS} seeds, and there {'is' if n == 1 else 'are'} {n}")
+    if n < seeds:
+        raise Lacking(f"{seeds} seeds, and there {'is' if n == 1 else 'are'} {n}")
 
 
 def holm(differences, level=0.05, least=0.0):

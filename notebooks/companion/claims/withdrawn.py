@@ -1,9 +1,9 @@
 """Rules that were in force when their runs were made and are no longer; `amendments` shows what they say."""
 
-from companion.claims import p2, p2_competitors, p3
-from companion.claims.p1 import ALIKE, SETTINGS, down_to_none, gains, improves, over_full, partial_ratios
+from companion.claims import p1, p2, p2_competitors, p3
+from companion.claims.p1 import SETTINGS, down_to_none, gains, improves, over_full, partial_ratios
 from companion.claims.p1_structure import structure as settled
-from companion.claims.rules import NOT, alike, chosen, graded, of_all, paired
+from companion.claims.rules import NOT, PARTLY, REPRODUCED, alike, chosen, graded, of_all, paired
 
 GRIDS = {  # what is trained: the weakest λ of its grid then, how settings are chosen, what is judged
     "fits": (3e-5, {"score": "validation_rmse", "smallest": True}, {"score": "rmse", "overlap": 1 / 9}),
@@ -80,7 +80,28 @@ def relabelled_with_full(table):
     """The rule as it stands, for partial and for full: within for both; partly: for one; not: beyond for one."""
     pairs = [group for _, group in table[table["beta"].isin([0, 8])].groupby("extent", sort=False)]
     sides = {"by": "inputs", "of": "relabelled", "against": "in order"}
-    return of_all(alike(paired(group, "test_accuracy", **sides), ALIKE) for group in pairs)
+    return of_all(alike(paired(group, "test_accuracy", **sides), 0.003) for group in pairs)
+
+
+def relabelled_within_more(table):
+    """The rule as it stands, with ±0.3 points."""
+    return p1.relabelled(table, 0.003)[0]
+
+
+def sparse_in_training(table):
+    """At least 80 % of the weights small, and the interval above −0.5 points, for both; partly: for one; else not."""
+    verdict = p2.sparse_in_training(table, share=0.8, margin=0.005)[0]
+    return graded(verdict == REPRODUCED, verdict == PARTLY)
+
+
+def effective_by_half_a_point(table):
+    """The rule as it stands, with a margin of 0.5 points."""
+    return p2.effective_when_small(table, 0.005)[0]
+
+
+def less_overfitting_by_a_tenth(table):
+    """The rule as it stands, with 0.1 points as the smallest gain of interest."""
+    return p2.less_overfitting(table, 0.001)[0]
 
 
 def slightly_less(table):

@@ -9,10 +9,12 @@ import tomllib
 from functools import partial
 from pathlib import Path
 
-from companion.claims import companion, p1, p1_structure, p2, p2_competitors, p3, rules
+from companion.claims import companion, images, p1, p1_structure, p2, p2_competitors, p3, rules
 
 FILES = ("p1", "p2", "p3", "companion")
-MODULES = {m.__name__.rpartition(".")[2]: m for m in (companion, p1, p1_structure, p2, p2_competitors, p3, rules)}
+MODULES = {
+    m.__name__.rpartition(".")[2]: m for m in (companion, images, p1, p1_structure, p2, p2_competitors, p3, rules)
+}
 
 
 class _Words(string.Formatter):

@@ -107,7 +107,8 @@ class Stage(Training):
     options of `lib.measures.histogram`, kept in the row. dynamics: options of `lib.dynamics.Dynamics`: curves of how
     units die. recalibrate: before its end is scored, batch norms take their statistics anew from so many batches of
     training examples. pictures: test images of a segmentation whose instance maps are kept beside the record. scores:
-    the parts of the data that its end is scored on; default all.
+    the parts of the data that its end is scored on; default all. images: of two classes, the row keeps every test
+    image's class and by how much the second logit is above the first, for intervals that cover the images as well.
     """
 
     name: str = ""
@@ -125,6 +126,7 @@ class Stage(Training):
     recalibrate: Annotated[int, (1, WHOLE)] = None
     pictures: Annotated[list, (int, "[0, inf)")] = None
     scores: Annotated[list, (str, ("train", "validation", "test"))] = None
+    images: Annotated[bool, None] = False
 
     def __post_init__(self):
         super().__post_init__()

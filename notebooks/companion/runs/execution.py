@@ -11,7 +11,7 @@ from companion.runs.configuration import Stage, resolve, typed
 from companion.runs.datasets import load
 from companion.runs.own import FUNCTIONS
 from companion.runs.provenance import provenance
-from companion.runs.scores import PARTS, measure, pictures, score
+from companion.runs.scores import PARTS, images, measure, pictures, score
 from companion.runs.store import write_arrays
 from companion.runs.timing import timed
 from lib import baselines, measures, models, pruning, shrinking, training
@@ -168,6 +168,8 @@ def _measured(model, split, stage, noted):
         row["dynamics"] = noted.point(model)
     if stage.histogram:
         row["histogram"] = measures.histogram(model, **stage.histogram)
+    if stage.images:
+        row["images"] = images(model, split)
     return row | measure(model, split, stage.scores or PARTS)
 
 

@@ -81,6 +81,8 @@ def _stage(network, split, stage, *, whole):
         pruning.units(model, stage.prune["widths"])
     if stage.pictures and (few.task != "segmentation" or max(stage.pictures) >= images):
         raise ValueError(f"pictures are of a segmentation's test images, 0 to {images - 1}, got {stage.pictures!r}")
+    if stage.images and few.outputs != 2:
+        raise ValueError(f"images are kept where there are two classes, and here are {few.outputs} outputs")
     if stage.steps:
         short = dataclasses.replace(stage, batch=2, compile=False, steps=max(2, stage.steps), pictures=None)
         execution.train_stage(model, few, short, seed=0, until=1)

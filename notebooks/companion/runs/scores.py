@@ -58,6 +58,12 @@ def _scores_of(model, split, x, y):
     return {"accuracy": measures.accuracy(outputs, y)} | two
 
 
+def images(model, split):
+    """The class of every test image, and its second logit minus its first, in fp32 as in the scores."""
+    first, second = training.predict(model, split.test.x, precision="fp32").double().T
+    return {"class": split.test.y.tolist(), "margin": (second - first).tolist()}
+
+
 def _instances(model, x):
     return measures.split(training.predict(model, x, batch=MAPS, precision="fp32"))
 
