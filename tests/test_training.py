@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 
 import numpy as np
 import pytest
@@ -245,13 +244,6 @@ def test_a_damaged_checkpoint_is_said_and_kept_aside(digits, tmp_path, capsys):
     history = training.fit(mlp(), digits, steps=20, checkpoint=file)
     assert history.status == "done" and history.step == 20
     assert (tmp_path / "checkpoint.aside").read_bytes() == half and "cannot be read" in capsys.readouterr().out
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_pipe_where_a_checkpoint_should_be_is_kept_aside_unread(digits, tmp_path, capsys):
-    os.mkfifo(tmp_path / "checkpoint")
-    history = training.fit(mlp(), digits, steps=3, checkpoint=tmp_path / "checkpoint")
-    assert history.status == "done" and "is no file: it is kept as checkpoint.aside" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("place", [3, 20, 700, -400])

@@ -33,8 +33,6 @@ def load_whole(path):
     """
     if not (path and Path(path).exists()):
         return None
-    if not Path(path).is_file():  # reading a pipe or a device would never end
-        return set_aside(path, "is no file")
     try:
         content = read_file(path)
         if content.startswith(SUMMED):
