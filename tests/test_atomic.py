@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from companion.runs import execution
 from lib import data, models, saving, sparse, training
 from lib.atomic import write_whole
+from lib.data import download
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAIN = re.compile(
@@ -74,3 +76,13 @@ def test_a_device_is_not_written_over(tmp_path):
     with pytest.raises(OSError, match=r"it is a device: .*null"):
         write_whole(tmp_path / "null", "x")
     assert (tmp_path / "null").is_symlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_in_the_place_of_a_folder_makes_nothing_wait(tmp_path, capsys):
+    os.mkfifo(tmp_path / "run")
+    execution.keep({}, tmp_path / "run" / "0.pt")
+    assert "0.pt: not written" in capsys.readouterr().out
+    os.mkfifo(tmp_path / ".download")
+    with download._staging(tmp_path) as staging:
+        assert not staging.exists()

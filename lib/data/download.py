@@ -44,6 +44,8 @@ def _staging(root):
         print(f"waiting for another process that downloads into {root}", file=sys.stderr, flush=True)
         lock.acquire()
     try:
+        if os.path.lexists(staging) and not staging.is_dir():  # rmtree waits for ever at a pipe
+            staging.unlink()
         shutil.rmtree(staging, ignore_errors=True)
         yield staging
     finally:

@@ -78,7 +78,8 @@ def keep(saved, file):
         training.save_whole(saved, file)
     except OSError as error:
         print(f"{file}: not written ({error.strerror}); a killed run would train this stage again")
-        shutil.rmtree(file.parent, ignore_errors=True) if not any(file.parent.glob("*.pt")) else None
+        if file.parent.is_dir() and not any(file.parent.glob("*.pt")):  # rmtree waits for ever at a pipe
+            shutil.rmtree(file.parent, ignore_errors=True)
 
 
 def seed_stage(seed, stage):
