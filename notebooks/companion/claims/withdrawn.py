@@ -48,10 +48,10 @@ def _on_old_grid(table, kind, to_none=False):
     return chosen(down_to_none(table) if to_none else table, **SETTINGS, **choice), judged
 
 
-def by_any_gain(table, *, kind, to_none=False):
-    """The rule as it stands, whatever the gain, on the grid of before; to_none: it ended at λ = 0."""
+def by_any_gain(table, *, kind, to_none=False, least=0):
+    """The rule as it stands, for a gain of at least `least`, on the grid of before; to_none: it ended at λ = 0."""
     table, judged = _on_old_grid(table, kind, to_none)
-    return improves(table, **judged, relative=kind == "fits", least=0)[0]
+    return improves(table, **judged, relative=kind == "fits", least=least)[0]
 
 
 def by_case(table, *, kind):
