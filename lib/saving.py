@@ -133,6 +133,7 @@ def load_into(model, path):
         setattr(layer, name, tensor)
     for name, groups in json.loads(about.get("groups", "{}")).items():
         model.get_submodule(name).groups = groups
+        model.get_submodule(name).regrouped = True  # so that it is told when the network is saved again
     for layer in model.modules():
         tell_widths(layer)
     return model.eval()
@@ -178,9 +179,11 @@ def _shared(state):
 
 
 def _grouped(layer):
-    """Whether a convolution has groups of several channels, whose number its weight does not tell."""
-    several = isinstance(layer, CONVOLUTIONS + TRANSPOSED) and layer.groups > 1
-    return several and layer.groups < max(layer.in_channels, layer.out_channels)
+    """Whether a convolution has groups whose number its weight does not tell, or has lost some of them."""
+    if not isinstance(layer, CONVOLUTIONS + TRANSPOSED):
+        return False
+    several = 1 < layer.groups < max(layer.in_channels, layer.out_channels)
+    return several or getattr(layer, "regrouped", False)
 
 
 def _one_input(what, example):

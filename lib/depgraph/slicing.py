@@ -5,7 +5,7 @@ import functools
 import torch
 from torch import nn
 
-from ..saving import tell_widths
+from ..saving import CONVOLUTIONS, tell_widths
 from .shadows import Param
 
 
@@ -25,6 +25,7 @@ def remove(model, params, removed):
                 setattr(layer, key, smaller[id(tensor)])
                 if known[id(tensor)].grouped is not None and hasattr(layer, "groups"):
                     layer.groups = int(_kept_groups(known[id(tensor)], removed).sum())
+                    layer.regrouped = not (known[id(tensor)].alone and isinstance(layer, CONVOLUTIONS))
         tell_widths(layer)
 
 

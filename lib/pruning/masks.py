@@ -99,6 +99,7 @@ def hold(masks):
         if ws:
             torch._foreach_mul_(ws, kept)
 
+    hook.masks = masks  # by which a checkpoint knows it
     return hook
 
 

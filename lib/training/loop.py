@@ -11,8 +11,9 @@ from tqdm.auto import tqdm
 from .. import models
 from ..arguments import a_function, a_network, told
 from ..checks import Checked, number
-from .checkpoint import Checkpoint, identity, plain
+from .checkpoint import Checkpoint, plain
 from .given import fits, part_of, picked, sized, taken, tensor
+from .identity import identity
 from .schedules import plateau
 from .speed import autocast, flushed
 from .step import Options, Trainer
