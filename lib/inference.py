@@ -170,6 +170,7 @@ def _pairs(model, args):
         for hook in hooks:
             hook.remove()
     once = [(a, n) for n, a in read.items() if calls[a] == calls[n] == 1 and "weight" in a._parameters]
+    once = [(a, n) for a, n in once if len(a.weight) == n.num_features]  # rows of features have theirs elsewhere
     return [(names[a], names[n]) for a, n in once if n.running_mean is not None]
 
 

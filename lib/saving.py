@@ -122,7 +122,9 @@ def load_into(model, path):
     shared = _shared(model.state_dict(keep_vars=True))
     state = {key: state[shared[key]] if shared.get(key) in state else tensor for key, tensor in state.items()}
     state |= {key: state[first] for key, first in shared.items() if first in state}
-    _refuse(state, model, f"{path} does not fit {type(model).__name__}", resized=True)
+    beside = {key for key, _ in model.named_buffers()} - model.state_dict().keys()  # made with persistent=False
+    known = {key: tensor for key, tensor in state.items() if key not in beside}
+    _refuse(known, model, f"{path} does not fit {type(model).__name__}", resized=True)
     held = {}
     for key, tensor in state.items():
         path, _, name = key.rpartition(".")
@@ -131,8 +133,10 @@ def load_into(model, path):
             fresh = nn.Parameter(tensor, requires_grad=layer._parameters[name].requires_grad)
             tensor = held.setdefault(shared.get(key, key), fresh)
         setattr(layer, name, tensor)
+        layer._non_persistent_buffers_set.discard(name)  # so that it is kept when the network is saved again
     for name, groups in json.loads(about.get("groups", "{}")).items():
         model.get_submodule(name).groups = groups
+        model.get_submodule(name).regrouped = True  # so that it is told when the network is saved again
     for layer in model.modules():
         tell_widths(layer)
     return model.eval()
@@ -178,9 +182,11 @@ def _shared(state):
 
 
 def _grouped(layer):
-    """Whether a convolution has groups of several channels, whose number its weight does not tell."""
-    several = isinstance(layer, CONVOLUTIONS + TRANSPOSED) and layer.groups > 1
-    return several and layer.groups < max(layer.in_channels, layer.out_channels)
+    """Whether a convolution has groups whose number its weight does not tell, or has lost some of them."""
+    if not isinstance(layer, CONVOLUTIONS + TRANSPOSED):
+        return False
+    several = 1 < layer.groups < max(layer.in_channels, layer.out_channels)
+    return several or getattr(layer, "regrouped", False)
 
 
 def _one_input(what, example):
@@ -210,7 +216,13 @@ def to_onnx(model, path, example):
             external_data=False,
             verbose=False,
         )
-    write_whole(path, program.model_proto.SerializeToString())
+    model_proto = program.model_proto
+    if not model_proto.graph.input or not model_proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise ValueError(
+            f"{type(model).__name__} makes numbers of the size of its batch, so that the file would fit batches of "
+            "that size alone; write x.shape[0] without len(x), int() or Python's arithmetic on it"
+        )
+    write_whole(path, model_proto.SerializeToString())
 
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -1,6 +1,8 @@
 """What goes and what stays, layer by layer and input by input: masked outputs are the oracle, the count is given."""
 
+import collections
 import copy
+import dataclasses
 import time
 import warnings
 
@@ -543,6 +545,35 @@ def test_what_cannot_be_copied_is_refused_with_what_to_take_off():
     net.kept = net(torch.randn(2, 8))
     with pytest.raises(ShrinkError, match="Sequential cannot be copied .*; take off what it holds beside its weights"):
         depgraph.shrink(net, torch.randn(2, 8))
+
+
+@dataclasses.dataclass(slots=True)
+class Beside:
+    hidden: torch.Tensor
+
+
+@pytest.mark.parametrize("kind", [Beside, lambda h: collections.deque([h]), lambda h: frozenset([h])])
+def test_outputs_in_objects_without_a_dict_are_outputs(kind):
+    """A part of an output that is not seen would lose its dead units, and nothing would compare it."""
+    net = Call(lambda s, x: (s.o(h := F.relu(s.h(x))), kind(h)), h=kill(nn.Linear(8, 16), slice(6)), o=nn.Linear(16, 3))
+    small = depgraph.shrink(net.eval(), torch.randn(2, 8))
+    assert small.h.out_features == 16
+
+
+@pytest.mark.parametrize(
+    "layer", [lambda g: nn.Conv2d(8, 8, 1, groups=g), lambda g: nn.ConvTranspose2d(8, 8, 2, groups=g)]
+)
+@pytest.mark.parametrize("groups", [2, 4, 8])
+@pytest.mark.parametrize("left", [1, 3, 5])
+def test_a_file_tells_how_many_groups_are_left(layer, groups, left):
+    build = lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), layer(groups), nn.ReLU(), nn.Conv2d(8, 2, 1))  # noqa: E731
+    net, x = build(), torch.randn(2, 3, 4, 4)
+    net[4].weight.data[:, left:] = 0
+    kill(net[0], slice(left, None))
+    small = same(net, x)
+    again = loaded(build(), small)
+    assert torch.equal(outputs(again, x), outputs(small, x))
+    assert torch.equal(outputs(loaded(build(), again), x), outputs(small, x))
 
 
 def test_a_compiled_network_is_shrunk_as_what_it_was_made_of():

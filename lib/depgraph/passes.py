@@ -4,6 +4,7 @@ import contextlib
 import copy
 import inspect
 import warnings
+from collections import deque
 from collections.abc import Mapping
 
 import torch
@@ -111,9 +112,12 @@ def tensors_in(output):
         return [output]
     if isinstance(output, Mapping):
         output = list(output.values())
-    elif not isinstance(output, list | tuple | set) and hasattr(output, "__dict__"):
-        output = list(vars(output).values())
-    return [t for part in output for t in tensors_in(part)] if isinstance(output, list | tuple | set) else []
+    elif not isinstance(output, list | tuple | set | frozenset | deque):
+        slots = [getattr(kind, "__slots__", ()) for kind in type(output).__mro__]
+        names = [key for found in slots for key in ([found] if isinstance(found, str) else found)]
+        known = [getattr(output, key, None) for key in names]
+        output = [*known, *getattr(output, "__dict__", {}).values()]
+    return [t for part in output for t in tensors_in(part)]
 
 
 def first_line(failure):

@@ -5,7 +5,7 @@ import functools
 import torch
 from torch import nn
 
-from ..saving import tell_widths
+from ..saving import CONVOLUTIONS, tell_widths
 from .shadows import Param
 
 
@@ -23,8 +23,10 @@ def remove(model, params, removed):
         for key, tensor in [*layer._parameters.items(), *layer._buffers.items()]:
             if smaller.get(id(tensor), tensor) is not tensor:
                 setattr(layer, key, smaller[id(tensor)])
+                layer._non_persistent_buffers_set.discard(key)  # a fresh network makes it as wide as it was
                 if known[id(tensor)].grouped is not None and hasattr(layer, "groups"):
                     layer.groups = int(_kept_groups(known[id(tensor)], removed).sum())
+                    layer.regrouped = not (known[id(tensor)].alone and isinstance(layer, CONVOLUTIONS))
         tell_widths(layer)
 
 

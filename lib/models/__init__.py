@@ -113,6 +113,8 @@ def weights(net):
             p = module._parameters.get(key)
             if key not in module._parameters:
                 warnings.warn(MADE.format(f"{name}.{key}"), stacklevel=2)
+            if nn.parameter.is_lazy(p):
+                raise ValueError(f"{name!r} has no weight yet; call the network once on an example, net(x[:1])")
             if p is not None and p not in seen:  # shared ones once
                 found[f"{name}.{key}".lstrip(".")] = p
                 seen.add(p)

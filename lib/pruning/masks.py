@@ -14,6 +14,8 @@ def magnitude(model, sparsity, *, scope="global"):
     Other parameters of two axes or more (embeddings, scales) are in it, too: all True, they stay.
     """
     ws = prunable(model)
+    if lost := [name for name, w in ws.items() if w.isnan().any()]:
+        raise ValueError(f"{lost[0]!r} has weights that are NaN, of which none is smaller; train again, lr lower")
     others = [(name, p) for name, p in _matrices(model).items() if all(p is not w for w in ws.values())]
     return smallest(ws, sparsity, scope) | {name: torch.ones_like(p, dtype=torch.bool) for name, p in others}
 
@@ -99,6 +101,7 @@ def hold(masks):
         if ws:
             torch._foreach_mul_(ws, kept)
 
+    hook.masks = masks  # by which a checkpoint knows it
     return hook
 
 

@@ -3,10 +3,11 @@
 import hashlib
 import io
 import itertools
-import json
 import os
+import random
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..arguments import a_path, told
@@ -53,28 +54,6 @@ def set_aside(path, why):
     print(f"{path} {why}: it is kept as {aside.name}, and the training starts anew")
 
 
-def identity(options, model, part, functions):
-    """What a training is, as one hash: its options, the weights it starts from, its data, its hooks and extra loss."""
-    state, whole = model.state_dict(), hashlib.sha256()
-    for tensor in state.values():
-        whole.update(_bytes(tensor))
-    shapes = {name: [*tensor.shape, str(tensor.dtype)] for name, tensor in state.items()}
-    told = [[getattr(f, "__qualname__", type(f).__qualname__), str(getattr(f, "options", ""))] for f in functions]
-    about = [options.plain(), shapes, whole.hexdigest(), len(part.x), *map(_sample, part), told]
-    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _bytes(tensor):
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-
-
-def _sample(tensor):
-    """Some rows of a tensor, hashed, and the sum of its bits: all of a large data set takes as long as an epoch."""
-    rows = tensor[:: max(1, len(tensor) // 64)]
-    bits = tensor.contiguous().view({1: torch.uint8, 2: torch.int16, 4: torch.int32}.get(tensor.itemsize, torch.int64))
-    return hashlib.sha256(_bytes(rows)).hexdigest(), int(bits.sum(dtype=torch.int64))
-
-
 def plain(value):
     """Numbers, lists and dicts of what a `watch` returns, tensors and arrays included: what every file can hold."""
     if isinstance(value, dict):
@@ -84,6 +63,26 @@ def plain(value):
     if isinstance(value, (list, tuple, set)):
         return [plain(entry) for entry in value]
     return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
+
+
+def _passing(parts):
+    """Buffers that a network leaves out of its state_dict (persistent=False), which training may move."""
+    known = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
+    buffers = {f"{name}.{key}": b for name, part in known.items() for key, b in part.named_buffers()}
+    kept = {f"{name}.{key}" for name, part in known.items() for key in part.state_dict()}
+    return {name: buffer for name, buffer in buffers.items() if name not in kept}
+
+
+def _drawn():
+    """Where Python's and NumPy's random numbers are, which hooks may draw, as plain data."""
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002 as hooks may draw by it
+    return {"python": random.getstate(), "numpy": [kind, keys.tolist(), *rest]}
+
+
+def _draw_on(state):
+    random.setstate(state["python"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
 
 
 def _odd(path):
@@ -105,6 +104,7 @@ class Checkpoint:
     def save(self, **beside):
         """Write the states; a full disk is said once: training can do without its checkpoints."""
         states = {name: part.state_dict() for name, part in self.parts.items()}
+        beside |= {"passing": _passing(self.parts), "drawn": _drawn()}
         content = {"key": self.key, "states": states, "random": torch.get_rng_state(), "beside": beside}
         try:
             save_whole(content, self.path)
@@ -124,4 +124,7 @@ class Checkpoint:
         for name, part in self.parts.items():
             part.load_state_dict(saved["states"][name])
         torch.set_rng_state(saved["random"])
+        for name, tensor in _passing(self.parts).items():
+            tensor.copy_(saved["beside"]["passing"][name])
+        _draw_on(saved["beside"]["drawn"])
         return saved["beside"]

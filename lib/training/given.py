@@ -125,16 +125,19 @@ def fits(model, inputs, targets=None):
         if targets is not None:
             what = f"{type(model).__name__} and the loss do not take inputs {_told(inputs)}, targets {_told(targets)}"
         said = str(error).partition("\n")[0]
-        hint = _of_types(model, inputs, targets) if "type" in said else ""
+        hint = _of_types(said, model, inputs, targets) if "type" in said else ""
         raise ValueError(f"{what}: {said}{hint}") from error
 
 
-def _of_types(model, inputs, targets):
+def _of_types(said, model, inputs, targets):
     """What to do about inputs or targets that are no floats, or about weights of another type than the inputs'."""
+    kinds = {t.dtype for t in (inputs, *model.parameters()) if t.is_floating_point()}
+    if "bfloat16" in said.lower() and "float" in said.lower().replace("bfloat16", "") and torch.bfloat16 not in kinds:
+        return "; a layer does not take the bf16 of autocast: pass precision='fp32'"
     for name, values in (("x", inputs), ("y", targets)):
         if values is not None and not values.is_floating_point():
             return f"; where numbers are asked for pass {name}.float()"
-    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()} - {inputs.dtype}
+    kinds -= {inputs.dtype}
     named = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
     return f"; weights of the network are {named}: call net.float() first" if kinds else ""
 

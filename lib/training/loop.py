@@ -11,8 +11,9 @@ from tqdm.auto import tqdm
 from .. import models
 from ..arguments import a_function, a_network, told
 from ..checks import Checked, number
-from .checkpoint import Checkpoint, identity, plain
+from .checkpoint import Checkpoint, plain
 from .given import fits, part_of, picked, sized, taken, tensor
+from .identity import identity
 from .schedules import plateau
 from .speed import autocast, flushed
 from .step import Options, Trainer
@@ -31,7 +32,18 @@ def predict(model, x, *, batch=1000, precision="fp32", outputs=None):
     x = tensor(x)
     device = next(model.parameters(), x).device
     with models.in_mode(model, training=False), fits(model, x), autocast(precision, device), flushed():
-        return torch.cat([picked(model(taken(model, part.clone()).to(device)), outputs) for part in x.split(batch)])
+        return torch.cat([_rows(picked(model(taken(model, p.clone()).to(device)), outputs), p) for p in x.split(batch)])
+
+
+def _rows(outputs, x):
+    """Outputs of a batch. ValueError: they are not a row for each of its inputs."""
+    if not outputs.ndim or len(outputs) != len(x):
+        shape = tuple(outputs.shape)
+        raise ValueError(
+            f"the network's outputs {shape} for {len(x)} inputs are not a row for each; pass outputs=, a function that "
+            "picks or makes these"
+        )
+    return outputs
 
 
 def progress(items, **options):

@@ -4,7 +4,7 @@ import inspect
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, NamedTuple
 
@@ -58,10 +58,6 @@ class Options(Checked):
             raise ValueError(f"outputs must be a function of what the network returns, got {self.outputs!r}")
         terms = {"name": self.penalty, "lam": LAM} if isinstance(self.penalty, str) else self.penalty
         object.__setattr__(self, "penalty", regularizers.resolve(terms))
-
-    def plain(self):
-        """The options as plain data, functions by their names: what a checkpoint is known by."""
-        return {k: f"{v.__module__}.{v.__qualname__}" if callable(v) else v for k, v in asdict(self).items()}
 
 
 class Batches(NamedTuple):

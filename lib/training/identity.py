@@ -1,0 +1,129 @@
+"""Which training it is: what a checkpoint is known by, so that no other training takes it up."""
+
+import functools
+import hashlib
+import inspect
+import json
+from dataclasses import fields
+
+import numpy as np
+import torch
+from torch import nn
+
+WHOLE = 2**26  # bytes of a tensor up to which all of it is hashed
+OWN = {*vars(nn.Module())}  # what every module keeps for itself
+
+
+def identity(options, model, part, functions):
+    """What a training is, as one hash: its options, the network it starts from, its data, its hooks and extra loss.
+
+    Functions are known by their code and by the numbers and tensors that they use, networks by their classes, options
+    and weights; what lists and dicts a function fills while it trains does not count.
+    """
+    asked = {option.name: _told(getattr(options, option.name)) for option in fields(options)}
+    about = [asked, _network(model), len(part.x), *map(_sample, part), [_hook(f) for f in functions]]
+    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _hook(function):
+    """A hook that has state or options is known by these, as what else it has moves in training."""
+    if hasattr(function, "state_dict") or hasattr(function, "options"):
+        return [type(function).__qualname__, str(getattr(function, "options", ""))]
+    return _told(function)
+
+
+def _network(model, seen=()):
+    """Classes, attributes, modes and tensors of a network, and which of these are trained."""
+    found, seen = [], (*seen, *map(id, model.modules()))
+    for name, layer in model.named_modules():
+        kept = {key: _told(value, seen) for key, value in vars(layer).items() if key not in OWN}
+        resting = model.training and not layer.training
+        found.append([name, _kind(layer), kept, resting])
+    tensors = {**dict(model.named_buffers()), **dict(model.named_parameters()), **model.state_dict()}
+    moved = [name for name, p in model.named_parameters() if p.requires_grad]
+    return [found, {name: _told(tensor) for name, tensor in tensors.items()}, moved]
+
+
+def _kind(thing):
+    """The class of an object, and the code of what is called of it where that is no library's."""
+    method = "forward" if isinstance(thing, nn.Module) else "__call__"
+    called = getattr(type(thing), method, None)
+    return [type(thing).__qualname__, _code(called) if _of_ones_own(called) else ""]
+
+
+def _of_ones_own(function):
+    return hasattr(function, "__code__") and not (function.__module__ or "").startswith("torch.")
+
+
+def _code(function):
+    """A hash of what a function does, the same in each process."""
+
+    def parts(code):
+        consts = [
+            parts(c) if inspect.iscode(c) else sorted(map(repr, c)) if isinstance(c, frozenset) else repr(c)
+            for c in code.co_consts
+        ]
+        return [code.co_code.hex(), code.co_names, consts]
+
+    return hashlib.sha256(json.dumps(parts(function.__code__)).encode()).hexdigest()
+
+
+def _told(value, seen=()):
+    """A value as plain data: numbers and tensors as they are, functions by what they do, others by their class."""
+    if value is None or isinstance(value, bool | int | float | str | bytes):
+        return repr(value)
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return _sample(torch.as_tensor(value).detach())
+    if isinstance(value, tuple | list):
+        return [_told(v, seen) for v in value]
+    if isinstance(value, dict):
+        return {str(key): _told(v, seen) for key, v in value.items()}
+    if id(value) in seen:
+        return "itself"
+    seen = (*seen, id(value))
+    if isinstance(value, functools.partial):
+        return [_told(v, seen) for v in (value.func, value.args, value.keywords)]
+    if inspect.ismethod(value):
+        return [_told(v, seen) for v in (value.__func__, value.__self__)]
+    if isinstance(value, nn.Module):
+        return _network(value, seen)
+    return _function(value, seen) if inspect.isroutine(value) else _object(value, seen)
+
+
+def _function(function, seen):
+    """A function by its name, its code and what it uses: defaults, attributes, numbers, tensors and other functions."""
+    name = function.__qualname__
+    if not _of_ones_own(function):
+        return name
+    used = inspect.getclosurevars(function)
+    kept = [v for scope in (used.nonlocals, used.globals) for _, v in sorted(scope.items()) if _settled(v, function)]
+    given = [function.__defaults__, function.__kwdefaults__, vars(function), kept]
+    return [name, _code(function), *(_told(v, seen) for v in given)]
+
+
+def _settled(value, function):
+    """Whether something that a function uses is the same before and after: lists and dicts may be filled by it."""
+    if inspect.isroutine(value):
+        return getattr(value, "__module__", None) == function.__module__
+    return not isinstance(value, list | dict) and not inspect.ismodule(value) and not inspect.isclass(value)
+
+
+def _object(value, seen):
+    kept = vars(value) if hasattr(value, "__call__") and hasattr(value, "__dict__") else {}  # noqa: B004
+    return [*_kind(value), {k: _told(v, seen) for k, v in kept.items() if _settled(v, value)}]
+
+
+def _sample(tensor):
+    """A tensor's type, shape and hash; of a large one some rows, and the sum of its bits, as all takes an epoch."""
+    about = [*tensor.shape, str(tensor.dtype)]
+    if tensor.is_meta or tensor.layout is not torch.strided:
+        return about
+    if tensor.nbytes <= WHOLE:
+        return [*about, hashlib.sha256(_bytes(tensor)).hexdigest()]
+    rows = tensor[:: max(1, len(tensor) // 64)]
+    bits = tensor.contiguous().view({1: torch.uint8, 2: torch.int16, 4: torch.int32}.get(tensor.itemsize, torch.int64))
+    return [*about, hashlib.sha256(_bytes(rows)).hexdigest(), int(bits.sum(dtype=torch.int64))]
+
+
+def _bytes(tensor):
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

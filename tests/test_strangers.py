@@ -1,0 +1,80 @@
+"""What a stranger may hand over, and must be told of at once: outputs, weights and files of unusual kinds."""
+
+import pytest
+import torch
+from torch import nn
+
+from lib import depgraph, inference, models, pruning, saving, training
+
+X = torch.randn(30, 10, generator=torch.Generator().manual_seed(0))
+
+
+class Call(nn.Module):
+    def __init__(self, function, **layers):
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def fit_bilinear():
+    net = Call(lambda s, x: s.b(s.a(x), s.a(x)), a=nn.Linear(10, 4), b=nn.Bilinear(4, 4, 3))
+    return training.fit(net, (X, torch.arange(30) % 3), steps=2, precision="bf16")
+
+
+def pruned_nan():
+    net = nn.Sequential(nn.Linear(10, 4), nn.Linear(4, 2))
+    nn.init.constant_(net[1].weight, torch.nan)
+    return pruning.magnitude(net, 0.5)
+
+
+def exported(function, tmp_path):
+    return saving.to_onnx(Call(function, a=nn.Linear(10, 4)), tmp_path / "net.onnx", X[:2])
+
+
+REFUSED = {
+    "a mean of the batch": (lambda _: training.predict(Call(lambda s, x: x.mean(0)), X, batch=7), "not a row for each"),
+    "one number": (lambda _: training.predict(Call(lambda s, x: x.mean()), X), "not a row for each"),
+    "bf16": (lambda _: fit_bilinear(), "precision='fp32'"),
+    "NaN": (lambda _: pruned_nan(), "'1.weight' has weights that are NaN"),
+    "lazy": (lambda _: models.weights(nn.Sequential(nn.LazyLinear(4))), "'0' has no weight yet"),
+    "the batch's size": (lambda path: exported(lambda s, x: s.a(x) / len(x), path), "batches of that size alone"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_it_is_said_with_what_to_do(what, tmp_path):
+    call, message = REFUSED[what]
+    with pytest.raises(ValueError, match=message):
+        call(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def scaled():
+    layers = {"i": nn.Conv2d(3, 16, 1), "k": nn.Module(), "o": nn.Conv2d(16, 2, 1)}
+    layers["k"].register_buffer("of", torch.linspace(1, 2, 16).view(16, 1, 1), persistent=False)
+    return Call(lambda s, x: s.o(s.i(x).relu() * s.k.of), **layers).eval()
+
+
+@pytest.mark.parametrize("left", [10, 1])
+def test_a_file_has_the_sliced_buffers_that_a_fresh_network_makes_too_wide(left, tmp_path):
+    net, x, file = scaled(), torch.randn(2, 3, 5, 5), tmp_path / "net"
+    with torch.no_grad():
+        net.i.weight[left:] = 0
+        net.i.bias[left:] = 0
+    small = depgraph.shrink(net, x)
+    for _ in range(2):
+        file.write_bytes(saving.to_bytes(small))
+        small = saving.load_into(scaled(), file)
+        assert small.i.out_channels == left
+        assert torch.allclose(small(x), net(x), atol=1e-6)
+
+
+def test_a_norm_along_another_axis_is_not_folded():
+    net = nn.Sequential(nn.Linear(9, 7), nn.BatchNorm1d(3))
+    x = torch.randn(2, 3, 9)
+    form = inference.form(net, x)
+    assert form.folded == [] and torch.equal(form(x), net.eval()(x))
