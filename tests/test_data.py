@@ -620,3 +620,22 @@ def test_real_covid(real):
     assert [len(p.x) for p in parts(ds)] == [425, 118, 203]
     assert [torch.bincount(p.y).tolist() for p in parts(ds)] == [[234, 191], [58, 60], [105, 98]]
     assert ds.variant == "grey 256 x 256 copies" or ds.variant.startswith("unknown: ")
+
+
+@pytest.mark.parametrize("download", [True, False])
+def test_a_folder_without_permission_is_named_and_nothing_is_fetched(download, folder, monkeypatch, capsys):
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(files.Path, "stat", refuse)
+    with pytest.raises(data.DataError, match=r"stage1_train\.zip cannot be looked for: Permission denied\. Make the"):
+        data.load("nuclei", root=folder, download=download)
+
+
+@pytest.mark.parametrize(("link", "to"), [("BBBC038", "nowhere"), ("BBBC038", "BBBC038"), ("stage1_train.zip", "-")])
+def test_a_link_that_leads_nowhere_is_named(link, to, folder):
+    place = folder / link if link == "BBBC038" else folder / "BBBC038" / link
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(to)
+    with pytest.raises(data.DataError, match=rf"is not in {folder} \(the link {place} leads nowhere\), and download=F"):
+        here("nuclei", folder)

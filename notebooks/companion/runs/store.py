@@ -111,6 +111,19 @@ def _content(path):
     return None
 
 
+@contextlib.contextmanager
+def reaching():
+    """Turn what a folder without permission gives into a RunError that names what could not be reached."""
+    try:
+        yield
+    except PermissionError as error:
+        raise RunError(
+            f"{error.filename} cannot be reached ({error.strerror}); make its folder readable and writable, or name "
+            "another by COMPANION_RUNS: finished records are kept"
+        ) from None
+
+
+@reaching()
 def committed(experiment):
     """The committed records of an experiment by their ids."""
     path = runs_folder() / f"{experiment}.jsonl"
@@ -153,6 +166,7 @@ def _only_new(found, wanted):
     return found == wanted
 
 
+@reaching()
 def arrays(record):
     """The small arrays that were kept beside a record, by "stage/name"; none is an empty dict.
 
@@ -228,10 +242,24 @@ def holding(path, what, *, wait=True):
 
 
 def _held_by(holder):
+    """Who holds a lock, as the note beside it says; a note of a process that has ended speaks of no one."""
     try:
-        return read_file(holder).decode(errors="replace")
+        told = read_file(holder).decode(errors="replace")
     except OSError:
         return "another process"
+    named = re.match(r"process (\d{1,9}) on (.+), since ", told)
+    gone = named and named[2] == socket.gethostname() and not _alive(int(named[1]))
+    return "another process" if gone or not named else told
+
+
+def _alive(process):
+    """Whether a process of this host is there; true where that cannot be asked."""
+    with contextlib.suppress(PermissionError):
+        try:
+            os.name == "posix" and os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+    return True
 
 
 def sweep(run):
@@ -243,9 +271,11 @@ def sweep(run):
 
 def _sweep_parts(folder, name):
     for part in folder.glob(f".{name}.*.part"):
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of another user, or none of ours
+            part.unlink(missing_ok=True)
 
 
+@reaching()
 def collect(configs):
     """Move the finished records of these configurations from the live store into the committed files, sorted."""
     by_experiment = {}
