@@ -26,7 +26,7 @@ from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from companion import runs
-from companion.runs import configuration, datasets, execution
+from companion.runs import configuration, datasets, execution, locks
 from companion.runs import store as store_module
 from lib import data, measures, models, training
 
@@ -486,9 +486,9 @@ def test_what_a_kill_leaves_behind_is_swept(store):
 
 
 def test_who_holds_a_lock_is_said(store, monkeypatch, capsys):
-    monkeypatch.setattr(store_module, "PATIENCE", 0.1)
+    monkeypatch.setattr(locks, "PATIENCE", 0.1)
     run = runs.Run.of(config())
-    with store_module.holding(run.folder, run):
+    with locks.holding(run.folder, run):
         waiting = threading.Thread(target=runs.run, args=(config(),))
         waiting.start()
         time.sleep(1)
@@ -860,7 +860,7 @@ def test_a_note_of_a_process_that_has_ended_names_nobody(note, tmp_path):
     ended.wait()
     holder = tmp_path / "run.holder"
     holder.write_text(note.format(gone=ended.pid, host=socket.gethostname()))
-    assert store_module._held_by(holder) == "another process"
+    assert locks._held_by(holder) == "another process"
     for named in (f"process {os.getpid()} on {socket.gethostname()}", f"process {ended.pid} on elsewhere"):
         holder.write_text(f"{named}, since 10:00:00")
-        assert store_module._held_by(holder).startswith(named)
+        assert locks._held_by(holder).startswith(named)

@@ -8,30 +8,20 @@ import math
 import os
 import re
 import shutil
-import socket
-import time
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from companion import settings
 from companion.runs.configuration import UNHASHED, Run
+from companion.runs.locks import RunError, holding, reaching
 from companion.settings import runs_folder
 from lib.atomic import read_file, write_whole
 
 SUMMED = re.compile(r'\{"sum": "([0-9a-f]{16})", ')
 REMEDY = "take it from git, or remove the record that it belongs to and train again"
 STATUSES = ("done", "diverged")
-PATIENCE = 5  # seconds of silent waiting for a lock
-
-
-class RunError(RuntimeError):
-    """A run that cannot be had: no record where training is forbidden, or a record of another configuration."""
-
-    def _render_traceback_(self):  # IPython's hook: one line in a notebook
-        return [f"RunError: {self}"]
 
 
 # --- a record as a line -----------------------------------------------------------------------------------------------
@@ -109,18 +99,6 @@ def _content(path):
     if why:
         print(f"{path}: cannot be read ({why}); it counts as missing")
     return None
-
-
-@contextlib.contextmanager
-def reaching():
-    """Turn what a folder without permission gives into a RunError that names what could not be reached."""
-    try:
-        yield
-    except PermissionError as error:
-        raise RunError(
-            f"{error.filename} cannot be reached ({error.strerror}); make its folder readable and writable, or name "
-            "another by COMPANION_RUNS: finished records are kept"
-        ) from None
 
 
 @reaching()
@@ -206,60 +184,6 @@ def write_arrays(path, arrays):
     content = io.BytesIO()
     np.savez_compressed(content, **{name: array.numpy() for name, array in arrays.items()})
     write(path, content.getvalue())
-
-
-@contextlib.contextmanager
-def holding(path, what, *, wait=True):
-    """Hold the lock of a path, and yield True; False where another process has it and wait is False.
-
-    After a few seconds of waiting it is said who holds it, and since when.
-    """
-    lock, holder = FileLock(f"{path}.lock"), Path(f"{path}.holder")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=PATIENCE if wait else 0)
-        except Timeout:
-            if not wait:
-                yield False
-                return
-            print(f"waiting for {_held_by(holder)}, which is at work on {what}", flush=True)
-            lock.acquire()
-    except OSError as error:
-        raise RunError(
-            f"{path}.lock cannot be locked ({error.strerror}); remove it where it is no file of ours, make its folder "
-            "writable, or name another by COMPANION_RUNS"
-        ) from None
-    try:
-        with contextlib.suppress(OSError):
-            since = time.strftime("%H:%M:%S")
-            write_whole(holder, f"process {os.getpid()} on {socket.gethostname()}, since {since}")
-        yield True
-    finally:
-        with contextlib.suppress(OSError):
-            holder.unlink(missing_ok=True)
-        lock.release()
-
-
-def _held_by(holder):
-    """Who holds a lock, as the note beside it says; a note of a process that has ended speaks of no one."""
-    try:
-        told = read_file(holder).decode(errors="replace")
-    except OSError:
-        return "another process"
-    named = re.match(r"process (\d{1,9}) on (.+), since ", told)
-    gone = named and named[2] == socket.gethostname() and not _alive(int(named[1]))
-    return "another process" if gone or not named else told
-
-
-def _alive(process):
-    """Whether a process of this host is there; true where that cannot be asked."""
-    with contextlib.suppress(PermissionError):
-        try:
-            os.name == "posix" and os.kill(process, 0)
-        except ProcessLookupError:
-            return False
-    return True
 
 
 def sweep(run):
