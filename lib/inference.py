@@ -5,7 +5,6 @@ that is, a pass over an example tells, for any network of torch's modules; what 
 """
 
 import copy
-import json
 import math
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from torch.nn.utils import fusion
 
 from . import models, saving
 from .arguments import a_path, told
-from .atomic import write_whole
+from .atomic import read_file
 from .depgraph.passes import tensors_in
 from .training.given import fits
 
@@ -123,13 +122,14 @@ def folded(model, pairs):
 
 @told(folder=a_path)
 def save(net, folder):
-    """Write model.safetensors and inference.json (config, what was folded, the memory format) into a folder."""
+    """Write model.safetensors and inference.json (config, what was folded, the memory format) into a folder.
+
+    Each is written whole or not at all; a checksum in inference.json says that they belong together.
+    """
     if not hasattr(net, "folded"):
         raise ValueError(f"{type(net).__name__} is no inference form; save what inference.form returns")
     about = {"config": models.built(net), "folded": net.folded, "channels_last": net.channels_last}
-    text = json.dumps(about, indent=1, allow_nan=False)
-    write_whole(Path(folder) / "model.safetensors", saving.to_bytes(net))
-    write_whole(Path(folder) / "inference.json", text + "\n")
+    saving.write_pair(Path(folder) / "inference.json", about, saving.to_bytes(net))
 
 
 def _expected(about):
@@ -147,6 +147,7 @@ def load(folder, model=None):
     net = models.build(**about["config"]) if model is None else copy.deepcopy(model)
     net = folded(net.eval().requires_grad_(False), about["folded"])
     net = saving.load_into(net, Path(folder) / "model.safetensors")
+    saving.of_one_save(Path(folder) / "inference.json", about, read_file(Path(folder) / "model.safetensors"))
     net.channels_last = about["channels_last"]
     return net.to(memory_format=torch.channels_last) if net.channels_last else net
 

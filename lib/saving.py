@@ -21,13 +21,8 @@ def save(model, folder, *, normalisation=None, labels=None):
     Each is written whole or not at all; a checksum in model.json says that they belong together. OSError: it names the
     file that could not be written.
     """
-    about = {"config": built_of(model)}
-    folder, weights = Path(folder), to_bytes(model, summed=False)
-    about |= {"normalisation": normalisation, "labels": labels}
-    about["sum"] = _sum_of_both(weights, about)
-    text = json.dumps(about, indent=1, allow_nan=False)  # first, so that a failure leaves no half of a pair
-    write_whole(folder / "model.safetensors", weights)
-    write_whole(folder / "model.json", text + "\n")
+    about = {"config": built_of(model), "normalisation": normalisation, "labels": labels}
+    write_pair(Path(folder) / "model.json", about, to_bytes(model, summed=False))
 
 
 @told(folder=a_path)
@@ -41,11 +36,26 @@ def load(folder):
     about, weights = described(folder / "model.json", _expected), read_file(file)
     model, state = _built(about["config"], folder / "model.json"), _state(weights, file)[0]
     _refuse(state, model, f"{file} does not fit {about['config']['name']}")
-    if about.pop("sum", None) not in (None, _sum_of_both(weights, about)):  # folders of before have none
-        raise ValueError(f"{file} and model.json beside it are not as they were saved; save the network again")
+    of_one_save(folder / "model.json", about, weights)
     model.load_state_dict(state, assign=True)
     model.normalisation, model.labels = about["normalisation"], about["labels"]
     return model.eval()
+
+
+def write_pair(file, about, weights):
+    """Write model.safetensors and the JSON file beside it, whose checksum is of both."""
+    about = about | {"sum": _sum_of_both(weights, about)}
+    text = json.dumps(about, indent=1, allow_nan=False)  # first, so that a failure leaves no half of a pair
+    write_whole(file.with_name("model.safetensors"), weights)
+    write_whole(file, text + "\n")
+
+
+def of_one_save(file, about, weights):
+    """ValueError: the weights and what the JSON file says are not of one `write_pair`: a disk was full in between."""
+    told = {key: value for key, value in about.items() if key != "sum"}
+    if about.get("sum") not in (None, _sum_of_both(weights, told)):  # folders of before have none
+        weights_file = file.with_name("model.safetensors")
+        raise ValueError(f"{weights_file} and {file.name} beside it are not as they were saved; save the network again")
 
 
 def built_of(model):

@@ -490,7 +490,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(folder, monkeypatch):
 
 def test_a_zip_writes_nothing_wherever_its_members_point(folder, monkeypatch):
     picture = png(np.zeros((256, 256), np.uint8))
-    members = {f"{id_}/images/a.png": picture for id_ in "abcde"}
+    members = {f"{id_}/{kind}/a.png": picture for id_ in "abcde" for kind in ("images", "masks")}
     members |= {"../../evil/images/a.png": picture, "/evil/images/b.png": picture}
     store(folder, PATHS["nuclei"][0], zipped(members))
     before = sorted(folder.parent.rglob("*"))
@@ -620,3 +620,94 @@ def test_real_covid(real):
     assert [len(p.x) for p in parts(ds)] == [425, 118, 203]
     assert [torch.bincount(p.y).tolist() for p in parts(ds)] == [[234, 191], [58, 60], [105, 98]]
     assert ds.variant == "grey 256 x 256 copies" or ds.variant.startswith("unknown: ")
+
+
+@pytest.mark.parametrize("download", [True, False])
+def test_a_folder_without_permission_is_named_and_nothing_is_fetched(download, folder, monkeypatch, capsys):
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(files.Path, "stat", refuse)
+    with pytest.raises(data.DataError, match=r"stage1_train\.zip cannot be looked for: Permission denied\. Make the"):
+        data.load("nuclei", root=folder, download=download)
+
+
+@pytest.mark.parametrize(("link", "to"), [("BBBC038", "nowhere"), ("BBBC038", "BBBC038"), ("stage1_train.zip", "-")])
+def test_a_link_that_leads_nowhere_is_named(link, to, folder):
+    place = folder / link if link == "BBBC038" else folder / "BBBC038" / link
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(to)
+    with pytest.raises(data.DataError, match=rf"is not in {folder} \(the link {place} leads nowhere\), and download=F"):
+        here("nuclei", folder)
+
+
+DEEP = png(np.full((256, 256), 40000, np.uint16))
+FLAT = png(np.zeros((256, 256), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"a/images/a.png": b"text"}, r"member a/images/a\.png cannot be read as a picture \(UnidentifiedImageError"),
+        ({"a/masks/0.png": b""}, r"member a/masks/0\.png cannot be read as a picture \(it is empty"),
+        ({"a/masks/0.png": FLAT[:60]}, r"member a/masks/0\.png cannot be read as a picture \(OSError"),
+        ({"a/images/a.png": DEEP}, r"member a/images/a\.png has more than 8 bits a pixel"),
+        ({"a/masks/0.png": None}, r"lacks masks beside a/images/a\.png"),
+        ({"__MACOSX/a/images/._a.png": b"-", "__MACOSX/a/masks/._0.png": b"-"}, ""),
+    ],
+)
+def test_a_picture_or_mask_that_is_none_is_named(change, message, folder, monkeypatch):
+    members = {f"{k}/{name}": FLAT for k in "abcde" for name in (f"images/{k}.png", "masks/0.png")} | change
+    store(
+        folder, PATHS["nuclei"][0], zipped({name: content for name, content in members.items() if content is not None})
+    )
+    monkeypatch.setattr(medical, "NUCLEI_IDS", tuple("abcde"))
+    if not message:
+        assert len(here("nuclei", folder).train.x) == 3
+        return
+    with pytest.raises(data.DataError, match=rf"stage1_train\.zip is damaged: it.* {message}"):
+        here("nuclei", folder)
+
+
+VALID = "Data-split/COVID/valCT_COVID.txt"
+
+
+@pytest.mark.parametrize(
+    ("zip_change", "listed", "message"),
+    [
+        ({"3.png": b"text"}, b"3.png", r"CT_COVID\.zip is damaged: its member 3\.png cannot be read as a picture"),
+        ({"3.png": DEEP}, b"3.png", r"CT_COVID\.zip is damaged: its member 3\.png has more than 8 bits"),
+        ({"other/3.png": FLAT}, b"3.png", r"CT_COVID\.zip is damaged: it has two pictures of one name, 3\.png and"),
+        ({}, b"\xff\xfe", r"valCT_COVID\.txt is damaged: 'utf-8' codec"),
+        ({}, b" \n", r"valCT_COVID\.txt is damaged: it lists no picture"),
+    ],
+)
+def test_a_slice_or_list_that_is_none_is_named(zip_change, listed, message, folder):
+    for kind in COVID_CLASSES:
+        members = {f"{k}.png": FLAT for k in range(6)} | (zip_change if kind == "COVID" else {})
+        store(folder, f"COVID-CT/CT_{kind}.zip", zipped(members))
+        for part, chosen in zip(("train", "val", "test"), (b"1.png\n2.png", b"3.png", b"4.png"), strict=True):
+            store(folder, f"COVID-CT/Data-split/{kind}/{part}CT_{kind}.txt", chosen)
+    if not zip_change:
+        assert len(here("covid_ct", folder).train.x) == 4
+    store(folder, f"COVID-CT/{VALID}", listed)
+    with pytest.raises(data.DataError, match=message):
+        here("covid_ct", folder)
+
+
+@pytest.mark.parametrize(
+    ("stem", "text", "message"),
+    [
+        ("data", "1 2\nnan 3\n4 5", r"data\.txt is damaged: row 1, column 0, counted from 0, is nan"),
+        ("data", "1 2\n3 inf\n4 5", r"data\.txt is damaged: row 1, column 1, counted from 0, is inf"),
+        ("data", " \n", r"data\.txt is damaged: it is empty"),
+        ("index_test_0", "-1", r"index_test_0\.txt is damaged: it has an index that is no whole number"),
+        ("index_train_0", "0\n0.5", r"index_train_0\.txt is damaged: it has an index that is no whole number"),
+    ],
+)
+def test_a_table_without_numbers_names_file_row_and_column(stem, text, message, folder):
+    texts = {"data": "1 2\n3 3\n4 5", "index_features": "0", "index_target": "1"}
+    for name, content in (texts | {"index_train_0": "0\n1", "index_test_0": "2"} | {stem: text}).items():
+        store(folder, f"UCI/yacht/data/{name}.txt", content.encode())
+    with pytest.raises(data.DataError, match=message):
+        here("uci/yacht", folder)

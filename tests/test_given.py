@@ -1,6 +1,7 @@
 """Data, networks and losses of other people: they train as they are, or one message says what to do."""
 
 import copy
+import os
 import warnings
 from types import SimpleNamespace
 
@@ -8,9 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils import data as torch_data
+from torchvision import datasets
+from torchvision.transforms import v2
 
 from lib import inference, measures, models, pruning, regularizers, saving, shrinking, sparse, training
 from lib.compress import compress
@@ -108,9 +112,24 @@ def test_floats_are_widened_to_the_networks_and_never_narrowed_but_from_double(k
 
 MISSING = pd.DataFrame(X.numpy()).convert_dtypes()
 MISSING.iloc[0, 0] = pd.NA
+FRAME = pd.DataFrame(X.numpy(), columns=list("abcdefgh"))
+LOST = X.clone()
+LOST[4, 2] = float("nan")
 REFUSED = {
+    "NaN": (lambda: fit(mlp(), (LOST, Y)), r"x has 1 values that are not finite .* in row 4, column 2; mend"),
+    "NaN in y": (lambda: fit(mlp(1), (X, LOST[:, 2])), r"y has 1 values .*, the first in row 4; mend"),
+    "NaN in a frame": (lambda: fit(mlp(), (pd.DataFrame(LOST.numpy(), columns=FRAME.columns), Y)), "row 4, column 'c'"),
+    "numbers as strings": (lambda: fit(mlp(), (FRAME.assign(c="1.5"), Y)), r"x, column 'c': .* \.astype\(float\)"),
+    "dates": (lambda: fit(mlp(), (FRAME.assign(g=pd.Timestamp("2020-01-01")), Y)), "x, column 'g': .* are no numbers"),
+    "words in y": (lambda: fit(mlp(), (FRAME, Y.numpy().astype(str))), "y: <U.* are no numbers"),
+    "objects": (lambda: fit(mlp(), (X.numpy().astype(object), Y)), "x: object entries are no numbers"),
+    "a ragged list": (lambda: fit(mlp(), ([[1, 2], [3]], [0, 1])), "x: setting an array element"),
+    "too large a target": (lambda: fit(mlp(1), (X, X[:, :1].double() * 1e300)), "y has 60 values that are not finite"),
+    "complex targets": (lambda: fit(mlp(), (X, Y.to(torch.complex64))), "only a loss of your own takes"),
+    "no batch": (lambda: fit(mlp(), loader(batch_size=90, drop_last=True)), "there is no batch in it"),
+    "three tables": (lambda: fit(mlp(), (X, Y, Y)), "no pair of tables"),
     "words": (lambda: fit(mlp(), (X, np.where(Y.numpy(), "cat", "dog"))), "encode words as whole numbers"),
-    "missing values": (lambda: fit(mlp(), (MISSING, Y)), "fill in what is missing"),
+    "missing values": (lambda: fit(mlp(), (MISSING, Y)), "x, column 0: .*fill in what is missing"),
     "a mask": (lambda: fit(mlp(), (np.ma.masked_greater(X.numpy(), 1), Y)), "masked entries are no numbers"),
     "complex numbers": (lambda: fit(mlp(), (X.numpy() * 1j, Y)), "complex64 entries are no numbers"),
     "pictures as they are": (lambda: fit(mlp(), Rows(lambda k: (object(), 0))), "mend it by a transform"),
@@ -387,3 +406,46 @@ def test_parts_of_data_may_be_data_sets():
         train, validation = True, False  # as torchvision's MNIST has it
 
     assert fit(mlp(), Named(lambda k: (X[k], int(Y[k])))).status == "done"
+
+
+def pictures(folder):
+    """A folder of pictures as the recipes want them, with two classes."""
+    for k in range(8):
+        path = folder / ("cat", "dog")[k % 2] / f"{k}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8), 30 * k, np.uint8)).save(path)
+    return folder / "cat" / "2.png"
+
+
+BROKEN = {
+    "words": lambda file: file.write_text("no picture"),
+    "nothing": lambda file: file.write_bytes(b""),
+    "half": lambda file: file.write_bytes(file.read_bytes()[:50]),
+    "a dangling link": lambda file: (file.unlink(), file.symlink_to("nowhere.png")),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("made", [lambda d: d, lambda d: torch_data.Subset(d, [5, 1, 0]), loader], ids=range(3))
+def test_a_picture_that_cannot_be_read_is_named(name, made, tmp_path):
+    file = pictures(tmp_path)
+    rows = datasets.ImageFolder(tmp_path, v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32)]))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    assert fit(net, made(rows)).status == "done"
+    BROKEN[name](file)
+    with pytest.raises(ValueError, match=rf"cannot be read: example 1, '{file}' .*mend or remove it"):
+        fit(net, made(rows))
+
+
+def test_links_and_odd_names_of_pictures_are_read(tmp_path):
+    file = pictures(tmp_path)
+    file.rename(os.fsdecode(os.fsencode(file.parent) + b"/\xff.png"))
+    file.symlink_to("0.png")
+    rows = datasets.ImageFolder(tmp_path, v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32)]))
+    assert len(rows) == 9 and fit(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), rows).status == "done"
+
+
+@pytest.mark.parametrize(("outputs", "y"), [(2, 0 * Y), (1, 0 * X[:, :1] + 3)])
+def test_targets_that_are_all_the_same_are_warned_of(outputs, y):
+    with pytest.warns(UserWarning, match=r"all 60 targets are (0|3\.0): there is nothing to learn"):
+        fit(mlp(outputs), (X, y))

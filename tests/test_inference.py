@@ -1,6 +1,8 @@
 """The inference form puts out what the network does, in fewer layers, and leaves what it cannot prove."""
 
 import copy
+import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -166,3 +168,28 @@ def test_a_network_of_ones_own_wants_a_fresh_one(tmp_path):
     with pytest.raises(ValueError, match="give a fresh one of its class"):
         inference.load(tmp_path)
     assert close(inference.load(tmp_path, Odd())(x), net(x))
+
+
+def test_a_disk_that_fills_up_between_the_two_files_leaves_no_mixed_pair_unnoticed(tmp_path, monkeypatch):
+    x, (first, other) = torch.randn(2, 3), (inference.form(nn.Linear(3, 2), torch.randn(2, 3)) for _ in range(2))
+    inference.save(first, tmp_path)
+    whole = (tmp_path / "inference.json").read_text()
+    assert torch.equal(inference.load(tmp_path, nn.Linear(3, 2))(x), first(x))
+    replace = Path.replace
+
+    def full(part, target):
+        if target.name == "inference.json":
+            raise OSError(28, "No space left on device")
+        replace(part, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*inference\.json"):
+        inference.save(other, tmp_path)
+    with pytest.raises(ValueError, match=r"model\.safetensors and inference\.json beside it are not as they were"):
+        inference.load(tmp_path, nn.Linear(3, 2))
+    monkeypatch.undo()
+    inference.save(other, tmp_path)
+    about = json.loads((tmp_path / "inference.json").read_text())
+    assert about.pop("sum") != json.loads(whole)["sum"]
+    (tmp_path / "inference.json").write_text(json.dumps(about))  # as folders of before are
+    assert torch.equal(inference.load(tmp_path, nn.Linear(3, 2))(x), other(x))

@@ -1,6 +1,7 @@
 """Scores on hand-computed cases, counts and operations against formulas, the table."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -179,3 +180,9 @@ def test_the_table_of_dense_masked_and_shrunk():
     records = json.loads(measures.compare(nets, (30,)).to_json(orient="index"))
     assert records["dense"]["parameters"] == 30 * 20 + 20 * 10 + 10 * 10 + 40
     assert measures.alive(torch.nn.Linear(2, 2)) is None
+
+
+def test_scores_of_logits_that_are_no_numbers_are_none():
+    logits, y = torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]), torch.tensor([1, 0])
+    assert all(math.isnan(score(logits, y)) for score in (measures.accuracy, measures.f1, measures.auc))
+    assert measures.accuracy(torch.tensor([[-math.inf, 0.0]]), torch.tensor([1])) == 1

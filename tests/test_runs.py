@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from companion import runs
-from companion.runs import configuration, datasets, execution
+from companion.runs import configuration, datasets, execution, locks
 from companion.runs import store as store_module
 from lib import data, measures, models, training
 
@@ -485,9 +486,9 @@ def test_what_a_kill_leaves_behind_is_swept(store):
 
 
 def test_who_holds_a_lock_is_said(store, monkeypatch, capsys):
-    monkeypatch.setattr(store_module, "PATIENCE", 0.1)
+    monkeypatch.setattr(locks, "PATIENCE", 0.1)
     run = runs.Run.of(config())
-    with store_module.holding(run.folder, run):
+    with locks.holding(run.folder, run):
         waiting = threading.Thread(target=runs.run, args=(config(),))
         waiting.start()
         time.sleep(1)
@@ -824,3 +825,42 @@ def test_progress_can_be_silenced():
     for given, silent in (({"TQDM_DISABLE": "1"}, True), ({}, False)):
         ran = subprocess.run(command, capture_output=True, text=True, env=environment | given)
         assert ran.stdout == "[1, 2]\n" and (ran.stderr == "") is silent
+
+
+@pytest.mark.parametrize("what", ["read", "collect", "sweep"])
+def test_a_folder_without_permission_is_named_with_its_variable(what, store, monkeypatch):
+    if what != "read":
+        runs.run(config())
+    run, refused = runs.Run.of(config()), {"read": "tiny.jsonl", "collect": ".json", "sweep": ".json"}[what]
+
+    def refuse(path, *_, **__):
+        if path.name.endswith(refused):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *_, **__)
+
+    method = {"read": "is_file", "collect": "exists", "sweep": "unlink"}[what]
+    real = getattr(Path, method)
+    monkeypatch.setattr(Path, method, refuse)
+    with pytest.raises(runs.RunError, match=rf"{refused} cannot be reached \(Permission denied\); .*COMPANION_RUNS"):
+        (runs.find if what == "read" else lambda one: runs.collect([one]))(config())
+    monkeypatch.undo()
+    monkeypatch.setenv("COMPANION_RUNS", str(store))
+    assert (what == "read") != bool(runs.find(config())) and (what == "read") != run.record.exists()
+
+
+def test_half_written_files_that_cannot_be_removed_end_no_run(store):
+    run = runs.Run.of(config())
+    (run.folder.parent / f".{run.id}.json.1.part").mkdir(parents=True)
+    assert runs.run(config())["status"] == "done"
+
+
+@pytest.mark.parametrize("note", ["process {gone} on {host}, since 10:00:00", "", "half a no", "process 9 of "])
+def test_a_note_of_a_process_that_has_ended_names_nobody(note, tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    holder = tmp_path / "run.holder"
+    holder.write_text(note.format(gone=ended.pid, host=socket.gethostname()))
+    assert locks._held_by(holder) == "another process"
+    for named in (f"process {os.getpid()} on {socket.gethostname()}", f"process {ended.pid} on elsewhere"):
+        holder.write_text(f"{named}, since 10:00:00")
+        assert locks._held_by(holder).startswith(named)

@@ -1,5 +1,6 @@
 """The site: built without a warning, every link inside it leads somewhere, and no page asks a network for anything."""
 
+import os
 import re
 import runpy
 import subprocess
@@ -124,3 +125,20 @@ def test_a_full_disk_is_one_line_that_names_what_could_not_be_written(tmp_path, 
     monkeypatch.setattr("sys.argv", ["site", str(tmp_path), str(tmp_path / "out")])
     with pytest.raises(SystemExit, match=rf"out is left as it was: {tmp_path}/README.md cannot be written \(No space"):
         runpy.run_module("companion.site.__main__", run_name="__main__")
+
+
+@pytest.mark.parametrize("name", ["source", "out", "out.new"])
+@pytest.mark.parametrize("kind", ["pipe", "file", "link", "dangling link"])
+def test_what_lies_in_the_place_of_a_folder_is_named_and_stays(name, kind, tmp_path, monkeypatch):
+    """At a pipe rmtree waits for ever."""
+    place = tmp_path / name
+    if kind == "pipe":
+        getattr(os, "mkfifo", Path.touch)(place)
+    elif kind == "file":
+        place.write_text("mine")
+    else:
+        place.symlink_to("elsewhere" if "dangling" in kind else tmp_path.parent)
+    monkeypatch.setattr("sys.argv", ["site", str(tmp_path / "source"), str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match=rf"out is left as it was: {place} cannot be written \(it is no folder\)"):
+        runpy.run_module("companion.site.__main__", run_name="__main__")
+    assert list(tmp_path.iterdir()) == [place]

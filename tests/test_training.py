@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -710,3 +711,17 @@ def test_tables_of_pandas_are_data():
         for given in ((x, y), (pandas.DataFrame(x.numpy()), pandas.DataFrame(y.numpy())))
     ]
     assert losses == ["done", "done"]
+
+
+def test_a_checkpoint_that_cannot_be_kept_aside_is_named_and_stays(tmp_path, monkeypatch):
+    def refuse(path, target):
+        raise PermissionError(13, "Permission denied", str(path), None, str(target))
+
+    file = tmp_path / "own.pt"
+    file.write_bytes(b"another's")
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(
+        PermissionError, match=r"cannot be kept aside \(Permission denied\); .* another checkpoint: .*own"
+    ):
+        training.load_whole(file)
+    assert file.read_bytes() == b"another's"

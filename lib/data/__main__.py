@@ -12,13 +12,13 @@ parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=__
 parser.add_argument("names", nargs="*", metavar="NAME")
 parser.add_argument("--root", default="data", metavar="FOLDER", help="the folder of the data files; default: data")
 asked = parser.parse_args()
-if not asked.names:
-    print(f"data folder: {asked.root}")
-    for name in data.KNOWN:
-        lacking, files = len(missing(PATHS.get(name, ()), asked.root)), len(PATHS.get(name, ()))
-        state = f"{lacking} of {files} files missing" if lacking else "here" if files else "embedded"
-        print(f"{name:32}{state}")
 try:
+    if not asked.names:
+        print(f"data folder: {asked.root}")
+        for name in data.KNOWN:
+            lacking, files = len(missing(PATHS.get(name, ()), asked.root)), len(PATHS.get(name, ()))
+            state = f"{lacking} of {files} files missing" if lacking else "here" if files else "embedded"
+            print(f"{name:32}{state}")
     for name in asked.names:
         read(name, PATHS.get(name, ()), root=asked.root)  # every split of a uci table
         print(data.load(name, root=asked.root))

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import shlex
 import zipfile
 from contextlib import contextmanager
@@ -28,8 +27,19 @@ class File(NamedTuple):
 
 
 def missing(paths, root):
-    """List those of `paths` that the folder `root` lacks."""
-    return [path for path in paths if not os.path.exists(Path(root).expanduser() / path)]
+    """List those of `paths` that the folder `root` lacks. DataError: a folder without permission hides that."""
+    return [path for path in paths if not _there(Path(root).expanduser() / path)]
+
+
+def _there(path):
+    try:
+        path.stat()
+    except PermissionError as error:
+        remedy = "Make the folders on its way readable, or pass another folder as root=."
+        raise DataError(f"{path} cannot be looked for: {error.strerror}. {remedy}") from None
+    except OSError:
+        return False
+    return True
 
 
 def command(name, root):
@@ -40,7 +50,10 @@ def command(name, root):
 def lacking(name, path, root, why):
     """Make the error that says that, and why, the folder `root` lacks a file, and how it comes there."""
     remedy = f"With a network, {command(name, root)} fetches it; or pass the folder that has it as root=."
-    return DataError(f"{name}: {path} is not in {root}, and {why}. {remedy}")
+    file = Path(root).expanduser() / path
+    links = [str(place) for place in (file, *file.parents) if place.is_symlink() and not place.exists()]
+    told = f" (the link {links[0]} leads nowhere)" if links else ""
+    return DataError(f"{name}: {path} is not in {root}{told}, and {why}. {remedy}")
 
 
 def check(path, payload):

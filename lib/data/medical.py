@@ -26,7 +26,7 @@ def nuclei(name, *, files):
     (file,), variant = files(PATHS[name])
     with whole(file), zipfile.ZipFile(io.BytesIO(file.payload)) as archive:
         members = {}  # image id → its picture and masks, out of <id>/images/*.png and <id>/masks/*.png
-        for path in sorted(p for p in archive.namelist() if p.endswith(".png") and p.count("/") > 1):
+        for path in sorted(p for p in archive.namelist() if p.endswith(".png") and p.count("/") > 1 and p[0] != "_"):
             members.setdefault(path.split("/")[-3], []).append(path)
         if lost := [i for i in NUCLEI_IDS if i not in members]:
             raise ValueError(f"it lacks {len(lost)} of {len(NUCLEI_IDS)} listed images, e.g. {lost[0]}")
@@ -41,12 +41,14 @@ def nuclei(name, *, files):
 
 def _nuclei_image(archive, picture, *masks):
     """Grey levels uint8 (H, W) and instance ids int16 (H, W), numbered in the order of the masks' names."""
-    grey = np.asarray(_grey(archive.read(picture)))
+    grey = np.asarray(_grey(archive, picture))
     if "/images/" not in picture or "/images/" in "".join(masks):
         raise ValueError(f"it lacks one picture beside the masks, at {picture}")
+    if not masks:
+        raise ValueError(f"it lacks masks beside {picture}")
     ids = np.zeros(grey.shape, np.int16)
     for k, path in enumerate(masks, 1):
-        mask = _grey(archive.read(path))
+        mask = _grey(archive, path)
         if mask.size != grey.shape[::-1]:
             raise ValueError(f"{path} has another size than its picture")
         if box := mask.getbbox():  # most of a mask is empty
@@ -61,8 +63,16 @@ def _pillow():
     return Image
 
 
-def _grey(payload):
-    picture = _pillow().open(io.BytesIO(payload))
+def _grey(archive, path):
+    """The picture of that name in a zip, in grey levels of 8 bits. ValueError: it is none, or has more bits."""
+    try:
+        picture = _pillow().open(io.BytesIO(archive.read(path)))
+        picture.load()
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's, which do not name it
+        why = "it is empty" if not archive.getinfo(path).file_size else type(error).__name__
+        raise ValueError(f"its member {path} cannot be read as a picture ({why})") from None
+    if picture.mode[0] in "IF":  # Pillow would clip them at 255
+        raise ValueError(f"its member {path} has more than 8 bits a pixel (mode {picture.mode}); convert it to 8")
     return picture if picture.mode == "L" else picture.convert("L")
 
 
@@ -91,8 +101,12 @@ def covid_ct(name, *, files):
         slices = _slices(archive)
         lists = found[len(COVID_CLASSES) + label * len(COVID_PARTS) :]
         for (x, y), names in zip(parts, lists, strict=False):
+            with whole(names):
+                listed = [line.strip() for line in names.payload.decode().split("\n") if line.strip()]
+                if not listed:
+                    raise ValueError("it lists no picture")
             with whole(archive):
-                x += [slices[line.strip()] for line in names.payload.decode().split("\n") if line.strip()]
+                x += [slices[line] for line in listed]
             y += [label] * (len(x) - len(y))
     parts = [(np.stack(x)[:, None], np.array(y, np.int64)) for x, y in parts]
     return pack(name, "classification", parts, classes=COVID_CLASSES, vouched=variant)
@@ -102,8 +116,11 @@ def _slices(file):
     """File name → grey uint8 (128, 128), of every picture in a zip."""
     with whole(file), zipfile.ZipFile(io.BytesIO(file.payload)) as archive:
         pictures = [p for p in archive.namelist() if p.lower().endswith((".png", ".jpg", ".jpeg")) and p[0] != "_"]
-        return {path.rpartition("/")[2]: _squared(archive.read(path)) for path in pictures}
+        slices = {path.rpartition("/")[2]: path for path in pictures}
+        if twice := set(pictures) - set(slices.values()):
+            raise ValueError(f"it has two pictures of one name, {min(twice)} and another")
+        return {name: _squared(archive, path) for name, path in slices.items()}
 
 
-def _squared(payload):
-    return np.asarray(_grey(payload).resize((CT_SIDE, CT_SIDE), _pillow().Resampling.BOX))
+def _squared(archive, path):
+    return np.asarray(_grey(archive, path).resize((CT_SIDE, CT_SIDE), _pillow().Resampling.BOX))

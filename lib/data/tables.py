@@ -15,8 +15,7 @@ def uci(name, *, files, split=0):
         raise DataError(f"{name}: split={split!r}; its splits are the integers 0 to {UCI_SPLITS[table] - 1}")
     stems = ("data", "index_features", "index_target", f"index_train_{split}", f"index_test_{split}")
     found, variant = files([f"UCI/{table}/data/{stem}.txt" for stem in stems])
-    rows, *indices = (_numbers(file) for file in found)
-    features, target, train, test = (index.ravel().astype(np.int64) for index in indices)
+    rows, (features, target, train, test) = _numbers(found[0]), map(_indices, found[1:])
     fitted, validation = (train[k] for k in carve(len(train), 0.1))
     with whole(found[0]):
         parts = [(rows[np.ix_(k, features)], rows[np.ix_(k, target)]) for k in (fitted, validation, test)]
@@ -25,7 +24,21 @@ def uci(name, *, files, split=0):
 
 def _numbers(file):
     with whole(file):
-        return np.loadtxt(file.payload.decode("ascii").splitlines(), ndmin=2)
+        if not any(map(str.strip, lines := file.payload.decode("ascii").splitlines())):
+            raise ValueError("it is empty")
+        rows = np.loadtxt(lines, ndmin=2)
+        if len(odd := np.argwhere(~np.isfinite(rows))):
+            row, column = odd[0]
+            raise ValueError(f"row {row}, column {column}, counted from 0, is {rows[row, column]}")
+        return rows
+
+
+def _indices(file):
+    found = _numbers(file).ravel()
+    with whole(file):
+        if (found < 0).any() or (found % 1).any():
+            raise ValueError("it has an index that is no whole number from 0 on")
+    return found.astype(np.int64)
 
 
 def bundled(name):

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Annotated
 
 import numpy as np
@@ -24,11 +24,24 @@ from .segmentation import average_precision, dice, foreground_dice, instance_sco
 # --- scores: outputs (N, …) and targets (N, …) → float ------------------------------------------------------
 
 
+def _decisive(score):
+    """A score that is NaN where a logit is: no class is the largest then."""
+
+    @wraps(score)
+    def scored(logits, y):
+        _decided(logits, y)
+        return float("nan") if logits.isnan().any() else score(logits, y)
+
+    return scored
+
+
+@_decisive
 def accuracy(logits, y):
     """Share of rows (N, classes) whose largest logit is at the class in y (N,); −100 does not count, as in losses."""
     return (_decided(logits, y) == y)[y != IGNORED].double().mean().item()
 
 
+@_decisive
 def f1(logits, y):
     """F1 of class 1 for logits (N, 2): harmonic mean of precision and recall, 0 where nothing is found."""
     decided = _decided(logits, y).cpu()
@@ -38,12 +51,12 @@ def f1(logits, y):
     return float(f1_score(y.cpu(), decided, zero_division=0))
 
 
+@_decisive
 def auc(logits, y):
     """Area under the ROC curve: of class 1 for logits (N, 2), mean of one against rest for more classes."""
     with needing("data"):
         from sklearn.metrics import roc_auc_score
 
-    _decided(logits, y)
     chances = logits.double().softmax(1).cpu()
     return float(roc_auc_score(y.cpu(), chances[:, 1] if chances.shape[1] == 2 else chances, multi_class="ovr"))
 

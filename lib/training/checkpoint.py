@@ -47,10 +47,15 @@ def load_whole(path):
 
 
 def set_aside(path, why):
-    """Rename a checkpoint that cannot be taken up, and say so."""
+    """Rename a checkpoint that cannot be taken up, and say so. OSError: it names a checkpoint that has to stay."""
     places = (Path(path).with_suffix(f".aside{k or ''}") for k in itertools.count())
     aside = next(place for place in places if not place.exists())
-    Path(path).replace(aside)
+    try:
+        Path(path).replace(aside)
+    except OSError as error:
+        remedy = "make its folder writable, or name another checkpoint"
+        told = f"it {why}, and cannot be kept aside ({error.strerror}); {remedy}"
+        raise type(error)(error.errno, told, str(path)) from None
     print(f"{path} {why}: it is kept as {aside.name}, and the training starts anew")
 
 

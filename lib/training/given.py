@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Subset, TensorDataset
 
 from ..checks import unready
 from ..data import Part
@@ -23,9 +23,9 @@ def part_of(given, model):
     given = part if isinstance(part, TABLES) else given  # torchvision's MNIST has a `train` that is True
     given = _read(given) if isinstance(given, Dataset | DataLoader) else given
     try:
-        if not isinstance(given, tuple | list):
+        if not isinstance(given, tuple | list) or len(given) != 2:
             raise TypeError("no pair of tables")
-        x, y = map(_tensor, given)
+        x, y = map(_numbers, "xy", given)
         x, length = taken(model, x), (len(x), len(y))
     except (TypeError, ValueError) as error:
         raise ValueError(
@@ -33,11 +33,34 @@ def part_of(given, model):
         ) from None
     if length[0] != length[1] or not length[0]:
         raise ValueError(f"x and y must be of one length, at least 1, got {length[0]} and {length[1]}")
-    for name, values in (("x", x), ("y", y)):
-        if values.is_floating_point() and (lost := int((~values.isfinite()).sum())):
-            raise ValueError(f"{name} has {lost:,} values that are not finite (NaN or infinite); mend or leave out")
     double = y.dtype is torch.float64 or (task == "regression" and not y.is_floating_point())
-    return Part(x.to(device), (y.float() if double else y).to(device))
+    part = Part(x, y.float() if double else y)
+    for name, values, table in zip("xy", part, given, strict=True):
+        _finite(name, values, list(getattr(table, "columns", ())))
+    return Part(*(values.to(device) for values in part))
+
+
+def _numbers(what, table):
+    """A table as a tensor. TypeError: it names x or y, and the column of a frame, that has other than numbers."""
+    try:
+        return _tensor(table)
+    except (TypeError, ValueError) as error:
+        columns = {name: np.array(table[name]) for name in getattr(table, "columns", ())}
+        odd = [c for c, v in columns.items() if v.dtype.kind not in "biuf" or np.isnan(v).any()]
+        raise TypeError(f"{what}{f', column {odd[0]!r}' if odd else ''}: {error}") from None
+
+
+def _finite(name, values, columns):
+    """ValueError: a value is NaN or infinite; it tells how many there are, and where the first is."""
+    if not values.is_floating_point() or values.isfinite().all():
+        return
+    places = (~values.isfinite()).nonzero()
+    row, *rest = places[0].tolist()
+    column = f", column {columns[rest[0]] if len(columns) > rest[0] else rest[0]!r}" if values.ndim == 2 else ""
+    raise ValueError(
+        f"{name} has {len(places):,} values that are not finite (NaN, infinite or too large), the first in row "
+        f"{row}{column}; mend or leave out"
+    )
 
 
 def sized(options, data):
@@ -63,7 +86,8 @@ def _read(given):
     if size and isinstance(order, RandomSampler) and not order.replacement and len(order) == len(loader.dataset):
         loader = DataLoader(loader.dataset, size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
     try:
-        batches = list(loader)
+        if not (batches := list(loader)):
+            raise ValueError("there is no batch in it")
         if wrong := [batch for batch in batches if not (isinstance(batch, tuple | list) and len(batch) == 2)]:
             raise TypeError(f"there is a {type(wrong[0]).__name__} of {len(wrong[0])} in place of a pair (x, y)")
         columns = [[_rows(values) for values in column] for column in zip(*batches, strict=True)]
@@ -73,6 +97,23 @@ def _read(given):
             f"{type(loader.dataset).__name__} cannot be put together to tables x and y: {error}; mend it by a "
             "transform (torchvision's Resize, ToTensor), or by the collate_fn of a DataLoader"
         ) from None
+    except (OSError, SyntaxError) as error:  # Pillow's, of which some do not name the file
+        told = _unread(loader.dataset) or str(error).partition("\n")[0]
+        raise ValueError(f"{type(loader.dataset).__name__} cannot be read: {told}; mend or remove it") from None
+
+
+def _unread(rows):
+    """Which example of a Dataset cannot be read, its file where the Dataset lists them as torchvision's, and why."""
+    for k in range(len(rows) if hasattr(rows, "__len__") else 0):
+        try:
+            rows[k]
+        except (OSError, SyntaxError) as error:
+            while isinstance(rows, Subset):
+                rows, k = rows.dataset, rows.indices[k]
+            listed = getattr(rows, "samples", None)
+            file = f", {str(listed[k][0])!r}" if isinstance(listed, list) else ""
+            return f"example {k}{file} ({error!r:.200})"
+    return ""
 
 
 def _rows(values):

@@ -1,5 +1,7 @@
 """Losses by name. Segmentation: instance ids (N, H, W) become three classes, so that touching objects part."""
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 
@@ -99,9 +101,16 @@ def spread(loss, outputs, y):
 def fitting(loss, y):
     """The loss of targets y: as asked, else the squared error of numbers and the cross-entropy of classes.
 
-    ValueError: cross-entropy is asked of numbers, a value for each example.
+    ValueError: cross-entropy is asked of numbers, a value for each example, or a named loss of complex numbers. Targets
+    that are all the same are warned of.
     """
     numbers = y.is_floating_point()
+    if not callable(loss) and y.is_complex():
+        raise ValueError(
+            f"the targets are complex ({y.dtype}), which only a loss of your own takes; y.real are numbers"
+        )
+    if not callable(loss) and len(y) > 1 and y[0].numel() == 1 and bool((y == y[0]).all()):
+        warnings.warn(f"all {len(y):,} targets are {y[0].item()}: there is nothing to learn from them", stacklevel=2)
     if loss is None:
         return squared if numbers else classes
     if numbers and isinstance(loss, str) and LOSSES.get(loss) in IN_CLASSES and (y.ndim == 1 or y.shape[1] == 1):

@@ -3,7 +3,7 @@
 from companion.runs.configuration import Stage, resolve, typed
 from companion.runs.datasets import load
 from companion.runs.execution import seed_stage, started, train_stage
-from companion.runs.store import RunError
+from companion.runs.locks import RunError
 
 
 def trained(record, stage, *, device="cpu"):

@@ -8,30 +8,20 @@ import math
 import os
 import re
 import shutil
-import socket
-import time
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from companion import settings
 from companion.runs.configuration import UNHASHED, Run
+from companion.runs.locks import RunError, holding, reaching
 from companion.settings import runs_folder
 from lib.atomic import read_file, write_whole
 
 SUMMED = re.compile(r'\{"sum": "([0-9a-f]{16})", ')
 REMEDY = "take it from git, or remove the record that it belongs to and train again"
 STATUSES = ("done", "diverged")
-PATIENCE = 5  # seconds of silent waiting for a lock
-
-
-class RunError(RuntimeError):
-    """A run that cannot be had: no record where training is forbidden, or a record of another configuration."""
-
-    def _render_traceback_(self):  # IPython's hook: one line in a notebook
-        return [f"RunError: {self}"]
 
 
 # --- a record as a line -----------------------------------------------------------------------------------------------
@@ -111,6 +101,7 @@ def _content(path):
     return None
 
 
+@reaching()
 def committed(experiment):
     """The committed records of an experiment by their ids."""
     path = runs_folder() / f"{experiment}.jsonl"
@@ -153,6 +144,7 @@ def _only_new(found, wanted):
     return found == wanted
 
 
+@reaching()
 def arrays(record):
     """The small arrays that were kept beside a record, by "stage/name"; none is an empty dict.
 
@@ -194,46 +186,6 @@ def write_arrays(path, arrays):
     write(path, content.getvalue())
 
 
-@contextlib.contextmanager
-def holding(path, what, *, wait=True):
-    """Hold the lock of a path, and yield True; False where another process has it and wait is False.
-
-    After a few seconds of waiting it is said who holds it, and since when.
-    """
-    lock, holder = FileLock(f"{path}.lock"), Path(f"{path}.holder")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=PATIENCE if wait else 0)
-        except Timeout:
-            if not wait:
-                yield False
-                return
-            print(f"waiting for {_held_by(holder)}, which is at work on {what}", flush=True)
-            lock.acquire()
-    except OSError as error:
-        raise RunError(
-            f"{path}.lock cannot be locked ({error.strerror}); remove it where it is no file of ours, make its folder "
-            "writable, or name another by COMPANION_RUNS"
-        ) from None
-    try:
-        with contextlib.suppress(OSError):
-            since = time.strftime("%H:%M:%S")
-            write_whole(holder, f"process {os.getpid()} on {socket.gethostname()}, since {since}")
-        yield True
-    finally:
-        with contextlib.suppress(OSError):
-            holder.unlink(missing_ok=True)
-        lock.release()
-
-
-def _held_by(holder):
-    try:
-        return read_file(holder).decode(errors="replace")
-    except OSError:
-        return "another process"
-
-
 def sweep(run):
     """Remove what a kill has left of a run that has its record: its checkpoints, and files that were half written."""
     if run.record.is_file() and run.folder.is_dir():
@@ -243,9 +195,11 @@ def sweep(run):
 
 def _sweep_parts(folder, name):
     for part in folder.glob(f".{name}.*.part"):
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of another user, or none of ours
+            part.unlink(missing_ok=True)
 
 
+@reaching()
 def collect(configs):
     """Move the finished records of these configurations from the live store into the committed files, sorted."""
     by_experiment = {}

@@ -4,8 +4,10 @@ python -m companion.site                what `make site` runs; build/site is wri
 python -m companion.site SOURCE OUT     the same with other folders for what is gathered and for the pages
 """
 
+import errno
 import importlib
 import json
+import os
 import pkgutil
 import re
 import shutil
@@ -124,12 +126,15 @@ def borrowed(name, module):
 def build(source=SOURCE, out=OUT):
     """Build the site with Sphinx, where a warning is an error. Returns its exit code, 0 where all is well.
 
-    An older site stays until the new one is whole.
+    An older site stays until the new one is whole. OSError: what lies in the place of a folder is none, and stays.
     """
     from sphinx.cmd.build import build_main
 
-    gather(source)
     fresh = out.with_name(f"{out.name}.new")
+    for folder in (source, fresh, out):
+        if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):  # rmtree waits for ever at a pipe
+            raise NotADirectoryError(errno.ENOTDIR, "it is no folder", str(folder))
+    gather(source)
     shutil.rmtree(fresh, ignore_errors=True)
     options = ["--fail-on-warning", "--quiet", "--conf-dir", str(HERE), "--doctree-dir", f"{source}-cache"]
     options += ["--define", f"html_static_path={HERE / 'static'},{source / '_scripts'}"]
