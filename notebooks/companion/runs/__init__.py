@@ -9,9 +9,9 @@ from companion import parameters, settings
 from companion.runs import estimate
 from companion.runs.configuration import Run, identity, resolve
 from companion.runs.execution import execute, replay
+from companion.runs.locks import RunError, holding
 from companion.runs.own import own
 from companion.runs.rehearsal import rehearse
-from companion.runs.locks import RunError, holding
 from companion.runs.store import arrays, collect, committed, find, record_line, sweep, write
 from companion.runs.tables import finished, frame, markdown, mean_std, means, spent, step_times
 from companion.runs.timing import interleaved, pinned

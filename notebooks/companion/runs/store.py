@@ -17,7 +17,7 @@ from companion import settings
 from companion.runs.configuration import UNHASHED, Run
 from companion.runs.locks import RunError, holding, reaching
 from companion.settings import runs_folder
-from lib.atomic import read_file, write_whole
+from lib.atomic import write_whole
 
 SUMMED = re.compile(r'\{"sum": "([0-9a-f]{16})", ')
 REMEDY = "take it from git, or remove the record that it belongs to and train again"
