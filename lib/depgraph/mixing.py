@@ -7,27 +7,46 @@ from .shadows import storage_of
 
 
 def _mix(call, dims):
-    """Keep the channels along these dimensions; the state of the tensor with taint spread along them."""
-    tensor = call.tensors[0]
-    ids, taint = call.trace.state(tensor)
-    if any(varies(ids, d) for d in dims) or call.trace.elements(tensor) is not None:
+    """Keep the channels along these dimensions, or tie them where each result has channels of its own.
+
+    The state of the tensor with taint spread along them, and the places of a parameter's numbers, or None.
+    """
+    trace, tensor = call.trace, call.tensors[0]
+    owned, (ids, taint) = trace.elements(tensor), trace.state(tensor)
+    along = [d for d in dims if varies(ids, d)]
+    if along and ids.all() and any(varies(ids, d) for d in range(ids.dim()) if d not in dims):
+        trace.classes.join(ids, ids[_first(ids, along)])
+    elif along:
         call.pin(tensor, f"mixed by {call.name}")
-    return ids, taint.any(dims, keepdim=True) if dims else taint
+    sides = [owned.dims[d] for d in dims] if owned is not None else []
+    for _, slots in sides:
+        trace.classes.pin(slots if slots is not None else torch.tensor(0), f"mixed by {call.name}")
+    if any(axis == -1 for axis, _ in sides):
+        call.pin(tensor, f"mixed by {call.name}")
+    places = trace.places(tensor) if owned is not None and not call.tainted() else None
+    return ids, taint.any(dims, keepdim=True) if dims else taint, places
+
+
+def _first(ids, dims):
+    """The first of what lies along some dimensions."""
+    return tuple(slice(0, 1) if d in dims else slice(None) for d in range(ids.dim()))
 
 
 def _mixed(call, dims):
     """Each number of the results is made of all that lie along these dimensions."""
     tensor = call.tensors[0]
     dims = [d % tensor.dim() for d in dims] if tensor.dim() else []
-    ids, taint = _mix(call, dims)
+    ids, taint, places = _mix(call, dims)
     grows = call.name in GROWING or ("avg" in call.name and any(call.named.get("padding", ())))
     if grows and dims and ids.any():  # a sum of constants is another in an input of another size
         taint = taint | (tensor != 0).cpu().any(dims, keepdim=True)
-    first = ids[tuple(slice(0, 1) if d in dims else slice(None) for d in range(ids.dim()))]
-    places = torch.tensor(any(bool(s.taint.any()) for s in call.inputs[1:]))  # an index of what is picked
+    chosen = torch.tensor(any(bool(s.taint.any()) for s in call.inputs[1:]))  # an index of what is picked
     for t in call.outs:
         shaped = torch.Tensor.expand if t.dim() == ids.dim() else torch.Tensor.reshape
-        call.trace.put(t, ids if t.shape == ids.shape else shaped(first, t.shape), shaped(taint, t.shape) | places)
+        same, first = t.shape == ids.shape, _first(ids, dims)
+        call.trace.put(t, ids if same else shaped(ids[first], t.shape), shaped(taint, t.shape) | chosen)
+        if places is not None and t.dtype == tensor.dtype:
+            call.trace.own(t, places if same else shaped(places[first], t.shape))
 
 
 def reduced(call):
@@ -52,10 +71,11 @@ def normalised(call):
     trace, x = call.trace, call.tensors[0]
     last = x.dim() - len(call.named["normalized_shape"]) if "normalized_shape" in call.named else None
     alone = call.named.get("group") == x.shape[1] and x.dim() > 2
-    ids, taint = _mix(call, list(range(1 + alone if last is None else last, x.dim())))
+    ids, taint, places = _mix(call, list(range(1 + alone if last is None else last, x.dim())))
     for key in ("weight", "bias"):
         bind(trace, trace.elements(call.named.get(key)), ids.movedim(1, -1) if last is None else ids)
     trace.put(call.outs[0], ids, taint.expand(x.shape))
+    trace.own(call.outs[0], places) if places is not None else None
 
 
 def batch_normalised(call):

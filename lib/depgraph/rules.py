@@ -109,12 +109,15 @@ def bind(trace, owned, ids):
     dims = [lead + d for d, (axis, _) in enumerate(owned.dims) if axis is not None and varies(ids, lead + d)]
     if not dims:
         return
-    axis, slots = owned.dims[dims[0] - lead]
-    if len(dims) > 1 or axis < 0:
-        reason = f"{owned.param.name} has values along two axes of channels"
+    reason = f"{owned.param.name} has values along two axes of channels"
+    if any(owned.dims[d - lead][0] < 0 for d in dims):
         trace.keep(owned.param, reason)
         trace.classes.pin(ids, reason)
         return
+    dims.sort(key=lambda d: -ids.shape[d])  # along the longest one they go, together in all rows of the others
+    for _, others in (owned.dims[d - lead] for d in dims[1:]):
+        trace.classes.pin(others, reason)
+    slots = owned.dims[dims[0] - lead][1]
     along = ids.movedim(dims[0], -1).reshape(-1, ids.shape[dims[0]])
     trace.classes.join(slots, along)  # all that one value of the parameter meets is one class
     if not along.all():
