@@ -1,5 +1,7 @@
 """Operations that mix what lies along some dimensions: where channels do, they stay."""
 
+import math
+
 import torch
 
 from .rules import bind, pointwise, varies
@@ -66,6 +68,14 @@ def pooled(call):
     _mixed(call, range(-n, 0))
 
 
+def folded(call):
+    """Patches put beside and over each other: the numbers of a channel's patch are added up in its places."""
+    call.tensors, (out,) = [call.tensors[0].unflatten(-2, (-1, math.prod(call.named["kernel_size"])))], call.outs
+    ids, taint, _ = _mix(call, [call.tensors[0].dim() - k for k in (2, 1)])
+    taint = taint | (call.tensors[0] != 0).cpu().any((-2, -1), keepdim=True)  # fewer meet at a border
+    call.trace.put(out, ids[..., :1, :1], taint)
+
+
 def normalised(call):
     """Layer norm mixes the last dimensions, group norm the channels of a group, unless each has one."""
     trace, x = call.trace, call.tensors[0]
@@ -110,6 +120,7 @@ RULES = {
     r"_(safe_|log_)?softmax|sort|topk|kthvalue|gather|(log)?cum(sum|prod|max|min|sumexp)": spread,
     r"_?(adaptive_|fractional_)?(avg|max)_pool.*|_?upsample_.*": pooled,
     r"native_(layer|group)_norm": normalised,
+    r"col2im": folded,
     r".*batch_norm.*": batch_normalised,
     r"(new_)?(empty|zeros|ones|full)(_like|_strided)?|rand.*|arange|linspace|eye|scalar_tensor": made,
 }

@@ -85,7 +85,8 @@ def _met(classes, wide):
 
     wide: of each operand its channels and the dimensions along which it has one value for many places.
     """
-    spread = [any(varies(other, d) for other, _ in wide for d in dims) for _, dims in wide]
+    several = lambda ids, d: varies(ids, d) and varies(classes.roots(ids), d)  # noqa: E731
+    spread = [any(several(other, d) for other, _ in wide for d in dims) for _, dims in wide]
     for (ids, _), many in zip(wide, spread, strict=True):
         if many:
             classes.pin(ids, "one channel is spread over many")
@@ -152,5 +153,5 @@ def _align(trace, one, two, lead):
 
 RULES = {  # beside what torch tags so
     r"_prelu_kernel|_to_copy|lift_fresh_copy|native_dropout|(normal|uniform|bernoulli)_": pointwise,
-    r"hardswish_?|rrelu_with_noise_?|log_sigmoid_forward": pointwise,
+    r"hardswish_?|rrelu_with_noise_?|log_sigmoid_forward|complex|polar": pointwise,
 }
