@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.utils import fusion
+from torch.nn.utils import convert_conv2d_weight_memory_format, fusion
 
 from . import models, saving
 from .arguments import a_path, told
@@ -57,7 +57,7 @@ def form(model, example, *, channels_last=True):
         clean = _without_dust(small)
         small = clean if _difference(clean, inputs, expected) <= CLOSE else small
     images = any(isinstance(module, nn.Conv2d) for module in small.modules())  # what channels last are for
-    last = copy.deepcopy(small).to(memory_format=torch.channels_last)
+    last = convert_conv2d_weight_memory_format(copy.deepcopy(small), torch.channels_last)
     last.channels_last = channels_last and images and _runs(last, inputs, expected)
     return last if last.channels_last else small
 
@@ -149,7 +149,7 @@ def load(folder, model=None):
     net = saving.load_into(net, Path(folder) / "model.safetensors")
     saving.of_one_save(Path(folder) / "inference.json", about, read_file(Path(folder) / "model.safetensors"))
     net.channels_last = about["channels_last"]
-    return net.to(memory_format=torch.channels_last) if net.channels_last else net
+    return convert_conv2d_weight_memory_format(net, torch.channels_last) if net.channels_last else net
 
 
 def _pairs(model, args):

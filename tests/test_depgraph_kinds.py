@@ -63,6 +63,11 @@ def last():
     return nn.Conv2d(16, 4, 1)
 
 
+def centred(s, x):
+    pairs = x.unflatten(1, (-1, 2))
+    return (pairs - pairs.mean((2, 3, 4), keepdim=True)).flatten(1, 2)
+
+
 BEHIND = {
     "PReLU": lambda: [nn.PReLU(), last()],
     "PReLU of channels": lambda: [nn.PReLU(16), last()],
@@ -94,6 +99,21 @@ BEHIND = {
     "chunks joined": lambda: [Call(lambda s, x: torch.cat(x.chunk(2, 1)[::-1], 1)), last()],
     "written in place": lambda: [Call(lambda s, x: torch.zeros_like(x).copy_(x)), last()],
     "cat": lambda: [Call(lambda s, x: torch.cat([x, s.o(x)], 1), o=nn.Conv2d(16, 3, 1)), nn.Conv2d(19, 2, 1)],
+    "maxima of pairs": lambda: [Call(lambda s, x: x.unflatten(1, (-1, 2)).amax(2)), nn.Conv2d(8, 4, 1)],
+    "pairs about their mean": lambda: [Call(centred), last()],
+    "gain of two axes": lambda: [
+        Call(
+            lambda s, x: (x.unflatten(1, (2, -1)) * s.gain[..., None, None]).flatten(1, 2),
+            gain=nn.Parameter(torch.rand(2, 8)),
+        ),
+        last(),
+    ],
+    "a row of a table": lambda: [
+        Call(lambda s, x: (x.permute(0, 2, 3, 1) @ s.w[1]).unsqueeze(1), w=nn.Parameter(torch.rand(3, 16)))
+    ],
+    "unfolded and folded": lambda: [Call(lambda s, x: F.fold(F.unfold(x, 2, stride=2), (8, 8), 2, stride=2)), last()],
+    "added to rows": lambda: [Call(lambda s, x: torch.zeros_like(x).index_add(0, torch.tensor([1, 1]), x)), last()],
+    "complex": lambda: [Call(lambda s, x: torch.complex(x, x).abs()), last()],
 }
 
 
@@ -666,3 +686,13 @@ def test_groups_that_are_left_with_one_channel_each_are_not_taken_for_a_depthwis
         kill(layer, [k for k in range(16) if k % 4 != 2])
     small = same(net, torch.randn(2, 3, 8, 8))
     assert small[2].weight.shape == (4, 1, 3, 3) and small[2].groups == 4
+
+
+@pytest.mark.parametrize("scale", [lambda w: w.norm(dim=1, keepdim=True), lambda w: 1 / w.abs().amax(1, keepdim=True)])
+def test_weights_with_a_scale_for_each_unit_lose_units(scale):
+    net = Call(lambda s, x: s.o(F.relu(F.linear(s.i(x), s.w * scale(s.w)))), w=nn.Parameter(torch.randn(16, 8)))
+    net.i, net.o = nn.Linear(8, 8), nn.Linear(16, 3)
+    net.o.weight.data[:, :6] = 0
+    net.w.data[:, :2] = 0  # what is read here stays: the scale is made of all of a row
+    small = same(net, torch.randn(2, 8))
+    assert (tuple(small.w.shape), small.i.out_features) == ((10, 8), 8)

@@ -193,3 +193,14 @@ def test_a_disk_that_fills_up_between_the_two_files_leaves_no_mixed_pair_unnotic
     assert about.pop("sum") != json.loads(whole)["sum"]
     (tmp_path / "inference.json").write_text(json.dumps(about))  # as folders of before are
     assert torch.equal(inference.load(tmp_path, nn.Linear(3, 2))(x), other(x))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_networks_with_tensors_of_five_axes(dims):
+    """`to` with the channels last refuses such tensors, whatever else a network has."""
+    conv, norm = ((nn.Conv2d, nn.BatchNorm2d), (nn.Conv3d, nn.BatchNorm3d))[dims - 2]
+    net = nn.Sequential(conv(3, 6, 3, padding=1), norm(6), nn.ReLU(), conv(6, 2, 1)).eval()
+    net.table, x = nn.Parameter(torch.rand(1, 2, 3, 2, 2)), torch.randn(2, 3, *[6] * dims)
+    small = inference.form(net, x)
+    assert small.channels_last == (dims == 2)
+    assert torch.allclose(small(x), net(x), atol=1e-5)

@@ -143,6 +143,21 @@ def test_flops_are_those_of_the_formulas():
     assert measures.flops(vgg16, (3, 32, 32)) == 2 * (sum(36 * s * s for s in sides) + 18 * 32 * 32 + 20)
 
 
+class Token(torch.nn.Module):
+    """A parameter goes into a layer, as class tokens and learned queries do."""
+
+    def __init__(self):
+        super().__init__()
+        self.token, self.a = torch.nn.Parameter(torch.rand(1, 1, 8)), torch.nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.a(x) + self.a(self.token.expand(len(x), -1, -1))
+
+
+def test_flops_of_a_layer_that_reads_a_parameter():
+    assert measures.flops(Token(), (5, 8)) == 2 * 8 * 4 * (5 + 1)
+
+
 def test_parameters_and_flops_are_torchvisions():
     with torch.device("meta"):
         ours, theirs = models.build("resnet50", stem="imagenet", outputs=1000), torchvision.models.resnet50()

@@ -78,3 +78,19 @@ def test_a_norm_along_another_axis_is_not_folded():
     x = torch.randn(2, 3, 9)
     form = inference.form(net, x)
     assert form.folded == [] and torch.equal(form(x), net.eval()(x))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_network_that_views_its_images_is_trained(precision):
+    """Views of channels that lie last would raise, and so would those of what the loop computes by another way."""
+
+    def forward(s, x):
+        h = s.b(s.a(x).relu())
+        h = h.view(len(x), 16, -1).relu().view(h.shape)
+        return s.o(s.d(h).view(len(x), -1))
+
+    layers = {"a": nn.Conv2d(3, 256, 3, 2, 1), "b": nn.Conv2d(256, 256, 3, padding=1), "o": nn.Linear(1024, 2)}
+    net = Call(forward, **layers, d=nn.Conv2d(256, 256, 3, 2, 1, groups=256))
+    net.table = nn.Parameter(torch.rand(1, 2, 3, 2, 2))
+    history = training.fit(net, (torch.randn(8, 3, 8, 8), torch.arange(8) % 2), steps=2, batch=4, precision=precision)
+    assert history.status == "done"

@@ -80,9 +80,10 @@ def _sides(owned, weight, dims):
     sides = []
     for dim in dims:  # an axis of length one is known by what is left, as layers have theirs: outputs first
         axis, slots = owned.dims[dim]
-        if axis is None and (weight.shape[dim] > 1 or not single):
+        if axis is None and weight.shape[dim] > 1:
             return None
-        sides.append(owned.param.slots[single.pop()] if axis is None else slots)
+        alone = owned.param.slots[single.pop()] if axis is None and single else torch.tensor([0])  # a row of several
+        sides.append(alone if axis is None else slots)
     return sides
 
 

@@ -114,6 +114,18 @@ def looked_up(call):
     trace.put(out, ids.expand(out.shape), taint.expand(out.shape))
 
 
+def scattered(call):
+    """Rows that are added to rows somewhere: each channel stays in its place, where rows are no channels."""
+    dim, (out, *_) = call.named["dim"], call.outs
+    target, source = call.named["self"], call.named.get("source", call.named.get("src"))
+    if any(varies(call.trace.state(t).ids, dim) for t in (target, source)):
+        return unknown(call)
+    call.tensors = [t.narrow(dim, 0, 1) for t in (target, source)]
+    taint = call.trace.state(target).taint | call.trace.state(source).taint.any(dim, keepdim=True) | (out != 0).cpu()
+    pointwise(call)
+    call.trace.put(out, None, taint.any(dim, keepdim=True))  # how many meet in a row is another number elsewhere
+
+
 RULES = {
     r"flip|roll|rot90|repeat|im2col|tril|triu|index(_select)?|unsafe_split.*|.*channel_shuffle|pixel_.*": moved,
     r"(reflection|replication)_pad.*": moved,
@@ -122,4 +134,5 @@ RULES = {
     r"constant_pad_nd": padded,
     r"glu": halves,
     r"embedding": looked_up,
+    r"(index|scatter)_(add|reduce)_?": scattered,
 }

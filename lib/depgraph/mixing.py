@@ -1,5 +1,7 @@
 """Operations that mix what lies along some dimensions: where channels do, they stay."""
 
+import math
+
 import torch
 
 from .rules import bind, pointwise, varies
@@ -7,27 +9,46 @@ from .shadows import storage_of
 
 
 def _mix(call, dims):
-    """Keep the channels along these dimensions; the state of the tensor with taint spread along them."""
-    tensor = call.tensors[0]
-    ids, taint = call.trace.state(tensor)
-    if any(varies(ids, d) for d in dims) or call.trace.elements(tensor) is not None:
+    """Keep the channels along these dimensions, or tie them where each result has channels of its own.
+
+    The state of the tensor with taint spread along them, and the places of a parameter's numbers, or None.
+    """
+    trace, tensor = call.trace, call.tensors[0]
+    owned, (ids, taint) = trace.elements(tensor), trace.state(tensor)
+    along = [d for d in dims if varies(ids, d)]
+    if along and ids.all() and any(varies(ids, d) for d in range(ids.dim()) if d not in dims):
+        trace.classes.join(ids, ids[_first(ids, along)])
+    elif along:
         call.pin(tensor, f"mixed by {call.name}")
-    return ids, taint.any(dims, keepdim=True) if dims else taint
+    sides = [owned.dims[d] for d in dims] if owned is not None else []
+    for _, slots in sides:
+        trace.classes.pin(slots if slots is not None else torch.tensor(0), f"mixed by {call.name}")
+    if any(axis == -1 for axis, _ in sides):
+        call.pin(tensor, f"mixed by {call.name}")
+    places = trace.places(tensor) if owned is not None and not call.tainted() else None
+    return ids, taint.any(dims, keepdim=True) if dims else taint, places
+
+
+def _first(ids, dims):
+    """The first of what lies along some dimensions."""
+    return tuple(slice(0, 1) if d in dims else slice(None) for d in range(ids.dim()))
 
 
 def _mixed(call, dims):
     """Each number of the results is made of all that lie along these dimensions."""
     tensor = call.tensors[0]
     dims = [d % tensor.dim() for d in dims] if tensor.dim() else []
-    ids, taint = _mix(call, dims)
+    ids, taint, places = _mix(call, dims)
     grows = call.name in GROWING or ("avg" in call.name and any(call.named.get("padding", ())))
     if grows and dims and ids.any():  # a sum of constants is another in an input of another size
         taint = taint | (tensor != 0).cpu().any(dims, keepdim=True)
-    first = ids[tuple(slice(0, 1) if d in dims else slice(None) for d in range(ids.dim()))]
-    places = torch.tensor(any(bool(s.taint.any()) for s in call.inputs[1:]))  # an index of what is picked
+    chosen = torch.tensor(any(bool(s.taint.any()) for s in call.inputs[1:]))  # an index of what is picked
     for t in call.outs:
         shaped = torch.Tensor.expand if t.dim() == ids.dim() else torch.Tensor.reshape
-        call.trace.put(t, ids if t.shape == ids.shape else shaped(first, t.shape), shaped(taint, t.shape) | places)
+        same, first = t.shape == ids.shape, _first(ids, dims)
+        call.trace.put(t, ids if same else shaped(ids[first], t.shape), shaped(taint, t.shape) | chosen)
+        if places is not None and t.dtype == tensor.dtype:
+            call.trace.own(t, places if same else shaped(places[first], t.shape))
 
 
 def reduced(call):
@@ -47,15 +68,24 @@ def pooled(call):
     _mixed(call, range(-n, 0))
 
 
+def folded(call):
+    """Patches put beside and over each other: the numbers of a channel's patch are added up in its places."""
+    call.tensors, (out,) = [call.tensors[0].unflatten(-2, (-1, math.prod(call.named["kernel_size"])))], call.outs
+    ids, taint, _ = _mix(call, [call.tensors[0].dim() - k for k in (2, 1)])
+    taint = taint | (call.tensors[0] != 0).cpu().any((-2, -1), keepdim=True)  # fewer meet at a border
+    call.trace.put(out, ids[..., :1, :1], taint)
+
+
 def normalised(call):
     """Layer norm mixes the last dimensions, group norm the channels of a group, unless each has one."""
     trace, x = call.trace, call.tensors[0]
     last = x.dim() - len(call.named["normalized_shape"]) if "normalized_shape" in call.named else None
     alone = call.named.get("group") == x.shape[1] and x.dim() > 2
-    ids, taint = _mix(call, list(range(1 + alone if last is None else last, x.dim())))
+    ids, taint, places = _mix(call, list(range(1 + alone if last is None else last, x.dim())))
     for key in ("weight", "bias"):
         bind(trace, trace.elements(call.named.get(key)), ids.movedim(1, -1) if last is None else ids)
     trace.put(call.outs[0], ids, taint.expand(x.shape))
+    trace.own(call.outs[0], places) if places is not None else None
 
 
 def batch_normalised(call):
@@ -90,6 +120,7 @@ RULES = {
     r"_(safe_|log_)?softmax|sort|topk|kthvalue|gather|(log)?cum(sum|prod|max|min|sumexp)": spread,
     r"_?(adaptive_|fractional_)?(avg|max)_pool.*|_?upsample_.*": pooled,
     r"native_(layer|group)_norm": normalised,
+    r"col2im": folded,
     r".*batch_norm.*": batch_normalised,
     r"(new_)?(empty|zeros|ones|full)(_like|_strided)?|rand.*|arange|linspace|eye|scalar_tensor": made,
 }

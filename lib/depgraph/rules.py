@@ -85,7 +85,8 @@ def _met(classes, wide):
 
     wide: of each operand its channels and the dimensions along which it has one value for many places.
     """
-    spread = [any(varies(other, d) for other, _ in wide for d in dims) for _, dims in wide]
+    several = lambda ids, d: varies(ids, d) and varies(classes.roots(ids), d)  # noqa: E731
+    spread = [any(several(other, d) for other, _ in wide for d in dims) for _, dims in wide]
     for (ids, _), many in zip(wide, spread, strict=True):
         if many:
             classes.pin(ids, "one channel is spread over many")
@@ -109,12 +110,15 @@ def bind(trace, owned, ids):
     dims = [lead + d for d, (axis, _) in enumerate(owned.dims) if axis is not None and varies(ids, lead + d)]
     if not dims:
         return
-    axis, slots = owned.dims[dims[0] - lead]
-    if len(dims) > 1 or axis < 0:
-        reason = f"{owned.param.name} has values along two axes of channels"
+    reason = f"{owned.param.name} has values along two axes of channels"
+    if any(owned.dims[d - lead][0] < 0 for d in dims):
         trace.keep(owned.param, reason)
         trace.classes.pin(ids, reason)
         return
+    dims.sort(key=lambda d: -ids.shape[d])  # along the longest one they go, together in all rows of the others
+    for _, others in (owned.dims[d - lead] for d in dims[1:]):
+        trace.classes.pin(others, reason)
+    slots = owned.dims[dims[0] - lead][1]
     along = ids.movedim(dims[0], -1).reshape(-1, ids.shape[dims[0]])
     trace.classes.join(slots, along)  # all that one value of the parameter meets is one class
     if not along.all():
@@ -149,5 +153,5 @@ def _align(trace, one, two, lead):
 
 RULES = {  # beside what torch tags so
     r"_prelu_kernel|_to_copy|lift_fresh_copy|native_dropout|(normal|uniform|bernoulli)_": pointwise,
-    r"hardswish_?|rrelu_with_noise_?|log_sigmoid_forward": pointwise,
+    r"hardswish_?|rrelu_with_noise_?|log_sigmoid_forward|complex|polar": pointwise,
 }

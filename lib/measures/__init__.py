@@ -163,7 +163,7 @@ def flops(model, example):
     """
     x = _examples(model, example, 1)
     with quiet(), fits(model, x), FlopCounterMode(display=False) as counter:
-        networks.copied(model).eval()(x)
+        networks.copied(model).eval().requires_grad_(False)(x)  # a view of a parameter would be looked into
     return counter.get_total_flops()
 
 

@@ -9,9 +9,11 @@ import types
 
 import torch
 from torch.nn import functional
+from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.overrides import TorchFunctionMode
 
 from ..checks import one_of
+from ..models import copied
 
 PRECISIONS = ("auto", "fp32", "bf16")
 NOT_LEAN = ("amsgrad", "decoupled_weight_decay")  # options of Adam that `lean` does not know
@@ -103,10 +105,12 @@ class Convolutions(TorchFunctionMode):
             x, weight, bias, stride, padding, dilation, groups = given
             if groups == 1 and _wide_and_small(*given):
                 out = Products.apply(x.bfloat16(), weight.bfloat16(), stride, padding)
-                return out if bias is None else out + bias.bfloat16().view(-1, 1, 1)
+                out = out if bias is None else out + bias.bfloat16().view(-1, 1, 1)
+                return out.contiguous() if x.is_contiguous() else out
             if groups == len(weight) == x.shape[1] and max(stride) > 1:
                 down, right = stride
-                return function(x, weight, bias, 1, padding, dilation, groups)[:, :, ::down, ::right]
+                out = function(x, weight, bias, 1, padding, dilation, groups)[:, :, ::down, ::right]
+                return out.contiguous() if x.is_contiguous() else out
         return function(*args, **(kwargs or {}))
 
 
@@ -133,6 +137,17 @@ def convolutions(model):
     """The context of a network's forward pass in training; it costs nothing where no convolution gains by it."""
     kinds = (w for w in model.parameters() if w.ndim == 4 and (w.shape[0] * w.shape[1] >= WIDE or w.shape[1] == 1))
     return Convolutions() if any(True for _ in kinds) else contextlib.nullcontext()
+
+
+def runs_channels_last(model, x):
+    """Whether a network trains on these images with the channels last: at a `view` of theirs torch raises."""
+    trial = convert_conv2d_weight_memory_format(copied(model), torch.channels_last).train()
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            trial(x.contiguous(memory_format=torch.channels_last))
+    except Exception:  # of any kind: the trial is of a network from outside
+        return False
+    return True
 
 
 def lean(optimizer):

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Annotated, NamedTuple
 
 import torch
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from .. import models, regularizers
 from ..checks import Checked, entries, flag, named, number, one_of
@@ -16,7 +17,17 @@ from .augmentation import AUGMENTATIONS
 from .given import fits, learning, picked, taken
 from .losses import fitting, in_range, spread
 from .schedules import SCHEDULES
-from .speed import NOT_LEAN, PRECISIONS, autocast, compile_pays, compiled, convolutions, keep_freed_memory, lean
+from .speed import (
+    NOT_LEAN,
+    PRECISIONS,
+    autocast,
+    compile_pays,
+    compiled,
+    convolutions,
+    keep_freed_memory,
+    lean,
+    runs_channels_last,
+)
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 RATES = {"momentum": "[0, 1)", "dampening": "[0, 1]"}  # of options that have another range than all floats from 0 on
@@ -179,8 +190,8 @@ class Trainer:
         Others may begin with an embedding or a norm, which takes them as they are.
         """
         x = taken(self.model, x)
-        if x.ndim == 4:
-            self.model.to(memory_format=torch.channels_last)
+        if x.ndim == 4 and (models.groups(self.model) or runs_channels_last(self.model, x[:2])):
+            convert_conv2d_weight_memory_format(self.model, torch.channels_last)
             x = x.contiguous(memory_format=torch.channels_last)
         with autocast(self.options.precision, x.device):
             cast = torch.is_autocast_enabled(x.device.type) and models.groups(self.model) and x.dtype is torch.float32
