@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from . import checks
+from . import checks, models
 from .arguments import a_linear, a_network, told
+from .regularizers.penalties import wide
 from .training import compiled
 
 # --- hard-concrete gates (Louizos, Welling & Kingma 2018, arXiv 1712.01312) ---------------------------------------
@@ -104,8 +105,8 @@ class VariationalDropout(nn.Linear):
     def forward(self, x):
         if not self.training:
             return F.linear(x, self.plain(), self.bias)
-        mean = F.linear(x, self.weight, self.bias).float()
-        variance = F.linear(x.square(), self.log_variance.exp().view_as(self.weight)).float()
+        mean = wide(F.linear(x, self.weight, self.bias))
+        variance = wide(F.linear(x.square(), self.log_variance.exp().view_as(self.weight)))
         return mean + (variance + 1e-8).sqrt() * torch.randn_like(mean)
 
     def complexity(self):
@@ -192,10 +193,13 @@ def noisy(model, *, name, examples, compile=False, **options):
 
     The extra loss is weight(t) · Σ complexity / `examples`, the size of the training set. `compile` fuses the
     divergence into few passes over the weights, where there is a compiler. Frozen layers stay plain. TypeError for
-    convolutions.
+    convolutions, shared weights and what is no nn.Sequential.
     """
     options = resolved(name, options)
     checks.number(f"{name}: examples", examples, "[1, inf)", whole=True)
+    places = list(model.named_parameters(remove_duplicate=False))
+    if not isinstance(model, nn.Sequential) or len(list(model.parameters())) < len(places):
+        raise TypeError(f"{name} takes an nn.Sequential without shared weights, got a {type(model).__name__}")
     net = copy.deepcopy(model)
     places = [key for key, layer in net.named_children() if any(p.requires_grad for p in layer.parameters())]
     if wrong := [key for key in places if type(getattr(net, key)) is not nn.Linear]:
@@ -220,8 +224,6 @@ def folded(net):
 
     A unit whose gate is shut takes its incoming weights along, as in the paper's counts.
     """
-    was_training = net.training
-    net.eval()
     state, shut = {}, None
     for key, layer in reversed(list(net.named_children())):
         if not hasattr(layer, "plain"):
@@ -229,10 +231,10 @@ def folded(net):
                 state |= {f"{key}.{name}": t.clone() for name, t in kept.items()}
                 shut = None
             continue
-        weight = layer.plain()
+        with models.in_mode(layer, training=False):
+            weight = layer.plain()
         if shut is not None:
             weight[shut] = 0
-        state |= {f"{key}.weight": weight, f"{key}.bias": layer.bias.clone()}
+        state |= {f"{key}.weight": weight} | ({} if layer.bias is None else {f"{key}.bias": layer.bias.clone()})
         shut = ~weight.any(0) if isinstance(layer, HardConcrete) else None
-    net.train(was_training)
     return state

@@ -75,6 +75,8 @@ def _parts(data, net):
 
 def _trained(net, part, **options):
     net = models.copied(net)
+    if options.get("checkpoint") and "penalty" in options:  # the tuning has the file of that name
+        options["checkpoint"] = f"{options['checkpoint']}.before"
     history = training.fit(net, part, **options)
     if history.status == "diverged":
         raise ValueError(f"training diverged ({history.message}); pass a smaller learning rate, optimizer={{'lr': …}}")
@@ -119,7 +121,11 @@ def _score(y, loss):
 
 
 def _scored(net, part, score, options):
-    return score(training.predict(net, part.x, outputs=options.get("outputs")), part.y)
+    found = score(training.predict(net, part.x, outputs=options.get("outputs")), part.y)
+    try:
+        return float(found)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"score must return one number, got {found!r:.60} ({error})") from None
 
 
 def _table(nets, held, score, options):

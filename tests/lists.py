@@ -67,7 +67,7 @@ def tried(notebook, folder, given, steps=STEPS):
 
     def work():
         if steps:
-            execution.typed = shortened(execution.typed, steps)
+            execution.train_stage = shortened(execution.train_stage, steps)
         warm.notebook(notebook, values, {name: str(value) for name, value in environment.items()})
 
     status, said = warm.tried(work, folder / "log", seconds=600)
@@ -79,11 +79,11 @@ def tried(notebook, folder, given, steps=STEPS):
     return True
 
 
-def shortened(typed, steps):
-    """Stages of at most so many steps."""
+def shortened(train_stage, steps):
+    """Stages of at most so many steps, whose rows tell those asked for: by them notebooks tell trainings apart."""
 
-    def short(kind, given, what):
-        stage = typed(kind, given, what)
-        return dataclasses.replace(stage, steps=min(stage.steps, steps)) if what == "stage" else stage
+    def short(model, split, stage, **options):
+        row, kept = train_stage(model, split, dataclasses.replace(stage, steps=min(stage.steps, steps)), **options)
+        return row | {"steps": stage.steps}, kept
 
     return short

@@ -128,6 +128,11 @@ def test_wrong_networks_and_names_are_named():
         baselines.noisy(models.build("mlp"), name="hard_concrete", factors=[1, 2], examples=1)
     with pytest.raises(TypeError, match="hard_concrete knows linear layers only, 'conv1' is a Conv2d"):
         baselines.noisy(models.build("lenet5"), name="hard_concrete", examples=1)
+    shared = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
+    shared[1].weight = shared[0].weight
+    for net in (shared, torch.nn.Sequential(*[shared[0]] * 2), torch.nn.ModuleList([torch.nn.Linear(4, 4)])):
+        with pytest.raises(TypeError, match=r"takes an nn.Sequential without shared weights"):
+            baselines.noisy(net, name="hard_concrete", examples=1)
     with pytest.raises(ValueError, match="unknown baseline 'dropout'; known: hard_concrete, variational_dropout"):
         baselines.noisy(mlp(4), name="dropout", examples=1)
 
@@ -149,6 +154,20 @@ def test_wrong_networks_and_names_are_named():
 def test_options_outside_their_ranges_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         baselines.noisy(mlp(4), **({"examples": 1} | options))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_without_biases_and_in_double_precision_fold_and_keep_their_modes(kind):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(8, 6, bias=False), torch.nn.ReLU(), torch.nn.Linear(6, 2)).double()
+    noisy, extra = baselines.noisy(net, examples=20, **KINDS[kind])
+    x = torch.randn(20, 8, dtype=torch.float64)
+    assert training.fit(noisy, (x, torch.arange(20) % 2), steps=2, extra_loss=extra).status == "done"
+    noisy[1].eval()
+    modes = [layer.training for layer in noisy.modules()]
+    net.load_state_dict(baselines.folded(noisy))
+    assert modes == [layer.training for layer in noisy.modules()] and not all(modes)
+    torch.testing.assert_close(training.predict(net, x), training.predict(noisy, x))
 
 
 @pytest.mark.parametrize("kind", KINDS)

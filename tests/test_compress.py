@@ -134,6 +134,13 @@ def test_a_penalty_comes_before_the_cut_and_keep_leaves_a_layer_alone():
     assert (found.network[0].out_features, found.network[2].out_features) == (32, 16)
 
 
+def test_each_training_has_a_checkpoint_of_its_own(tmp_path, capsys):
+    options = QUICK | {"penalty": "gl", "checkpoint": tmp_path / "0.pt", "checkpoint_seconds": 0}
+    first, again = (compress(mlp(), (ROWS, CLASSES), **options).network for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["0.pt", "0.pt.before"] and not capsys.readouterr().out
+
+
 def test_what_cannot_be_is_refused():
     net, data = mlp(), (ROWS, CLASSES)
     with pytest.raises(ValueError, match=r"pass a larger share"):

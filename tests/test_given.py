@@ -146,6 +146,38 @@ REFUSED = {
     "torch's spread loss": (lambda: fit(mlp(1), (X, X[:, 0]), loss=nn.MSELoss()), "Using a target size"),
     "a spread loss": (lambda: fit(mlp(1), (X, X[:, 0]), loss=lambda o, y: ((o - y) ** 2).mean()), "to all pairs"),
     "a loss without gradient": (lambda: fit(mlp(), (X, Y), loss=lambda o, y: o.detach().mean()), "has a gradient"),
+    "a loss that learns": (
+        lambda: fit(mlp(), (X, Y), loss=Tempered()),
+        r"'heat', which nothing trains; make the loss a",
+    ),
+    "a rate below 0": (lambda: fit(mlp(), (X, Y), schedule=lambda t: -1.0), "factor of the schedule must be in"),
+    "no factor": (lambda: fit(mlp(), (X, Y), schedule=lambda t: None), "factor of the schedule must be in"),
+    "many extra losses": (lambda: fit(mlp(), (X, Y), extra_loss=lambda t: torch.ones(2)), "of one number"),
+    "autocast": (lambda: torch.autocast("cpu", torch.bfloat16)(fit)(mlp(), (X, Y)), "call it outside, precision="),
+    "no gradients": (lambda: torch.no_grad()(fit)(mlp(), (X, Y)), r"within torch.no_grad .* call it outside"),
+    "a hook for more steps": (
+        lambda: fitted(lambda net: gradual(net, 99)),
+        "was made for 99 steps, the training has 10",
+    ),
+    "a hook for fewer": (lambda: fitted(lambda net: zeroing(net, 5)), "was made for 5 steps, the training has 10"),
+    "a hook again": (lambda: fitted(gradual, again=True), "a pruning hook is of one training; make a new one"),
+    "a draw again": (lambda: fitted(zeroing, again=True), "a pruning hook is of one training; make a new one"),
+    "an augmentation of torchvision": (
+        lambda: fit(mlp(), (X, Y), augment=v2.RandomHorizontalFlip()),
+        r"a function \(batch, generator\) -> tensor, got a tuple",
+    ),
+    "points in pictures": (
+        lambda: fit(nn.Conv2d(1, 1, 1), (torch.zeros(9, 1, 8, 8), torch.zeros(9, 5, 2)), augment="flip_crop"),
+        r"targets that are maps of them; .* the targets \(9, 5, 2\)",
+    ),
+    "a score a row": (
+        lambda: compress(mlp(), (X, Y), steps=2, score=lambda o, y: (o.argmax(1) == y).float()),
+        "score must return one number, got tensor",
+    ),
+    "a bfloat16 network": (
+        lambda: fit(mlp().bfloat16(), (X, Y), precision="fp32"),
+        r"are bfloat16: call net.float\(\)",
+    ),
     "a loss's class": (lambda: fit(mlp(), (X, Y), loss=nn.L1Loss), r"make one of it, L1Loss\(\)"),
     "all frozen": (lambda: fit(mlp().requires_grad_(False), (X, Y)), "all parameters are frozen"),
     "lazy layers": (lambda: fit(nn.LazyLinear(2), (X, Y)), "call the network once"),
@@ -162,6 +194,32 @@ REFUSED = {
     ),
     "two inputs for ONNX": (lambda: saving.to_onnx(mlp(), "x", (X, X)), "networks of one input"),
 }
+
+
+class Tempered(nn.Module):
+    """A loss that learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.heat = nn.Parameter(torch.ones(()))
+
+    def forward(self, outputs, y):
+        return nn.functional.cross_entropy(outputs * self.heat, y)
+
+
+def gradual(net, steps=10):
+    return pruning.GradualMagnitude(net, steps=steps, final=0.8, every=1)
+
+
+def zeroing(net, steps=10):
+    return pruning.StochasticZeroing(net, steps=steps, target=0.8)
+
+
+def fitted(hook_of, *, again=False):
+    net = mlp()
+    hook = hook_of(net)
+    for _ in range(1 + again):
+        fit(net, (X, Y), after_step=[hook])
 
 
 def pruned():
@@ -315,7 +373,7 @@ def test_hooks_act_on_the_weights_of_the_network_that_is_trained():
     assert measures.sparsity(net) == 0.5
     for other in (
         lambda: fit(mlp(), (X, Y), after_step=[zeroing]),
-        lambda: compress(net, (X, Y), after_step=[zeroing]),
+        lambda: compress(net, (X, Y), after_step=[zeroing], steps=10),
     ):
         with pytest.raises(ValueError, match="make it of the network that is trained"):
             other()
@@ -327,6 +385,104 @@ def test_infinite_weights_that_a_mask_leaves_out_are_zero():
     pruning.apply(net, {"weight": torch.zeros(2, 2, dtype=torch.bool)})
     assert not net.weight.any()
     assert not regularizers.group_lasso([torch.zeros(0, 3)])
+
+
+def test_a_double_network_is_trained_in_double_precision():
+    net, alone = mlp(1, torch.float64), mlp(1, torch.float64)
+    x, y = X.double(), X[:, :1].double() / 3
+    optimizer = torch.optim.Adam(alone.parameters(), lr=1e-3)
+    for k in range(5):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(alone(x[8 * k : 8 * k + 8]), y[8 * k : 8 * k + 8]).backward()
+        optimizer.step()
+    fit(net, (x, y), steps=5, order="sequence", precision="fp32")
+    torch.testing.assert_close(net.state_dict(), alone.state_dict(), rtol=1e-12, atol=0)
+    assert torch.equal(training.predict(net, x), alone(x))
+
+
+def test_complex_outputs_reach_a_loss_of_ones_own():
+    net, seen = nn.Linear(8, 2, dtype=torch.complex64), []
+    fit(net, (X.to(torch.complex64), Y), steps=1, loss=lambda o, y: (seen.append(o.dtype), o.abs().mean())[1])
+    assert seen == [torch.complex64]
+
+
+def test_predictions_are_in_fp32_within_a_callers_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = training.predict(mlp(), X)
+    assert torch.equal(outputs, mlp()(X))
+
+
+@pytest.mark.parametrize("of", ["watch", "hook"])
+def test_modes_that_a_watch_or_a_hook_has_changed_are_again_as_they_were(of):
+    net, modes = normed(), []
+    net[1].eval()
+
+    def look(model, step=0):
+        modes.append([layer.training for layer in model.modules()])
+        model.eval()
+        if of == "watch":
+            model.train()
+        return {}
+
+    fit(net, (X, Y), steps=3, **({"watch": look, "log_points": 3} if of == "watch" else {"after_step": [look]}))
+    assert modes == [[True, True, False, True, True]] * 3
+
+
+class Viewing(nn.Module):
+    """A network with `view`, which takes no images with the channels last, and with what a pass changes."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm, self.drop, self.head = (
+            nn.Conv2d(3, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.Dropout(),
+            nn.Linear(64, 2),
+        )
+
+    def forward(self, x):
+        return self.head(self.drop(self.norm(self.conv(x))).view(len(x), -1))
+
+
+def test_networks_that_view_pictures_train_as_in_a_plain_loop():
+    x, y, nets = torch.randn(24, 3, 6, 6), Y[:24], [Viewing(), Viewing()]
+    optimizer = torch.optim.SGD(nets[1].parameters(), lr=0.1)
+    torch.manual_seed(5)
+    for k in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(nets[1](x[8 * k : 8 * k + 8]), y[8 * k : 8 * k + 8]).backward()
+        optimizer.step()
+    torch.manual_seed(5)
+    fit(nets[0], (x, y), steps=3, order="sequence", optimizer={"name": "sgd", "lr": 0.1}, precision="fp32")
+    torch.testing.assert_close(nets[0].state_dict(), nets[1].state_dict())
+    assert training.predict(nets[0], x).shape == (24, 2)
+    assert fit(nets[0], (x, y), augment="flip_crop").status == "done"
+
+
+MAPS = torch.rand(16, 2, 8, 8)
+
+
+@pytest.mark.parametrize("augment", ["flip_crop", "dihedral", "affine"])
+def test_maps_with_channels_go_the_way_of_their_pictures(augment):
+    seen, net = [], nn.Conv2d(2, 2, 1, bias=False)
+    net.weight = nn.Parameter(torch.eye(2).view(2, 2, 1, 1))
+    loss = lambda o, y: (seen.append((o - y).abs().max()), (o - y).square().mean())[1]  # noqa: E731
+    fit(net, (MAPS, MAPS), augment=augment, loss=loss, steps=1, precision="fp32")
+    assert seen[0] < 1e-6
+
+
+def test_only_maps_go_through_an_augmentation_of_ones_own():
+    x, y, seen = torch.zeros(16, 5, 8), torch.zeros(16, 5, 2), []
+    loss = lambda o, y: (seen.append(y), o.square().mean())[1]  # noqa: E731
+    fit(nn.Linear(8, 2), (x, y), augment=lambda x, _: x + 1, loss=loss, steps=1)
+    assert not seen[0].any()
+
+
+def test_a_weight_that_is_named_twice_counts_once():
+    net = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    net[1].weight, net.prunable = net[0].weight, ["0.weight", "1.weight"]
+    assert list(models.weights(net)) == ["0.weight"]
 
 
 class InPlace(nn.Sequential):

@@ -42,3 +42,11 @@ def test_some_of_the_entries_are_enough(stem, tmp_path):
     assert not lists.tried(
         notebook, tmp_path, {name: lists.drawn(entries, rng.choice(["one", "all but one"]), rng)}, steps=20
     )
+
+
+def test_one_width_and_no_partial_penalty_are_enough_where_growth_is_shown(tmp_path):
+    (notebook,) = [path for path in WITH_LISTS if path.stem.startswith("05")]
+    given = {"penalties": ["GL full"], "widths": [20], "datasets": ["digits"], "seeds": 1}
+    assert not lists.tried(notebook, tmp_path, given, steps=5)
+    said = (tmp_path / "log").read_text(encoding="utf-8")
+    assert "width 20" in said and "width 10" not in said  # what was asked for goes before the widths of `quick`

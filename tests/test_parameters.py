@@ -64,7 +64,7 @@ def test_the_seeds_are_those_asked_for_and_two_at_most_at_quick(notebook):
     [
         ({}, []),
         ({"seeds": 3, "part": "train"}, []),
-        ({"profile": "quick", "names": ["b"]}, ["This call changed `profile = 'quick'`, `names = ['b']`."]),
+        ({"profile": "quick", "names": ["b"]}, ["changed `profile = 'quick'`, `names = ['b']`.", "grids of its own"]),
         ({"profile": "paper"}, ["This call changed `profile = 'paper'`."]),
     ],
 )

@@ -688,6 +688,8 @@ def test_classes_may_be_of_any_whole_type_and_inputs_of_double_precision(kind):
     training.fit(nets[0], (x, y), steps=3, batch=16)
     training.fit(nets[1], (x.double(), y.to(kind)), steps=3, batch=16)
     assert torch.equal(training.predict(nets[0], x), training.predict(nets[1], x.double()))
+    maps = torch.ones(4, 3, 3).to(kind)
+    assert training.LOSSES["cross_entropy"](torch.zeros(4, 2, 3, 3), maps).item() == pytest.approx(0.6931, abs=1e-4)
 
 
 def test_a_network_that_returns_a_mapping_says_what_to_pass():

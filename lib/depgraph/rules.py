@@ -115,11 +115,10 @@ def bind(trace, owned, ids):
         trace.keep(owned.param, reason)
         trace.classes.pin(ids, reason)
         return
-    dims.sort(key=lambda d: -ids.shape[d])  # along the longest one they go, together in all rows of the others
-    for _, others in (owned.dims[d - lead] for d in dims[1:]):
-        trace.classes.pin(others, reason)
-    slots = owned.dims[dims[0] - lead][1]
-    along = ids.movedim(dims[0], -1).reshape(-1, ids.shape[dims[0]])
+    *others, last = dims  # along the last one they go, together in all rows of the others
+    for d in others:
+        trace.classes.pin(owned.dims[d - lead][1], reason)
+    slots, along = owned.dims[last - lead][1], ids.movedim(last, -1).reshape(-1, ids.shape[last])
     trace.classes.join(slots, along)  # all that one value of the parameter meets is one class
     if not along.all():
         trace.classes.pin(slots[(along == 0).any(0)], "beside what is no channel")

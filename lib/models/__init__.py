@@ -132,7 +132,8 @@ def _named(net, names):
     known = dict(net.named_parameters(remove_duplicate=False))
     if wrong := [name for name in names if name not in known or known[name].dim() < 2]:
         raise ValueError(f"prunable names {wrong[0]!r}, which is no parameter of two axes or more of the network")
-    return {name: known[name] for name in names}
+    first = {id(known[name]): name for name in reversed(names)}  # of shared ones, which count once
+    return {name: known[name] for name in names if first[id(known[name])] == name}
 
 
 def _matrices(module):

@@ -5,7 +5,7 @@ import torch
 from .. import checks, models
 from ..models import prunable
 from .masks import hold, smallest
-from .options import GradualOptions
+from .options import GradualOptions, fresh
 
 
 class GradualMagnitude:
@@ -31,6 +31,7 @@ class GradualMagnitude:
 
     @torch.no_grad()
     def __call__(self, model, step):
+        fresh(step, self.masks is not None)
         t, of = (step + 1) / self.steps, self.options
         if not self.finished and t >= of.begin and ((step + 1) % of.every == 0 or t >= of.end):
             ws = models.weights(model)

@@ -120,7 +120,7 @@ def _masked(model, masks):
             raise ValueError(f"a mask for {name!r}, which is no weight; known: {', '.join(ws)}")
         fits = torch.is_tensor(mask) and mask.dtype == torch.bool and mask.shape == ws[name].shape
         if not fits or (mask.is_meta and not ws[name].is_meta):
-            what = f"{mask.dtype} {tuple(mask.shape)}" if torch.is_tensor(mask) else repr(mask)
+            what = f"{mask.dtype} {tuple(mask.shape)}" if torch.is_tensor(mask) else f"{mask!r:.40}"
             shape = tuple(ws[name].shape)
             raise ValueError(f"the mask of {name!r} must be a tensor of torch.bool and shape {shape}, got {what}")
     return ws

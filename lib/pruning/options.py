@@ -93,3 +93,9 @@ class ZeroingOptions(checks.Checked):
             raise ValueError(f"stochastic zeroing: {name} has {len(value)} entries for {len(ws)} weight tensors")
         values = value if isinstance(value, list | tuple) else [value] * len(ws)
         return None if value is None else dict(zip(ws, values, strict=True))
+
+
+def fresh(step, used):
+    """ValueError: a hook begins a training that has been through another one, whose masks it would bring along."""
+    if step == 0 and used:
+        raise ValueError("a pruning hook is of one training; make a new one, or keep zeros by hold(nonzero_masks(net))")

@@ -6,7 +6,7 @@ import torch
 
 from .. import checks, models
 from ..models import prunable
-from .options import ZeroingOptions
+from .options import ZeroingOptions, fresh
 
 
 def zeroing_probability(w, s, q=2):
@@ -60,6 +60,7 @@ class StochasticZeroing:
                     "stochastic zeroing was made for other weights; make it of the network that is trained"
                 )
             self.model = model
+        fresh(step, self.draws)
         done, every = step / self.steps, self.options.every
         moved = {id(t) for t, moves in zip(self.tensors, models.trained(self.tensors), strict=True) if moves}
         ws = {name: w for name, w in self.ws.items() if id(w) in moved and w.numel()}

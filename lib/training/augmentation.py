@@ -5,6 +5,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ..checks import named
+
 
 def flip_crop(x, generator):
     """Mirrored with probability ½ and shifted by up to 4 pixels, zero-padded; (N, C, H, W) -> (N, C, H, W)."""
@@ -60,3 +62,27 @@ AUGMENTATIONS = {
     "dihedral_window": dihedral_window,
     "affine": affine,
 }
+
+
+def augmentation(given, x, y):
+    """What is done to batches of x and y, a function of these and of the random numbers of the step; or None.
+
+    Targets that are maps go the same way: (N, H, W), by a name (N, channels, H, W) as well. ValueError: a name does not
+    know such inputs or targets.
+    """
+    if (function := named(AUGMENTATIONS, given, "augmentation")) is None:
+        return None
+    maps = x.ndim == 4 and y.shape[-2:] == x.shape[-2:]
+    if not callable(given) and (x.ndim != 4 or (y.ndim > 2 and not maps)):
+        shapes = f"the inputs are {tuple(x.shape)}, the targets {tuple(y.shape)}"
+        raise ValueError(f"augment {given!r} takes images (N, C, H, W) and targets that are maps of them; {shapes}")
+    maps = maps and y.ndim in ((3,) if callable(given) else (3, 4))
+
+    def augment(x, y, numbers):
+        x = function(x, numbers())
+        if not torch.is_tensor(x):
+            raise ValueError(f"augment must be a function (batch, generator) -> tensor, got a {type(x).__name__}")
+        moved = function(y.reshape(len(y), -1, *y.shape[-2:]), numbers()) if maps else y
+        return x, moved.reshape(*y.shape[:-2], *moved.shape[-2:]) if maps else y
+
+    return augment

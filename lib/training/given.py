@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Subset, TensorDataset
+from tqdm.auto import tqdm
 
 from ..checks import unready
 from ..data import Part
@@ -26,15 +27,15 @@ def part_of(given, model):
         if not isinstance(given, tuple | list) or len(given) != 2:
             raise TypeError("no pair of tables")
         x, y = map(_numbers, "xy", given)
-        x, length = taken(model, x), (len(x), len(y))
+        length = len(x), len(y)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"data must be x and y, a data set or a DataLoader, got {type(given).__name__}: {error}"
         ) from None
     if length[0] != length[1] or not length[0]:
         raise ValueError(f"x and y must be of one length, at least 1, got {length[0]} and {length[1]}")
-    double = y.dtype is torch.float64 or (task == "regression" and not y.is_floating_point())
-    part = Part(x, y.float() if double else y)
+    y = y.float() if task == "regression" and not y.is_floating_point() else y
+    part = Part(taken(model, x), taken(model, y))
     for name, values, table in zip("xy", part, given, strict=True):
         _finite(name, values, list(getattr(table, "columns", ())))
     return Part(*(values.to(device) for values in part))
@@ -86,7 +87,7 @@ def _read(given):
     if size and isinstance(order, RandomSampler) and not order.replacement and len(order) == len(loader.dataset):
         loader = DataLoader(loader.dataset, size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
     try:
-        if not (batches := list(loader)):
+        if not (batches := list(tqdm(loader, leave=False, desc="reading"))):  # shown, as there may be no end of them
             raise ValueError("there is no batch in it")
         if wrong := [batch for batch in batches if not (isinstance(batch, tuple | list) and len(batch) == 2)]:
             raise TypeError(f"there is a {type(wrong[0]).__name__} of {len(wrong[0])} in place of a pair (x, y)")
@@ -175,12 +176,11 @@ def _of_types(said, model, inputs, targets):
     kinds = {t.dtype for t in (inputs, *model.parameters()) if t.is_floating_point()}
     if "bfloat16" in said.lower() and "float" in said.lower().replace("bfloat16", "") and torch.bfloat16 not in kinds:
         return "; a layer does not take the bf16 of autocast: pass precision='fp32'"
-    for name, values in (("x", inputs), ("y", targets)):
-        if values is not None and not values.is_floating_point():
-            return f"; where numbers are asked for pass {name}.float()"
-    kinds -= {inputs.dtype}
-    named = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
-    return f"; weights of the network are {named}: call net.float() first" if kinds else ""
+    if inputs.is_floating_point() and (kinds := kinds - {inputs.dtype}):
+        named = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+        return f"; weights of the network are {named}: call net.float() first"
+    whole = [name for name, t in (("x", inputs), ("y", targets)) if t is not None and not t.is_floating_point()]
+    return f"; where numbers are asked for pass {whole[0]}.float()" if whole else ""
 
 
 def _told(values):
@@ -230,4 +230,4 @@ def picked(found, outputs=None):
     if not isinstance(found, torch.Tensor):
         what = f"the keys {list(found)}" if isinstance(found, dict) else f"a {type(found).__name__}"
         raise TypeError(f"the network returned {what} instead of a tensor; pass outputs=, a function that picks one")
-    return found.float()
+    return found if found.dtype is torch.float64 or found.is_complex() else found.float()

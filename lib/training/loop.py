@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 from tqdm.auto import tqdm
 
-from .. import models
+from .. import models, pruning
 from ..arguments import a_function, a_network, told
 from ..checks import Checked, number
 from .checkpoint import Checkpoint, plain
@@ -106,7 +106,7 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
     """
     watching = Watching(**{k: options.pop(k) for k in Watching.__match_args__ if k in options})
     history, options = History(), Options.of(sized(options, data), "fit")
-    _callable(after_step, watch, extra_loss)
+    _callable(options.steps, after_step, watch, extra_loss)
     follows = options.schedule == "plateau"
     if follows and (watch is None or getattr(data, "task", "") == "regression"):
         raise ValueError("schedule 'plateau' needs a watched 'validation' score that rises; take another one")
@@ -123,14 +123,17 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
     return _train(trainer, history, kept, watch, watching)
 
 
-def _callable(after_step, watch, extra_loss):
-    """ValueError: what `fit` calls is no function, or the hooks are no list of them."""
+def _callable(steps, after_step, watch, extra_loss):
+    """ValueError: what `fit` calls is no function, the hooks are no list of them, or one is for other steps."""
     if not isinstance(after_step, list | tuple):
         raise ValueError(f"after_step must be a list of hooks, got {after_step!r}")
     given = [("each of after_step", hook) for hook in after_step]
     given += [(name, f) for name, f in (("watch", watch), ("extra_loss", extra_loss)) if f is not None]
     if wrong := [(name, f) for name, f in given if not callable(f)]:
         raise ValueError(f"{wrong[0][0]} must be a function, got {wrong[0][1]!r}")
+    for hook in after_step:
+        if isinstance(hook, pruning.GradualMagnitude | pruning.StochasticZeroing) and hook.steps != steps:
+            raise ValueError(f"{type(hook).__name__} was made for {hook.steps:,} steps, the training has {steps:,}")
 
 
 def _train(trainer, history, kept, watch, watching):
@@ -143,8 +146,11 @@ def _train(trainer, history, kept, watch, watching):
     saved_at = time.monotonic()
     bar = progress(range(history.step, stop), initial=history.step, total=stop, desc=watching.label)
     with models.in_mode(model, training=True), bar:
-        started = time.perf_counter()
+        started, modes = time.perf_counter(), [(layer, layer.training) for layer in model.modules()]
         for k in bar:
+            if not model.training or k in log_at:  # `watch` or a hook has called net.eval()
+                for layer, mode in modes:
+                    layer.training = mode
             total = total + trainer(k)
             history.step = k + 1
             pause = history.step in log_at or history.step == stop

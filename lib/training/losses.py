@@ -58,7 +58,7 @@ def classes(outputs, y, **options):
                 f"classes of shape {tuple(y.shape)} must have the shape {wanted}, as axis 1 of the outputs {shape} "
                 f"is that of the classes; {remedy}"
             )
-        y = y if y.dtype == torch.uint8 else y.long()
+        y = y.long()
     return F.cross_entropy(outputs, y, **options)
 
 
@@ -116,3 +116,13 @@ def fitting(loss, y):
     if numbers and isinstance(loss, str) and LOSSES.get(loss) in IN_CLASSES and (y.ndim == 1 or y.shape[1] == 1):
         raise ValueError(f"loss {loss!r} takes classes, but the targets are numbers ({y.dtype}); loss='mse' takes them")
     return named(LOSSES, loss, "loss")
+
+
+def own_of(loss, found):
+    """ValueError: a loss has parameters that are not among those that are found to be trained."""
+    own = loss.named_parameters() if isinstance(loss, torch.nn.Module) else ()
+    if lost := [name for name, p in own if p.requires_grad and all(p is not q for q in found)]:
+        raise ValueError(
+            f"the loss has a parameter of its own, {lost[0]!r}, which nothing trains; make the loss a part of the "
+            "network, or freeze it, loss.requires_grad_(False)"
+        )

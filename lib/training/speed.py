@@ -33,9 +33,12 @@ def bf16_pays(device):
 def autocast(precision, device):
     """The context of the forward pass: bf16 autocast, or nothing."""
     one_of("precision", precision, PRECISIONS)
+    kind = torch.device(device).type
+    if precision == "fp32" and torch.is_autocast_enabled(kind):  # a caller's
+        return torch.autocast(kind, enabled=False)
     if precision == "fp32" or (precision == "auto" and not bf16_pays(device)):
         return contextlib.nullcontext()
-    return torch.autocast(torch.device(device).type, torch.bfloat16)
+    return torch.autocast(kind, torch.bfloat16)
 
 
 @contextlib.contextmanager

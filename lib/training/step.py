@@ -13,9 +13,9 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from .. import models, regularizers
 from ..checks import Checked, entries, flag, named, number, one_of
-from .augmentation import AUGMENTATIONS
+from .augmentation import augmentation
 from .given import fits, learning, picked, taken
-from .losses import fitting, in_range, spread
+from .losses import fitting, in_range, own_of, spread
 from .schedules import SCHEDULES
 from .speed import (
     NOT_LEAN,
@@ -44,7 +44,9 @@ class Options(Checked):
     penalty: see `lib.regularizers.resolve`; a bare name has λ = 1e-4. optimizer: a name, or a dict of torch's options.
     compile: fuse the penalty's closed form into one pass over the weights; "auto": for trainings long enough to pay for
     it. autograd_penalty: autograd finds the penalty's gradient, as in the papers' code: same numbers, for timing.
-    outputs: a function that picks the tensor that is trained from what a network returns.
+    outputs: a function that picks the tensor that is trained from what a network returns. seed: of the order and the
+    augmentation; what layers draw (dropout) follows torch.manual_seed. augment: a name, or a function of a batch and a
+    torch.Generator, which gets class maps (N, H, W), too; the names move maps (N, channels, H, W) as well.
     """
 
     steps: Annotated[int, (1, math.inf)] = 1000
@@ -157,16 +159,16 @@ class Trainer:
     """
 
     def __init__(self, model, part, options, *, after_step=(), extra_loss=None):
+        if not torch.is_grad_enabled() or torch.is_autocast_enabled(part.x.device.type):
+            raise ValueError("training within torch.no_grad or torch.autocast; call it outside, precision= is its own")
         self.model, self.options, self.after_step, self.extra_loss = model, options, after_step, extra_loss
         self.x, self.y = self._inputs(part.x), part.y
         self.loss = fitting(options.loss, self.y)
-        self.augment = named(AUGMENTATIONS, options.augment, "augmentation")
-        if self.augment and self.augment is AUGMENTATIONS.get(options.augment) and self.x.ndim != 4:
-            shape = tuple(self.x.shape)
-            raise ValueError(f"augment {options.augment!r} takes images (N, C, H, W), and the inputs are {shape}")
+        self.augment = augmentation(options.augment, self.x, self.y)
         self.factor = named(SCHEDULES, options.schedule, "schedule")
         maker, rates = optimizer_options(options.optimizer)
         found = learning(model)
+        own_of(self.loss, found)
         fused = all(p.is_floating_point() for p in found)
         self.optimizer = maker(found, fused=fused, **rates)
         self.rate = self.optimizer.param_groups[0]["lr"]
@@ -179,7 +181,7 @@ class Trainer:
             len(self.x), batch=options.batch, order=options.order, seed=options.seed, device=self.x.device
         )
         self.generator, self.parameters, self.begun = torch.Generator(self.x.device), list(model.parameters()), False
-        self.changes, self.convolutions = None, convolutions(model)
+        self.changes, self.viewed, self.convolutions = None, False, convolutions(model)
         keep_freed_memory()
         model.zero_grad()  # what another loop left behind would move even frozen layers
 
@@ -219,11 +221,8 @@ class Trainer:
         if self.changes is not False and isinstance(now, slice):  # views of the data
             x, y = x.clone(), y.clone()
         if self.augment:
-            seed = self.options.seed * 1_000_003 + k
-            x = self.augment(x, self.generator.manual_seed(seed))
-            if y.ndim == 3:
-                y = self.augment(y[:, None], self.generator.manual_seed(seed))[:, 0]
-        return x, y
+            x, y = self.augment(x, y, lambda: self.generator.manual_seed(self.options.seed * 1_000_003 + k))
+        return x.contiguous() if self.viewed else x, y
 
     def _loss(self, k):
         x, y = self.batch(k)
@@ -239,16 +238,33 @@ class Trainer:
             self.changes = versions != [x._version, y._version]
         return loss
 
+    def _first_loss(self, k):
+        """The loss of the first step; where `view` does not take images with the channels last they are first again."""
+        buffers, drawn = [b.clone() for b in self.model.buffers()], torch.get_rng_state()
+        try:
+            return self._loss(k)
+        except RuntimeError as error:
+            if self.x.ndim != 4 or "view size is not compatible" not in str(error):
+                raise
+        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        torch.set_rng_state(drawn)
+        self.model.to(memory_format=torch.contiguous_format)
+        self.x, self.viewed = self.x.contiguous(), True
+        return self._loss(k)
+
     def __call__(self, k):
         with nullcontext() if self.begun else fits(self.model, self.x, self.y):
-            loss = self._loss(k)
-        if not self.begun and not (torch.is_tensor(loss) and loss.ndim == 0 and loss.requires_grad):
-            raise ValueError(f"the loss must be a tensor of one number that has a gradient, got {loss!r:.60}")
-        done, self.begun = k / self.options.steps, True
-        (loss + self.extra_loss(done) if self.extra_loss else loss).backward()
+            loss = self._loss(k) if self.begun else self._first_loss(k)
+        done = k / self.options.steps
+        total = loss + self.extra_loss(done) if self.extra_loss else loss
+        if not self.begun and not (torch.is_tensor(total) and total.ndim == 0 and total.requires_grad):
+            raise ValueError(f"the loss must be a tensor of one number that has a gradient, got {total!r:.60}")
+        self.begun = True
+        total.backward()
         if self.options.penalty:
             self.add_gradient_()
-        lr = self.rate * self.factor(done)
+        lr = self.rate * number("the factor of the schedule", self.factor(done), "[0, inf)")
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.update()
