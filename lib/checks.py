@@ -68,6 +68,8 @@ class Checked:
                 entries(f"{self.what}{name}", value, *allowed)
             else:
                 check(f"{self.what}{name}", value, kind, allowed)
+                if kind is int:  # NumPy's, too, which seed no generator
+                    object.__setattr__(self, name, int(value))
 
     @classmethod
     def of(cls, given, what):

@@ -46,6 +46,8 @@ def form(model, example, *, channels_last=True):
     plain = models.copied(model).eval().requires_grad_(False)
     with fits(model, args[0]):
         known = [(given, _outputs(plain, given)) for given in (args, _noise(args, 1.0), _noise(args, 10.0))]
+    if not all(out.isfinite().all() for out in known[0][1]):
+        raise InferenceError(f"{type(model).__name__} puts out inf or NaN on the example, which nothing can be held to")
     known = [(given, outs) for given, outs in known if given is args or all(out.isfinite().all() for out in outs)]
     inputs, expected = zip(*known, strict=True)
     pairs = _proved(*_lively(plain, inputs), _pairs(plain, args))

@@ -696,3 +696,10 @@ def test_weights_with_a_scale_for_each_unit_lose_units(scale):
     net.w.data[:, :2] = 0  # what is read here stays: the scale is made of all of a row
     small = same(net, torch.randn(2, 8))
     assert (tuple(small.w.shape), small.i.out_features) == ((10, 8), 8)
+
+
+def test_one_of_the_rows_that_are_mixed_may_be_left():
+    net = nn.Sequential(nn.Linear(4, 12), Call(lambda s, x: x.unflatten(-1, (-1, 3)).amax(-1)), nn.Linear(4, 2))
+    net[2].weight.data[:, :3] = 0
+    small = same(net, torch.randn(2, 4))
+    assert (small[0].out_features, small[2].in_features) == (3, 1)

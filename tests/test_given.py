@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy import sparse as sparse_tables
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils import data as torch_data
@@ -73,6 +74,7 @@ ODD = {  # data -> x and y as they are to be
     "double arrays": (Rows(lambda k: (X[k].double().numpy(), float(k))), X[:40], torch.arange(40.0)),
     "another byte order": ((X.numpy().astype(">f4"), Y.numpy().astype(">i8")), X, Y),
     "sparse": ((X.to_sparse(), Y), X, Y),
+    "SciPy's sparse": ((sparse_tables.csr_matrix(X.numpy()), Y), X, Y),
     "a frame": ((pd.DataFrame(X.numpy().astype("float64")), pd.Series(Y.numpy().astype(bool))), X, Y),
     "a shuffled loader": (loader(shuffle=True, drop_last=True), X, Y),
     "a collate_fn": (loader(LENGTHS, collate_fn=padded, batch_size=20), *padded(LENGTHS)),
@@ -169,6 +171,12 @@ REFUSED = {
     "points in pictures": (
         lambda: fit(nn.Conv2d(1, 1, 1), (torch.zeros(9, 1, 8, 8), torch.zeros(9, 5, 2)), augment="flip_crop"),
         r"targets that are maps of them; .* the targets \(9, 5, 2\)",
+    ),
+    "a nested tensor": (lambda: fit(mlp(), (torch.nested.nested_tensor([X[0], X[1]]), Y[:2])), "data must be x and y"),
+    "two inputs a row": (lambda: fit(mlp(), Rows(lambda k: ((X[k], X[k]), 0))), "there are 2 tables in place of one"),
+    "a plateau of another score": (
+        lambda: fit(mlp(), (X, Y), schedule="plateau", watch=lambda net: {"val": 1.0}, log_points=2),
+        r"follows 'validation', but watch returns \['val'\]",
     ),
     "a score a row": (
         lambda: compress(mlp(), (X, Y), steps=2, score=lambda o, y: (o.argmax(1) == y).float()),
@@ -385,6 +393,13 @@ def test_infinite_weights_that_a_mask_leaves_out_are_zero():
     pruning.apply(net, {"weight": torch.zeros(2, 2, dtype=torch.bool)})
     assert not net.weight.any()
     assert not regularizers.group_lasso([torch.zeros(0, 3)])
+
+
+def test_whole_numbers_of_numpy_are_options():
+    nets = [mlp(), mlp()]
+    for net, kind in zip(nets, (int, np.int64), strict=True):
+        fit(net, (X, Y), batch=kind(9), seed=kind(3), steps=kind(12))
+    assert torch.equal(nets[0][0].weight, nets[1][0].weight)
 
 
 def test_a_double_network_is_trained_in_double_precision():

@@ -204,3 +204,9 @@ def test_networks_with_tensors_of_five_axes(dims):
     small = inference.form(net, x)
     assert small.channels_last == (dims == 2)
     assert torch.allclose(small(x), net(x), atol=1e-5)
+
+
+def test_outputs_that_are_no_numbers_are_said():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Threshold(1e9, torch.inf))
+    with pytest.raises(inference.InferenceError, match="Sequential puts out inf or NaN on the example"):
+        inference.form(net, torch.randn(2, 3))

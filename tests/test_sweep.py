@@ -90,6 +90,25 @@ def test_values_of_a_grid(text, values):
 def test_a_parameter_that_the_notebook_lacks_is_named_before_anything_runs(notebook):
     with pytest.raises(ValueError, match="01_name has no parameter 'lamda'; known: profile, part, seeds, .*lam, steps"):
         sweep.main(str(notebook), "lamda=1")
+    with pytest.raises(ValueError, match="02_none is no notebook with parameters"):
+        sweep.main(str(notebook.with_name("02_none.ipynb")), "lam=1")
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        (["lam=0.1,0.1"], "are one point; leave one of them out"),
+        (["lam=1e-3,0.001", "steps=1,2"], "are one point"),
+        (["seeds=2,5", "profile=quick"], "are one point"),  # which has two seeds at most
+        (["profile=quick,laptop", "lam=0.1"], "are one point"),
+        (["lam=0.1", "lam=0.2"], "'lam=0.2': every parameter stands once, with its values"),
+        (["lam="], "every parameter stands once, with its values, lam=1,2"),
+        (["lam"], "every parameter stands once, with its values"),
+    ],
+)
+def test_points_that_would_count_twice_or_not_at_all_are_refused(notebook, grid, message):
+    with pytest.raises(ValueError, match=message):
+        sweep.main(str(notebook), *grid)
 
 
 def test_a_custom_call_writes_its_table_beside_its_figures(notebook, monkeypatch):

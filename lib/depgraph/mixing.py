@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from .rules import bind, pointwise, varies
+from .rules import bind, pointwise, several, varies
 from .shadows import storage_of
 
 
@@ -15,7 +15,7 @@ def _mix(call, dims):
     """
     trace, tensor = call.trace, call.tensors[0]
     owned, (ids, taint) = trace.elements(tensor), trace.state(tensor)
-    along = [d for d in dims if varies(ids, d)]
+    along = [d for d in dims if several(trace.classes, ids, d)]
     if along and ids.all() and any(varies(ids, d) for d in range(ids.dim()) if d not in dims):
         trace.classes.join(ids, ids[_first(ids, along)])
     elif along:

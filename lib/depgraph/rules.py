@@ -85,8 +85,7 @@ def _met(classes, wide):
 
     wide: of each operand its channels and the dimensions along which it has one value for many places.
     """
-    several = lambda ids, d: varies(ids, d) and varies(classes.roots(ids), d)  # noqa: E731
-    spread = [any(several(other, d) for other, _ in wide for d in dims) for _, dims in wide]
+    spread = [any(several(classes, other, d) for other, _ in wide for d in dims) for _, dims in wide]
     for (ids, _), many in zip(wide, spread, strict=True):
         if many:
             classes.pin(ids, "one channel is spread over many")
@@ -100,6 +99,11 @@ def _met(classes, wide):
 def varies(ids, dim):
     """Whether there are different channels along a dimension."""
     return ids.shape[dim] > 1 and bool((ids != ids.narrow(dim, 0, 1)).any())
+
+
+def several(classes, ids, dim):
+    """Whether channels that may go without each other lie along a dimension."""
+    return varies(ids, dim) and varies(classes.roots(ids), dim)
 
 
 def bind(trace, owned, ids):

@@ -28,7 +28,7 @@ def part_of(given, model):
             raise TypeError("no pair of tables")
         x, y = map(_numbers, "xy", given)
         length = len(x), len(y)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last of nested tensors
         raise ValueError(
             f"data must be x and y, a data set or a DataLoader, got {type(given).__name__}: {error}"
         ) from None
@@ -120,6 +120,8 @@ def _unread(rows):
 def _rows(values):
     """A list of columns, which torch makes of targets that are lists, as one table."""
     listed = isinstance(values, list | tuple) and torch.is_tensor(values[0])
+    if listed and values[0].ndim > 1:
+        raise TypeError(f"there are {len(values)} tables in place of one")
     return torch.stack(values, 1) if listed else values
 
 
@@ -204,7 +206,7 @@ def _tensor(values):
         return values.detach() if values.layout is torch.strided else values.detach().to_dense()
     if isinstance(values, str | bytes | dict):
         raise TypeError(f"{values!r:.40} is no table of numbers")
-    array = np.array(values)
+    array = np.array(values.toarray() if hasattr(values, "toarray") else values)  # SciPy's are sparse
     if array.dtype.kind not in "biuf" or np.ma.is_masked(values):
         raise TypeError(
             f"{'masked' if array.dtype.kind in 'biuf' else array.dtype} entries are no numbers; encode words as whole "

@@ -16,6 +16,8 @@ def one_cycle(t):
 
 def plateau(curves, steps):
     """Halved after every 8 % of the steps in which no validation score was a best; `curves` are a training's so far."""
+    if curves["step"] and "validation" not in curves:
+        raise ValueError(f"schedule 'plateau' follows 'validation', but watch returns {[*curves][2:]}")
     best, since, factor = -math.inf, 0, 1.0
     for step, score in zip(curves["step"], curves.get("validation", ()), strict=False):
         if score > best:

@@ -28,9 +28,32 @@ def entries(text):
         return text.split(",")
 
 
+def grid_of(given):
+    """The grid that arguments name=values ask for. ValueError: a name without a value, or twice."""
+    grid = {}
+    for text in given:
+        name, _, values = text.partition("=")
+        if name in grid or not entries(values):
+            raise ValueError(f"{text!r}: every parameter stands once, with its values, {name}=1,2")
+        grid[name] = entries(values)
+    return grid
+
+
+def distinct(made):
+    """The points, whose figures have a folder each. ValueError: two would share one, and count twice in the table."""
+    seen = {}
+    for given, setup in made:
+        if setup.figures.name in seen:
+            raise ValueError(f"{seen[setup.figures.name]} and {given} are one point; leave one of them out")
+        seen[setup.figures.name] = given
+    return made
+
+
 def points(notebook, grid):
     """Every combination of a grid, as (values, Setup). ValueError: a parameter that the notebook does not have."""
     defaults = parameters.committed(notebook)
+    if not defaults:
+        raise ValueError(f"{notebook} is no notebook with parameters")
     if unknown := [name for name in grid if name not in defaults or name == "part"]:
         raise ValueError(f"{notebook} has no parameter {unknown[0]!r}; known: {', '.join(defaults)}")
     for values in itertools.product(*grid.values()):
@@ -72,9 +95,9 @@ def summary(table):
 
 def main(path, *given):
     """Run the grid, write figures/custom/<notebook>/sweep-<what varies>.csv and print the means."""
-    grid = {name: entries(text) for name, _, text in (text.partition("=") for text in given)}
+    grid = grid_of(given)
     cores = str(grid.pop("cores", ["all"])[0])
-    made = list(points(Path(path).stem, grid))
+    made = distinct(list(points(Path(path).stem, grid)))
     failed = launch(Path(path).stem, made, cores)
     table = gathered(made)
     if table.empty:
