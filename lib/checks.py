@@ -68,7 +68,7 @@ class Checked:
                 entries(f"{self.what}{name}", value, *allowed)
             else:
                 check(f"{self.what}{name}", value, kind, allowed)
-                if kind is int:  # NumPy's, too, which seed no generator
+                if kind is int:  # NumPy's, too
                     object.__setattr__(self, name, int(value))
 
     @classmethod
@@ -95,13 +95,13 @@ def entries(what, values, kind, allowed=None):
 
 
 def number(what, value, allowed, *, whole=False):
-    """The value, if it is a number (True is none) in an interval such as "[0, 1)"; ValueError otherwise."""
+    """The value, if it is a number (True is none) in an interval such as "[0, 1)", an int if whole; else ValueError."""
     low, high = (float(end) for end in allowed[1:-1].split(","))
     right = isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
     ends = right and ((allowed[0] == "[" and value == low) or (allowed[-1] == "]" and value == high))
     if not (right and (low < value < high or ends)):
         raise ValueError(f"{what} must be {'a whole number ' if whole else ''}in {allowed}, got {value!r}")
-    return value
+    return int(value) if whole else value  # NumPy's, too, which neither seed a generator nor split a tensor
 
 
 def flag(what, value):

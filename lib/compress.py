@@ -65,9 +65,7 @@ def _parts(data, net):
     if isinstance(getattr(data, "validation", None), TABLES):
         return part, part_of(data.validation, net)
     if len(part.x) < 2:
-        raise ValueError(
-            "one example cannot be held out of one; give two at least, or a data set with a validation part"
-        )
+        raise ValueError("one example cannot be held out of one; give two at least, or a validation part")
     order = torch.randperm(len(part.x), generator=torch.Generator().manual_seed(0)).to(part.x.device)
     count = max(1, int(HELD_OUT * len(order)))
     return tuple(Part(part.x[rows], part.y[rows]) for rows in (order[count:], order[:count]))

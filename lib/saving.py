@@ -12,6 +12,7 @@ from torch import nn
 from . import models
 from .arguments import a_network, a_path, a_tensor, plain_data, told
 from .atomic import read_file, write_whole
+from .layers import grouped, resizable, tell_widths
 
 
 @told(folder=a_path, normalisation=plain_data, labels=plain_data)
@@ -165,7 +166,7 @@ def to_bytes(model, *, summed=True):
     for name, t in state.items():  # a view of another tensor becomes one of its own
         state[name] = t.clone() if t.untyped_storage().data_ptr() in seen else t
         seen.add(t.untyped_storage().data_ptr())
-    groups = {name: layer.groups for name, layer in model.named_modules() if _grouped(layer)}
+    groups = {name: layer.groups for name, layer in model.named_modules() if grouped(layer)}
     about = {"groups": json.dumps(groups)} if groups else {}
     about |= {"sum": _sum_of_tensors(state)} if summed else {}
     return safetensors.torch.save(state, about or None)
@@ -189,14 +190,6 @@ def _shared(state):
         if first.setdefault(id(tensor), name) != name:
             shared[name] = first[id(tensor)]
     return shared
-
-
-def _grouped(layer):
-    """Whether a convolution has groups whose number its weight does not tell, or has lost some of them."""
-    if not isinstance(layer, CONVOLUTIONS + TRANSPOSED):
-        return False
-    several = 1 < layer.groups < max(layer.in_channels, layer.out_channels)
-    return several or getattr(layer, "regrouped", False)
 
 
 def _one_input(what, example):
@@ -235,42 +228,6 @@ def to_onnx(model, path, example):
     write_whole(path, model_proto.SerializeToString())
 
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
-
-
-def tell_widths(layer):
-    """Set what a layer of torch says of its widths to what its tensors are."""
-    weight = layer._parameters.get("weight")
-    if weight is None and isinstance(layer, (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)):
-        return  # it is made of others before each call, and of their widths
-    if isinstance(layer, nn.Linear):
-        layer.out_features, layer.in_features = weight.shape
-    elif isinstance(layer, CONVOLUTIONS):
-        if 1 < layer.groups == layer.out_channels:  # depthwise
-            layer.groups = len(weight)
-        layer.out_channels, layer.in_channels = len(weight), weight.shape[1] * layer.groups
-    elif isinstance(layer, TRANSPOSED):
-        layer.in_channels, layer.out_channels = len(weight), weight.shape[1] * layer.groups
-    elif isinstance(layer, NORMS):
-        known = [t for t in (layer.running_mean, layer.weight) if t is not None]
-        layer.num_features = len(known[0]) if known else layer.num_features
-    elif isinstance(layer, nn.GroupNorm) and weight is not None:
-        layer.num_groups = len(weight) if layer.num_groups == layer.num_channels else layer.num_groups
-        layer.num_channels = len(weight)
-    elif isinstance(layer, nn.PReLU):
-        layer.num_parameters = len(weight)
-    elif isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-        layer.num_embeddings, layer.embedding_dim = weight.shape
-    elif isinstance(layer, nn.RNNBase):
-        layer.hidden_size, layer.input_size = layer.weight_hh_l0.shape[1], layer.weight_ih_l0.shape[1]
-        if layer.proj_size:
-            layer.proj_size, layer.hidden_size = layer.weight_hr_l0.shape
-    elif isinstance(layer, nn.RNNCellBase):
-        layer.hidden_size, layer.input_size = layer.weight_hh.shape[1], layer.weight_ih.shape[1]
-
-
 def _refuse(state, model, what, *, resized=False):
     """ValueError where the tensors are not the model's; with resized they may be narrower or wider where layers can."""
     expected = model.state_dict()
@@ -282,15 +239,8 @@ def _refuse(state, model, what, *, resized=False):
         found, wanted = tuple(state[name].shape), tuple(expected[name].shape)
         fits = found == wanted
         if resized and not fits and len(found) == len(wanted):
-            fits = _resizable(model.get_submodule(name.rpartition(".")[0]), found, wanted)
+            fits = resizable(model.get_submodule(name.rpartition(".")[0]), found, wanted)
         if not fits:
             raise ValueError(
                 f"{what}: tensor {name!r} has shape {found} instead of {wanted}; does the network belong to this file?"
             )
-
-
-def _resizable(layer, found, wanted):
-    """Whether a layer takes a tensor of another width: a kernel keeps its size, a layer norm all of it."""
-    if isinstance(layer, nn.LayerNorm | nn.RMSNorm):
-        return False
-    return found[2:] == wanted[2:] or not isinstance(layer, CONVOLUTIONS + TRANSPOSED)

@@ -59,7 +59,7 @@ REFUSED = {
     "one beta": (lambda: fit(optimizer={"betas": [0.9]}), "betas must be 2 numbers"),
     "a maximum": (lambda: fit(optimizer={"maximize": True}), "has no 'maximize'"),
     "a batch of 0": (lambda: training.predict(net(), X, batch=0), r"batch must be a whole number in \[1, inf\)"),
-    "words to predict": (lambda: training.predict(net(), "x"), "inputs must be a tensor or an array of numbers"),
+    "words to predict": (lambda: training.predict(net(), "x"), "inputs must be a tensor or array of numbers"),
     "masks elsewhere": (lambda: pruning.apply(net(), meta_masks()), "the mask of 'fc1.weight' must be"),
     "a list of masks": (lambda: pruning.apply(net(), [1]), "masks are a dict"),
     "a seed of words": (lambda: pruning.StochasticZeroing(net(), steps=2, target=0.5, seed="a"), "seed must be"),

@@ -150,7 +150,7 @@ REFUSED = {
     "a loss without gradient": (lambda: fit(mlp(), (X, Y), loss=lambda o, y: o.detach().mean()), "has a gradient"),
     "a loss that learns": (
         lambda: fit(mlp(), (X, Y), loss=Tempered()),
-        r"'heat', which nothing trains; make the loss a",
+        r"'heat', which nothing trains; make it a part",
     ),
     "a rate below 0": (lambda: fit(mlp(), (X, Y), schedule=lambda t: -1.0), "factor of the schedule must be in"),
     "no factor": (lambda: fit(mlp(), (X, Y), schedule=lambda t: None), "factor of the schedule must be in"),
@@ -172,6 +172,7 @@ REFUSED = {
         lambda: fit(nn.Conv2d(1, 1, 1), (torch.zeros(9, 1, 8, 8), torch.zeros(9, 5, 2)), augment="flip_crop"),
         r"targets that are maps of them; .* the targets \(9, 5, 2\)",
     ),
+    "chances below 0": (lambda: fit(mlp(), (X, X[:, :2]), loss="cross_entropy"), "takes classes, but the targets are"),
     "a nested tensor": (lambda: fit(mlp(), (torch.nested.nested_tensor([X[0], X[1]]), Y[:2])), "data must be x and y"),
     "two inputs a row": (lambda: fit(mlp(), Rows(lambda k: ((X[k], X[k]), 0))), "there are 2 tables in place of one"),
     "a plateau of another score": (
@@ -400,6 +401,19 @@ def test_whole_numbers_of_numpy_are_options():
     for net, kind in zip(nets, (int, np.int64), strict=True):
         fit(net, (X, Y), batch=kind(9), seed=kind(3), steps=kind(12))
     assert torch.equal(nets[0][0].weight, nets[1][0].weight)
+    assert torch.equal(training.predict(nets[0], X, batch=np.int64(7)), training.predict(nets[0], X, batch=7))
+    fit(nets[0], (X, Y), after_step=[pruning.StochasticZeroing(nets[0], steps=10, seed=np.int64(1), target=0.5)])
+
+
+def test_a_recorder_that_is_an_empty_list_is_asked():
+    class Recorder(list):
+        def __call__(self, given):
+            self.append(given)
+            return {} if isinstance(given, nn.Module) else torch.zeros(())
+
+    watch, extra = Recorder(), Recorder()
+    fit(mlp(), (X, Y), watch=watch, extra_loss=extra)
+    assert len(watch) == 1 and len(extra) == 10
 
 
 def test_a_double_network_is_trained_in_double_precision():

@@ -5,7 +5,7 @@ import functools
 import torch
 from torch import nn
 
-from ..saving import CONVOLUTIONS, tell_widths
+from ..layers import CONVOLUTIONS, tell_widths
 from .shadows import Param
 
 

@@ -39,7 +39,7 @@ class StochasticZeroing:
     def __init__(self, model, *, steps, seed=0, **options):
         self.options = ZeroingOptions.of(options, "stochastic zeroing")
         self.steps = checks.number("stochastic zeroing: steps", steps, "[1, inf)", whole=True)
-        checks.number("stochastic zeroing: seed", seed, "[0, 9e18]", whole=True)
+        seed = checks.number("stochastic zeroing: seed", seed, "[0, 9e18]", whole=True)
         self.ws, self.norms, self.model = prunable(model), _norms(model), None
         self.tensors = [*self.ws.values(), *(p for _, norm in self.norms for p in norm.parameters())]
         self.scale, self.target = (self.options.for_each(name, self.ws) for name in ("scale", "target"))
@@ -56,9 +56,7 @@ class StochasticZeroing:
         if self.model is not model:
             now = models.weights(model)
             if not all(now.get(name) is w for name, w in self.ws.items()):
-                raise ValueError(
-                    "stochastic zeroing was made for other weights; make it of the network that is trained"
-                )
+                raise ValueError("zeroing was made for other weights; make it of the network that is trained")
             self.model = model
         fresh(step, self.draws)
         done, every = step / self.steps, self.options.every

@@ -115,9 +115,7 @@ class Checkpoint:
             save_whole(content, self.path)
         except OSError as error:
             if not self.warned:
-                print(
-                    f"{self.path}: not written ({error.strerror}); training goes on, but could not be resumed from here"
-                )
+                print(f"{self.path}: not written ({error.strerror}); training goes on, but cannot be resumed here")
             self.warned = True
 
     def resume(self):

@@ -67,10 +67,8 @@ def _finite(name, values, columns):
 def sized(options, data):
     """Options with the batch size of a DataLoader, where they have none. ValueError: a device is among them."""
     if "device" in options:
-        raise ValueError(
-            f"device is no option: a network is trained where it is, and the data follow; call "
-            f"net.to({str(options['device'])!r}) first"
-        )
+        device = str(options["device"])
+        raise ValueError(f"device is no option: a network is trained where it is; call net.to({device!r}) first")
     size = data.batch_size if isinstance(data, DataLoader) else None
     return {"batch": size} | options if size else options
 
@@ -195,9 +193,7 @@ def tensor(values):
     try:
         return _tensor(values)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"inputs must be a tensor or an array of numbers, got {type(values).__name__}: {error}"
-        ) from None
+        raise ValueError(f"inputs must be a tensor or array of numbers, got {type(values).__name__}: {error}") from None
 
 
 def _tensor(values):
@@ -228,7 +224,7 @@ def taken(model, x):
 
 def picked(found, outputs=None):
     """The tensor that is asked for of what a network returned. TypeError: it returned no tensor."""
-    found = outputs(found) if outputs else found
+    found = found if outputs is None else outputs(found)
     if not isinstance(found, torch.Tensor):
         what = f"the keys {list(found)}" if isinstance(found, dict) else f"a {type(found).__name__}"
         raise TypeError(f"the network returned {what} instead of a tensor; pass outputs=, a function that picks one")

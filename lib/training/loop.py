@@ -28,8 +28,7 @@ def predict(model, x, *, batch=1000, precision="fp32", outputs=None):
 
     `outputs` picks the tensor from what the network returns.
     """
-    number("batch", batch, "[1, inf)", whole=True)
-    x = tensor(x)
+    x, batch = tensor(x), number("batch", batch, "[1, inf)", whole=True)
     device = next(model.parameters(), x).device
     with models.in_mode(model, training=False), fits(model, x), autocast(precision, device), flushed():
         return torch.cat([_rows(picked(model(taken(model, p.clone()).to(device)), outputs), p) for p in x.split(batch)])
@@ -39,10 +38,7 @@ def _rows(outputs, x):
     """Outputs of a batch. ValueError: they are not a row for each of its inputs."""
     if not outputs.ndim or len(outputs) != len(x):
         shape = tuple(outputs.shape)
-        raise ValueError(
-            f"the network's outputs {shape} for {len(x)} inputs are not a row for each; pass outputs=, a function that "
-            "picks or makes these"
-        )
+        raise ValueError(f"outputs {shape} of {len(x)} inputs are not a row for each; pass outputs=, which makes these")
     return outputs
 
 
@@ -161,7 +157,7 @@ def _train(trainer, history, kept, watch, watching):
                 break
             history.seconds += time.perf_counter() - started
             if pause:
-                history.log(total, watch(model) if watch else {})
+                history.log(total, {} if watch is None else watch(model))
                 total = torch.zeros((), device=trainer.x.device)
             if kept.path and time.monotonic() - saved_at >= every:
                 kept.save(history=vars(history), total=total)

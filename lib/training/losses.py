@@ -106,14 +106,13 @@ def fitting(loss, y):
     """
     numbers = y.is_floating_point()
     if not callable(loss) and y.is_complex():
-        raise ValueError(
-            f"the targets are complex ({y.dtype}), which only a loss of your own takes; y.real are numbers"
-        )
+        raise ValueError(f"complex targets ({y.dtype}) only a loss of your own takes; y.real are numbers")
     if not callable(loss) and len(y) > 1 and y[0].numel() == 1 and bool((y == y[0]).all()):
         warnings.warn(f"all {len(y):,} targets are {y[0].item()}: there is nothing to learn from them", stacklevel=2)
     if loss is None:
         return squared if numbers else classes
-    if numbers and isinstance(loss, str) and LOSSES.get(loss) in IN_CLASSES and (y.ndim == 1 or y.shape[1] == 1):
+    of_classes = numbers and isinstance(loss, str) and LOSSES.get(loss) in IN_CLASSES
+    if of_classes and (y.ndim == 1 or y.shape[1] == 1 or y.min() < 0):
         raise ValueError(f"loss {loss!r} takes classes, but the targets are numbers ({y.dtype}); loss='mse' takes them")
     return named(LOSSES, loss, "loss")
 
@@ -123,6 +122,5 @@ def own_of(loss, found):
     own = loss.named_parameters() if isinstance(loss, torch.nn.Module) else ()
     if lost := [name for name, p in own if p.requires_grad and all(p is not q for q in found)]:
         raise ValueError(
-            f"the loss has a parameter of its own, {lost[0]!r}, which nothing trains; make the loss a part of the "
-            "network, or freeze it, loss.requires_grad_(False)"
+            f"the loss has {lost[0]!r}, which nothing trains; make the loss a part of the network, or freeze it"
         )

@@ -31,14 +31,12 @@ def bf16_pays(device):
 
 
 def autocast(precision, device):
-    """The context of the forward pass: bf16 autocast, or nothing."""
+    """The context of the forward pass: bf16 autocast, or none, also within a caller's."""
     one_of("precision", precision, PRECISIONS)
-    kind = torch.device(device).type
-    if precision == "fp32" and torch.is_autocast_enabled(kind):  # a caller's
-        return torch.autocast(kind, enabled=False)
-    if precision == "fp32" or (precision == "auto" and not bf16_pays(device)):
-        return contextlib.nullcontext()
-    return torch.autocast(kind, torch.bfloat16)
+    kind, bf16 = torch.device(device).type, precision == "bf16" or (precision == "auto" and bf16_pays(device))
+    if bf16 or torch.is_autocast_enabled(kind):  # a caller's
+        return torch.autocast(kind, torch.bfloat16, enabled=bf16)
+    return contextlib.nullcontext()
 
 
 @contextlib.contextmanager

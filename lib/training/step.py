@@ -257,7 +257,7 @@ class Trainer:
         with nullcontext() if self.begun else fits(self.model, self.x, self.y):
             loss = self._loss(k) if self.begun else self._first_loss(k)
         done = k / self.options.steps
-        total = loss + self.extra_loss(done) if self.extra_loss else loss
+        total = loss if self.extra_loss is None else loss + self.extra_loss(done)
         if not self.begun and not (torch.is_tensor(total) and total.ndim == 0 and total.requires_grad):
             raise ValueError(f"the loss must be a tensor of one number that has a gradient, got {total!r:.60}")
         self.begun = True

@@ -21,7 +21,7 @@ COPIED = ("README.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "data/READM
 COPIED += ("recipes/*.md", "notebooks/*.ipynb")
 COPIED += ("figures/*/*.png", "figures/*/*.svg", "figures/*/*.gif", "figures/*/*.csv", "data/published/*.csv")
 SKIPPED = ("figures/quick/", "figures/custom/")
-INTERNAL = ("arguments", "atomic", "checks")  # of lib: nothing that a reader calls
+INTERNAL = ("arguments", "atomic", "checks", "layers")  # of lib: nothing that a reader calls
 VEGA_LITE = "application/vnd.vegalite.v5+json"
 DRAW = """everyRun.width = "container";
 vegaEmbed("#every-run", everyRun, {actions: {export: true, source: false, compiled: false, editor: false}});
