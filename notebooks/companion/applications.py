@@ -133,6 +133,19 @@ class Application:
             for config in self.compared(record["config"]["case"]["network"], record["seed"], record)
         ]
 
+    def unsampled(self, choices, seeds):
+        """Zeroing with L2 at the settings chosen, each draw taking the smallest weights: an experiment of its own.
+
+        Its test images are scored in final stages alone. No configurations where nobody has run them yet.
+        """
+        apart = replace(self, at_end=True)
+        configs = [
+            apart.zeroed(network, seed, "L2", *mine["L2"], by="rank", suffix="_unsampled")
+            for network, mine in choices.items()
+            for seed in seeds
+        ]
+        return [] if runs.not_run(configs, go_on=True) else configs
+
     @property
     def _decay(self):
         return {"name": "l2", "lam": self.lam_tuning}
