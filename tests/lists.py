@@ -38,7 +38,9 @@ def _given(notebook):
     (cell,) = [source for source in code(notebook) if "parameters.check(" in source]
     calls = [node for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Call)]
     (call,) = [node for node in calls if ast.unparse(node.func) == "parameters.check"]
-    return {given.arg: eval(ast.unparse(given.value), {"training": training}) for given in call.keywords}
+    known = {"training": training, "applications": applications}
+    values = [(given.arg, eval(ast.unparse(given.value), known)) for given in call.keywords]
+    return {name: value for key, found in values for name, value in (found if key is None else {key: found}).items()}
 
 
 def of(notebook):

@@ -63,6 +63,22 @@ def test_the_controls_have_as_much_left_as_zeroing_with_l2(application, pruned):
     assert [config["stages"][1]["name"] for config in (chance, ranked)] == ["chance", "no sampling"]
 
 
+def test_runs_without_sampling_are_an_experiment_of_their_own_at_the_setting_chosen(application, monkeypatch):
+    sampled = application.zeroed("net", 3, "L2", 1e-3, 0.9)
+    monkeypatch.setattr(applications.runs, "not_run", lambda configs, go_on: not go_on)
+    (config,) = application.unsampled({"net": {"L2": (1e-3, 0.9), "L1": (1e-4, 0.95)}}, [3])
+    assert config["experiment"] == "mine_unsampled" and config["case"] == sampled["case"]
+    first, second = config["stages"]
+    assert first["zeroing"] == sampled["stages"][0]["zeroing"] | {"by": "rank"} and second["name"] == "no sampling"
+    assert first["scores"] == ["train", "validation"] and "scores" not in second, "test images at the end alone"
+    kept = ("steps", "penalty", "hold", "schedule")
+    assert [[stage.get(key) for key in kept] for stage in (first, second)] == [
+        [stage.get(key) for key in kept] for stage in sampled["stages"]
+    ]
+    monkeypatch.setattr(applications.runs, "not_run", lambda configs, go_on: True)
+    assert application.unsampled({"net": {"L2": (1e-3, 0.9)}}, [3]) == []
+
+
 def test_what_has_lost_units_may_be_tuned_as_the_smaller_network_that_it_is(application, pruned):
     small = dataclasses.replace(application, shrunk=True)
     assert [stage.get("shrunk") for stage in small.zeroed("net", 0, "L2", 1e-3, 0.9)["stages"]] == [None, True]

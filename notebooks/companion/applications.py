@@ -7,12 +7,23 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from companion import runs
+from companion import figures, runs
 from companion.claims.p3 import removed, taken
 
 FINALS = ("dense", "stochastic", "no sampling", "magnitude", "units", "chance", "scratch")
 BY = {"size": "stochastic", "rank": "no sampling", "chance": "chance"}  # way of zeroing: the stage tuned after it
 METHODS = ("dense", "zeroing, none", "zeroing, L1", "zeroing, L2", *FINALS[2:])
+
+RANGES = {  # of the parameters that the notebooks of convolutional networks share
+    "targets": [(0.01, 0.999)],
+    "epochs": (1, 10**4),
+    "tuning": (1, 10**4),
+    "lr": (1e-6, 1.0),
+    "lams_l2": [(0.0, 1.0)],
+    "lams_l1": [(0.0, 1.0)],
+    "lam_tuning": (0.0, 1.0),
+    "grid_seed": (0, 10**6),
+}
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,19 @@ class Application:
             for config in self.compared(record["config"]["case"]["network"], record["seed"], record)
         ]
 
+    def unsampled(self, choices, seeds):
+        """Zeroing with L2 at the settings chosen, each draw taking the smallest weights: an experiment of its own.
+
+        Its test images are scored in final stages alone. No configurations where nobody has run them yet.
+        """
+        apart = replace(self, at_end=True)
+        configs = [
+            apart.zeroed(network, seed, "L2", *mine["L2"], by="rank", suffix="_unsampled")
+            for network, mine in choices.items()
+            for seed in seeds
+        ]
+        return [] if runs.not_run(configs, go_on=True) else configs
+
     @property
     def _decay(self):
         return {"name": "l2", "lam": self.lam_tuning}
@@ -206,3 +230,18 @@ def methods(records, networks):
 def means(table, columns):
     """Means ± standard deviations over seeds in per cent, a line per network and method: name → (column, digits)."""
     return runs.means(table, ["network", "method"], columns).rename_axis([None, None])
+
+
+def units_left(setup, table, widths, units):
+    """Draw and save the share of each layer's units that zeroing with every regularizer has left, by a `methods` table.
+
+    widths: how many each layer had. units: what they are called, filters or channels.
+    """
+    figure, axes = figures.canvas(height=2.9)
+    left = table[table["method"].str.startswith("zeroing")]
+    figures.shares(axes, left, sizes=widths, by="method", value="alive")
+    axes.set(xlabel=f"layer, by its number of {units}", ylabel=f"{units} left")
+    axes.tick_params(axis="x", labelsize=8)
+    figures.legend(axes)
+    alt = f"Share of the {units} of each layer that zeroing with every regularizer has left."
+    figures.save(figure, f"{units}_left", setup, alt=alt)
