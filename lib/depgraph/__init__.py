@@ -23,9 +23,10 @@ To learn an operation, add its name to the pattern of a rule, or a rule: a funct
 its outputs (`trace.put`); and a test in test_depgraph_kinds.py. `lib.shrinking` needs neither a pass nor an example,
 for the networks of `models.build`.
 
-What stays as it is: widths that a layer norm, a group norm or a softmax mixes (the embedding of ViT and Swin); of
-heads, groups, chunks and shuffles all but what each can spare; constants before padding; channels read by an operation
-without a rule; layers that the example does not run. CONTRIBUTING.md has the table.
+What stays as it is: widths that a layer norm, a group norm or a softmax mixes (the embedding of ViT and Swin), but of
+several rows that are mixed each for itself whole rows may go; of heads, groups, chunks and shuffles all but what each
+can spare; constants before padding; channels read by an operation without a rule; layers that the example does not run.
+CONTRIBUTING.md has the table.
 """
 
 from ..shrinking import ShrinkError
