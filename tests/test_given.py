@@ -416,6 +416,37 @@ def test_a_recorder_that_is_an_empty_list_is_asked():
     assert len(watch) == 1 and len(extra) == 10
 
 
+class Late(nn.Module):
+    """A network of which a layer is used from the fourth pass on."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.late, self.passes = nn.Linear(8, 2), nn.Linear(8, 2), 0
+
+    def forward(self, x):
+        self.passes += 1
+        return self.first(x) + (self.late(x) if self.passes > 3 else 0)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_layers_that_come_in_later_train_as_in_a_plain_loop(frozen):
+    nets = [Late(), Late()]
+    optimizer = torch.optim.Adam(nets[1].parameters(), lr=0.01)
+    for net in nets:
+        net.late.requires_grad_(not frozen)
+    free = lambda net, step: net.late.requires_grad_(step >= 4 or not frozen)  # noqa: E731
+    for k in range(7):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(nets[1](X[8 * k : 8 * k + 8]), Y[8 * k : 8 * k + 8]).backward()
+        optimizer.step()
+        free(nets[1], k)
+    options = {"optimizer": {"lr": 0.01}, "order": "sequence", "precision": "fp32", "steps": 7, "after_step": [free]}
+    fit(nets[0], (X, Y), **options)
+    torch.testing.assert_close(nets[0].state_dict(), nets[1].state_dict())
+    assert not torch.equal(nets[0].late.weight, Late().late.weight)
+
+
 def test_a_double_network_is_trained_in_double_precision():
     net, alone = mlp(1, torch.float64), mlp(1, torch.float64)
     x, y = X.double(), X[:, :1].double() / 3

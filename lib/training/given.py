@@ -138,12 +138,12 @@ def device_of(model):
 
 
 def learning(model):
-    """The parameters that are trained, each in memory of its own shape, as torch's fused optimizers take it to be.
+    """The parameters, each in memory of its own shape, as torch's fused optimizers take it to be.
 
-    ValueError: there are none, or their gradients are sparse.
+    Frozen ones are among them, which a hook may set free. ValueError: all are frozen, or their gradients are sparse.
     """
-    found = [p for p in model.parameters() if p.requires_grad]
-    if not found:
+    found = list(model.parameters())
+    if not any(p.requires_grad for p in found):
         raise ValueError("all parameters are frozen; set requires_grad of those that training moves")
     if any(getattr(layer, "sparse", False) is True for layer in model.modules()):
         raise ValueError("an embedding has sparse gradients, which no optimizer here takes; make it with sparse=False")

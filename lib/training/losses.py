@@ -121,6 +121,4 @@ def own_of(loss, found):
     """ValueError: a loss has parameters that are not among those that are found to be trained."""
     own = loss.named_parameters() if isinstance(loss, torch.nn.Module) else ()
     if lost := [name for name, p in own if p.requires_grad and all(p is not q for q in found)]:
-        raise ValueError(
-            f"the loss has {lost[0]!r}, which nothing trains; make the loss a part of the network, or freeze it"
-        )
+        raise ValueError(f"the loss has {lost[0]!r}, which nothing trains; make it a part of the network, or freeze it")

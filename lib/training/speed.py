@@ -158,7 +158,7 @@ def lean(optimizer):
     @torch.no_grad()
     def update():
         grads = [p.grad for p in params]
-        if not optimizer.state or any(g is None for g in grads):
+        if len(optimizer.state) < len(params) or any(g is None for g in grads):
             return optimizer.step()
         if not moments or moments[2][0] is not optimizer.state[params[0]]["step"]:  # also after load_state_dict
             moments[:] = [[optimizer.state[p][k] for p in params] for k in ("exp_avg", "exp_avg_sq", "step")]
