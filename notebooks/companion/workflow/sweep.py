@@ -17,6 +17,7 @@ import pandas as pd
 
 from companion import parameters, runs
 from companion.settings import ROOT
+from companion.workflow import in_one_line
 from lib.atomic import write_whole
 
 
@@ -30,18 +31,30 @@ def entries(text):
 
 def points(notebook, grid):
     """Every combination of a grid, as (values, Setup). ValueError: a parameter that the notebook does not have."""
-    defaults = parameters.committed(notebook)
+    if not (defaults := parameters.committed(notebook)):
+        raise ValueError(f"there is no notebooks/{notebook}.ipynb with parameters")
     if unknown := [name for name in grid if name not in defaults or name == "part"]:
         raise ValueError(f"{notebook} has no parameter {unknown[0]!r}; known: {', '.join(defaults)}")
+    if empty := [name for name, values in grid.items() if not values]:
+        raise ValueError(f"{empty[0]} has no value; write {empty[0]}=value, or several with commas between them")
+    seen = set()
     for values in itertools.product(*grid.values()):
         given = dict(zip(grid, values, strict=True))
-        yield given, parameters.made(notebook, defaults | given, defaults)
+        setup = parameters.made(notebook, defaults | given, defaults)
+        if setup.figures in seen:
+            raise ValueError(f"two points of the grid are the same call; one of them is {given}")
+        seen.add(setup.figures)
+        yield given, setup
 
 
 def launch(notebook, made, cores):
     """Run the points that the launcher has not run yet, or whose sources have changed; its exit code."""
     said = ROOT / "logs" / "sweep" / f"{notebook}.json"
-    called = {setup.figures.name: [f"{k}={v!r}" for k, v in given.items()] for given, setup in made}
+    several = len({setup.profile for _, setup in made}) > 1  # whose folders may have one name
+    called = {
+        f"{setup.profile}," * several + setup.figures.name: [f"{k}={v!r}" for k, v in given.items()]
+        for given, setup in made
+    }
     write_whole(said, json.dumps({"notebook": notebook, "points": called}))
     command = [sys.executable, "-m", "companion.workflow.launch", cores, f"sweep={said}", "--"]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
@@ -70,8 +83,12 @@ def summary(table):
     return groups.agg(lambda column: runs.mean_std(column.dropna(), digits=4))
 
 
+@in_one_line()
 def main(path, *given):
     """Run the grid, write figures/custom/<notebook>/sweep-<what varies>.csv and print the means."""
+    named = [text.partition("=")[0] for text in given]
+    if twice := [name for name in named if named.count(name) > 1]:
+        raise ValueError(f"{twice[0]} is given twice; write its values with commas between them")
     grid = {name: entries(text) for name, _, text in (text.partition("=") for text in given)}
     cores = str(grid.pop("cores", ["all"])[0])
     made = list(points(Path(path).stem, grid))
