@@ -116,11 +116,20 @@ def plain_data(what, value):
     """The kind of what a JSON file holds."""
     try:
         json.dumps(value, allow_nan=False)
+        _named_by_strings(value)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{what} must be finite numbers, strings, lists and dicts, got {value!r:.60} ({error})"
         ) from None
     return value
+
+
+def _named_by_strings(value):
+    """TypeError: a key of a dict is no string, and would come back as one."""
+    if isinstance(value, dict) and (odd := [key for key in value if not isinstance(key, str)]):
+        raise TypeError(f"the key {odd[0]!r} is no string")
+    for entry in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        _named_by_strings(entry)
 
 
 def _seen(value):

@@ -9,15 +9,19 @@ from pathlib import Path
 def write_whole(path, content):
     """Write text or bytes beside a path, then rename: a kill or a full disk meanwhile leaves the old file whole.
 
-    OSError: it names the path.
+    A link stays one, and what it leads to is written; who may read the old file may read the new one. OSError: it names
+    the path.
     """
     path = Path(path)
     if path.is_char_device() or path.is_block_device():  # root would put a file in its place
         raise OSError(errno.EINVAL, "it is a device", str(path))
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content.encode() if isinstance(content, str) else content)
+        if path.is_file():
+            part.chmod(path.stat().st_mode & 0o777)
         part.replace(path)
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from None

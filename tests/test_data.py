@@ -211,6 +211,8 @@ def test_unknown_name_lists_the_known_ones():
         ("mnist", {"split": 1}, "mnist: split=1, but only"),
         ("mnist", {"size": 9}, "mnist: size=9, but only cells and ct_slices"),
         ("cells", {"size": 9}, "cells: size=9; .* at least 10"),
+        ("ct_slices", {"size": 2**70}, "ct_slices: size=.* at most 100,000"),
+        ("function/sine", {"split": 2**32}, "function/sine: split=4294967296; .* below 2³²"),
         ("ct_slices", {"size": 2.5}, "size=2.5"),
         ("mnist", {"root": None}, "mnist: root=None, .* root is a folder"),
         ("mnist", {"download": "no"}, "download='no'; .* True or False"),

@@ -1,12 +1,13 @@
 """A grid of a notebook's parameters: a folder for each point, one table of all, a column per parameter."""
 
 import json
+from functools import partial
 
 import pandas as pd
 import pytest
 
 from companion import parameters, runs, settings
-from companion.workflow import sweep
+from companion.workflow import fold, normalise, sweep, within
 
 CELL = 'profile = "laptop"\npart = "all"\nseeds = 3\nfirst_seed = 0\nlam = 1e-4\nsteps = None\n'
 
@@ -90,25 +91,6 @@ def test_values_of_a_grid(text, values):
 def test_a_parameter_that_the_notebook_lacks_is_named_before_anything_runs(notebook):
     with pytest.raises(ValueError, match="01_name has no parameter 'lamda'; known: profile, part, seeds, .*lam, steps"):
         sweep.main(str(notebook), "lamda=1")
-    with pytest.raises(ValueError, match="02_none is no notebook with parameters"):
-        sweep.main(str(notebook.with_name("02_none.ipynb")), "lam=1")
-
-
-@pytest.mark.parametrize(
-    ("grid", "message"),
-    [
-        (["lam=0.1,0.1"], "are one point; leave one of them out"),
-        (["lam=1e-3,0.001", "steps=1,2"], "are one point"),
-        (["seeds=2,5", "profile=quick"], "are one point"),  # which has two seeds at most
-        (["profile=quick,laptop", "lam=0.1"], "are one point"),
-        (["lam=0.1", "lam=0.2"], "'lam=0.2': every parameter stands once, with its values"),
-        (["lam="], "every parameter stands once, with its values, lam=1,2"),
-        (["lam"], "every parameter stands once, with its values"),
-    ],
-)
-def test_points_that_would_count_twice_or_not_at_all_are_refused(notebook, grid, message):
-    with pytest.raises(ValueError, match=message):
-        sweep.main(str(notebook), *grid)
 
 
 def test_a_custom_call_writes_its_table_beside_its_figures(notebook, monkeypatch):
@@ -134,3 +116,59 @@ def test_a_custom_call_writes_its_table_beside_its_figures(notebook, monkeypatch
         "stage": "train",
         "x": 1.5,
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["lam="], "lam has no value"),
+        (["lam"], "lam has no value"),
+        (["lam=1e-3,0.001", "steps=1,2"], "two points of the grid are the same call"),
+        (["lam=1e-4,0.0001"], "two points of the grid are the same call"),
+        (["profile=quick", "seeds=2,3"], "two points of the grid are the same call"),
+        (["lam=1", "lam=2"], "lam is given twice"),
+    ],
+)
+def test_a_grid_without_points_or_with_one_twice_is_refused(notebook, monkeypatch, given, said):
+    monkeypatch.setattr(sweep, "launch", lambda *_: pytest.fail("nothing may run"))
+    with pytest.raises(ValueError, match=said):
+        sweep.main(str(notebook), *given)
+
+
+def test_points_of_two_profiles_are_told_apart(notebook, monkeypatch):
+    monkeypatch.setattr(sweep.subprocess, "run", lambda *_, **__: type("Done", (), {"returncode": 0}))
+    made = list(sweep.points("01_name", {"profile": ["quick", "laptop"], "lam": [1e-3]}))
+    assert sweep.launch("01_name", made, "2") == 0
+    said = json.loads((notebook.parent.parent / "logs" / "sweep" / "01_name.json").read_text())
+    assert set(said["points"]) == {"quick,lam=0.001", "laptop,lam=0.001"}
+
+
+def test_a_notebook_that_is_not_there_is_named(notebook):
+    with pytest.raises(ValueError, match="there is no notebooks/02_none.ipynb"):
+        sweep.main("02_none.ipynb", "lam=1")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_full_disk_is_told_in_one_line(notebook, monkeypatch, when):
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(sweep, "write_whole", full)
+    monkeypatch.setattr(sweep, "launch", sweep.launch if when == "before" else trains)
+    with pytest.raises(SystemExit, match=r"(01_name\.json|sweep-lam\.csv): No space left on device; make room"):
+        sweep.main(str(notebook), "lam=1e-4,1e-3", "steps=10")
+
+
+def test_what_is_no_notebook_is_named(tmp_path):
+    (tmp_path / "notes.ipynb").write_text("[1, 2")
+    for main in (fold.main, partial(normalise.main, check=True)):
+        with pytest.raises(SystemExit, match=r"notes\.ipynb is no notebook"):
+            main([tmp_path / "notes.ipynb"])
+        with pytest.raises(SystemExit, match=r"gone\.ipynb: No such file or directory"):
+            main([tmp_path / "gone.ipynb"])
+
+
+@pytest.mark.parametrize(("given", "said"), [({"profile": "lap"}, "unknown profile"), ({"only": "zz"}, "notebooks/zz")])
+def test_what_cannot_be_trained_within_a_time_is_said(given, said):
+    with pytest.raises(ValueError, match=said):
+        within.main(1.0, **given)

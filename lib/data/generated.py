@@ -12,6 +12,7 @@ from .dataset import SEED, pack
 from .files import DataError
 
 SIDE = 64
+MOST = 100_000  # images of a set; what is in memory has an end
 ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE].astype(np.float64)
 
 
@@ -42,8 +43,8 @@ def function(name, *, split=0):
 
     split: the seed of points and noise.
     """
-    if type(split) is not int or split < 0:
-        raise DataError(f"{name}: split={split!r}; the seed of its points is an integer of at least 0")
+    if type(split) is not int or not 0 <= split < 2**32:
+        raise DataError(f"{name}: split={split!r}; the seed of its points is an integer of at least 0, below 2³²")
     rng, f = np.random.RandomState((SEED, split)), FUNCTIONS[name.removeprefix("function/")]
     parts = []
     for size, noise in ((150, NOISE), (75, NOISE), (500, 0.0)):
@@ -53,8 +54,8 @@ def function(name, *, split=0):
 
 
 def _streams(name, size):
-    if type(size) is not int or size < 10:
-        raise DataError(f"{name}: size={size!r}; the number of images is an integer of at least 10")
+    if type(size) is not int or not 10 <= size <= MOST:
+        raise DataError(f"{name}: size={size!r}; the number of images is an integer of at least 10, at most {MOST:,}")
     return (np.random.RandomState((SEED, i)) for i in range(size))
 
 

@@ -9,8 +9,15 @@ DATA = "COMPANION_DATA names the folder of the data sets, and COMPANION_DOWNLOAD
 
 
 def folder(variable, *default):
-    """The folder that a variable names, else the one below ROOT."""
-    return Path(os.environ.get(variable) or ROOT.joinpath(*default)).expanduser()
+    """The folder that a variable names, seen from ROOT, else the default one; blanks around its name are none of it.
+
+    ValueError: it begins with the home of a user who is not there.
+    """
+    named = os.environ.get(variable, "").strip()  # a line end, too, of a file that was read into the variable
+    try:
+        return ROOT / Path(named).expanduser() if named else ROOT.joinpath(*default)
+    except RuntimeError:
+        raise ValueError(f"{variable}={named!r}: there is no such user's home; give the whole path") from None
 
 
 def choice(variable, default, known):
@@ -47,5 +54,5 @@ def download():
 
 
 def committed():
-    """COMPANION_COMMITTED=1: this run makes the committed figures and records; the commands of `make` set it."""
-    return os.environ.get("COMPANION_COMMITTED") == "1"
+    """COMPANION_COMMITTED=1: this run makes the committed figures and records. ValueError: it is neither 0 nor 1."""
+    return choice("COMPANION_COMMITTED", "0", ("0", "1")) == "1"

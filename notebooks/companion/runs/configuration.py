@@ -10,6 +10,7 @@ from typing import Annotated
 
 from companion.settings import runs_folder
 from lib import baselines, measures, pruning, regularizers, training
+from lib.arguments import plain_data
 from lib.checks import Checked, check, named, one_of
 from lib.dynamics import DynamicsOptions
 from lib.training.speed import PRECISIONS
@@ -135,6 +136,8 @@ class Stage(Training):
                 kind(getattr(self, name), name)
         if acting := [name for name in IN_TRAINING if getattr(self, name) and not self.steps]:
             raise ValueError(f"stage {self.name!r} has {acting[0]} but no steps in which it could act; give it steps")
+        if self.scores is not None and not self.scores:
+            raise ValueError(f"stage {self.name!r} has scores of no part; name some, or leave scores out for all")
         if self.baseline and self.zeroing:
             raise ValueError(f"stage {self.name!r} has zeroing and a baseline, whose layers it does not know; take one")
 
@@ -193,11 +196,14 @@ def resolve(config):
     if missing := [k for k in needed.get(full["kind"], ("experiment", "data", "model")) if full[k] in (None, {}, [])]:
         raise ValueError(f"the configuration lacks {missing[0]!r}")
     file_name(full["experiment"])
+    plain_data("case", _of("case", full["case"], dict))
+    if taken := [name for name in ("id", "seed", "run") if name in full["case"]]:
+        raise ValueError(f"case has {taken[0]!r}, which is a column of every table already; call it otherwise")
     for name, allowed in (("seed", (0, WHOLE)), ("version", (0, WHOLE))):
         check(name, full[name], int, allowed)
     if full["kind"] == "own":
         _of("code", full["code"], str)
-        _of("options", full["options"], dict)
+        plain_data("options", _of("options", full["options"], dict))
         return full
     _of("model", full["model"], dict)
     full["data"] = _plain(typed(Data, full["data"], "data"))

@@ -9,7 +9,7 @@ from torch.optim.swa_utils import update_bn
 
 from companion.runs.configuration import Stage, resolve, typed
 from companion.runs.datasets import load
-from companion.runs.own import FUNCTIONS
+from companion.runs.own import FUNCTIONS, made
 from companion.runs.provenance import provenance
 from companion.runs.scores import PARTS, images, measure, pictures, score
 from companion.runs.store import write_arrays
@@ -24,7 +24,7 @@ def execute(run):
     started, device, config = time.perf_counter(), "cuda" if torch.cuda.is_available() else "cpu", run.config
     status, message, about = "done", "", {}
     if config["kind"] == "own":
-        rows = FUNCTIONS[config["code"]](config["seed"], **config["options"])
+        rows = made(FUNCTIONS[config["code"]](config["seed"], **config["options"]), run)
     else:
         split = load(config["data"]).to(device)
         about = {"data_sha256": split.sha256, "data_variant": split.variant}
@@ -34,7 +34,7 @@ def execute(run):
             rows, message, arrays = chain(run, split, device)
             status = "diverged" if message else "done"
             if arrays:
-                write_arrays(run.folder.with_suffix(".npz"), arrays)
+                about["arrays"] = write_arrays(run.folder.with_suffix(".npz"), arrays)
     return {
         "id": run.id,
         "experiment": config["experiment"],

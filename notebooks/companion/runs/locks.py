@@ -1,6 +1,7 @@
 """What keeps a process from the store: the lock of another one, or a folder without permission."""
 
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -23,10 +24,12 @@ class RunError(RuntimeError):
 
 @contextlib.contextmanager
 def reaching():
-    """Turn what a folder without permission gives into a RunError that names what could not be reached."""
+    """Turn what a folder without permission, or a path too long, gives into a RunError that names it."""
     try:
         yield
-    except PermissionError as error:
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG):
+            raise
         raise RunError(
             f"{error.filename} cannot be reached ({error.strerror}); make its folder readable and writable, or name "
             "another by COMPANION_RUNS: finished records are kept"

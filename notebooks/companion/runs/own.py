@@ -2,6 +2,9 @@
 
 import hashlib
 import inspect
+import json
+
+from companion.runs.locks import RunError
 
 FUNCTIONS = {}  # by the names that `own` gives
 
@@ -16,3 +19,15 @@ def own(function, *helpers, **options):
     code = f"{function.__name__}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
     FUNCTIONS[code] = function
     return {"kind": "own", "code": code, "options": options}
+
+
+def made(rows, run):
+    """The rows that such a function returned. RunError: they are no list of dicts of plain data."""
+    try:
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise TypeError(f"got {rows!r:.60}")
+        json.dumps(rows)
+    except (TypeError, ValueError) as error:
+        name = run.config["code"].rpartition("-")[0]
+        raise RunError(f"{name} of {run} has to return a list of dicts of plain numbers and strings: {error}") from None
+    return rows

@@ -55,7 +55,7 @@ def parse(content, where, *, summed=False):
     summed: it has to have a checksum, which some live ones of before lack.
     """
     try:
-        text = content.decode().strip("\r\n")  # an editor's line ends change no digit
+        text = content.decode().strip("\r\n\ufeff")  # an editor's line ends and byte order mark change no digit
         record = json.loads(text)
         record["config"]["experiment"], STATUSES.index(record["status"])
         if not isinstance(record["id"], str) or not all(isinstance(row, dict) for row in record["rows"]):
@@ -148,13 +148,16 @@ def _only_new(found, wanted):
 def arrays(record):
     """The small arrays that were kept beside a record, by "stage/name"; none is an empty dict.
 
-    RunError: the file is damaged, or is not there.
+    RunError: the file is damaged, is not the record's (older records have no checksum of it), or is not there.
     """
     name = Path(record["experiment"], f"{record['id']}.npz")
     for path in (runs_folder() / "live" / name, runs_folder() / name):
         if path.is_file():
+            content, whole = path.read_bytes(), record.get("provenance", {}).get("arrays")
+            if whole not in (None, hashlib.sha256(content).hexdigest()):
+                raise RunError(f"{path} is not as the record {record['id']} was made with it; {REMEDY}")
             try:
-                with np.load(path) as kept:
+                with np.load(io.BytesIO(content)) as kept:
                     return dict(kept)
             except Exception as error:  # zipfile, zlib and NumPy have a dozen kinds
                 raise RunError(f"{path} is damaged ({type(error).__name__}: {error}); {REMEDY}") from None
@@ -180,10 +183,11 @@ def write(path, content):
 
 
 def write_arrays(path, arrays):
-    """Write a dict of tensors as a compressed .npz, whole or not at all."""
+    """Write a dict of tensors as a compressed .npz, whole or not at all; returns its sha256."""
     content = io.BytesIO()
     np.savez_compressed(content, **{name: array.numpy() for name, array in arrays.items()})
     write(path, content.getvalue())
+    return hashlib.sha256(content.getvalue()).hexdigest()
 
 
 def sweep(run):

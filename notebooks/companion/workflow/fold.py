@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 
+from companion.workflow import in_one_line, read_notebook
 from lib.atomic import write_whole
 
 IN_SIGHT = re.compile(r"^profile = |runs\.run_parts\(|inspect\.getsource\(|claims\.card\(", re.MULTILINE)
@@ -41,9 +42,10 @@ def fold(cell):
         cell.metadata |= {key: value} if value else {}
 
 
+@in_one_line()
 def main(names):
     for path in map(Path, names):
-        book = nbformat.read(path, as_version=4)
+        book = read_notebook(path)
         for cell in book.cells:
             fold(cell)
         write_whole(path, nbformat.writes(book) + "\n")

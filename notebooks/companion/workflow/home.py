@@ -9,18 +9,20 @@ from pathlib import Path
 from companion.runs.configuration import identity
 from companion.runs.store import parse
 from companion.settings import runs_folder
+from companion.workflow import in_one_line
 from lib.atomic import write_whole
 
 
+@in_one_line()
 def take_home(folder):
     """Copy whole records, and the arrays beside them, into the live store; returns how many were new."""
     new = 0
-    for path in sorted(Path(folder).glob("live/*/*.json")):
+    for path in filter(Path.is_file, sorted(Path(folder).glob("live/*/*.json"))):
         record = parse(path.read_bytes(), path.name)
         target = runs_folder() / "live" / path.parent.name / path.name
         if record is None or target.exists():
             continue
-        if not identity(record["config"]) == record["id"] == path.stem or record["experiment"] != path.parent.name:
+        if not _named(record) == record["id"] == path.stem or record["experiment"] != path.parent.name:
             print(f"{path}: not the record of its name; it stays where it is")
             continue
         for name in (path.with_suffix(".npz"), path):  # the record last: what has one is complete
@@ -28,6 +30,14 @@ def take_home(folder):
                 write_whole(target.with_name(name.name), name.read_bytes())
         new += 1
     return new
+
+
+def _named(record):
+    """The id of a record's configuration; None for one that this checkout does not know, of another version, say."""
+    try:
+        return identity(record["config"])
+    except ValueError:
+        return None
 
 
 if __name__ == "__main__":

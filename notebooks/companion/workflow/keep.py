@@ -11,6 +11,7 @@ from companion.runs.again import lineage, trained
 from companion.runs.datasets import load
 from companion.runs.provenance import provenance
 from companion.settings import ROOT
+from companion.workflow import in_one_line
 from lib import sparse
 from lib.atomic import write_whole
 
@@ -40,6 +41,7 @@ def keep(record, stage, name, model, row):
     write_whole(FOLDER / f"{name}.json", text + "\n")
 
 
+@in_one_line()
 def main(experiment, record_id, stage, name):
     records = store.committed(experiment)
     if record_id not in records:

@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from companion.settings import ROOT
+from companion.workflow import in_one_line, read_notebook
 from lib.atomic import write_whole
 
 WIDGETS = ("application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json")
@@ -55,7 +56,7 @@ def machine_paths(book):
 
 def execute(path):
     """Run a notebook as JupyterLab would, training forbidden."""
-    book = nbformat.read(path, as_version=4)
+    book = read_notebook(path)
     options = {"timeout": 600, "coalesce_streams": True, "resources": {"metadata": {"path": str(path.parent)}}}
     try:
         return NotebookClient(book, kernel_name="python3", **options).execute()
@@ -63,10 +64,11 @@ def execute(path):
         sys.exit(f"{path}: {error.ename}: {error.evalue}\n  not written")
 
 
+@in_one_line()
 def main(names, *, check):
     wrong = []
     for path in map(Path, names):
-        book = nbformat.read(path, as_version=4) if check else execute(path)
+        book = read_notebook(path) if check else execute(path)
         clean = normalise(book)
         nbformat.validate(clean)
         if cells := machine_paths(clean):

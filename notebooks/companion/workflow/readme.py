@@ -11,7 +11,7 @@ import nbformat
 
 from companion import claims
 from companion.settings import ROOT
-from companion.workflow import front
+from companion.workflow import front, in_one_line, read_notebook
 from lib.atomic import write_whole
 
 README, OVERVIEW = ROOT / "README.md", ROOT / "notebooks" / "00_overview.ipynb"
@@ -47,9 +47,10 @@ def figure(notebook, name):
     return "\n".join([*lines, "", f"![{alt}](../figures/{notebook}/{name}.png)" if alt else "Not run yet.", ""])
 
 
+@in_one_line()
 def main():
     write_whole(README, render(README.read_text(encoding="utf-8")))
-    book = nbformat.read(OVERVIEW, as_version=4)
+    book = read_notebook(OVERVIEW)
     for cell in book.cells:
         cell.source = render(cell.source)
     write_whole(OVERVIEW, nbformat.writes(book) + "\n")

@@ -17,6 +17,7 @@ import pandas as pd
 
 from companion import parameters, runs
 from companion.settings import ROOT
+from companion.workflow import in_one_line
 from lib.atomic import write_whole
 
 
@@ -28,43 +29,32 @@ def entries(text):
         return text.split(",")
 
 
-def grid_of(given):
-    """The grid that arguments name=values ask for. ValueError: a name without a value, or twice."""
-    grid = {}
-    for text in given:
-        name, _, values = text.partition("=")
-        if name in grid or not entries(values):
-            raise ValueError(f"{text!r}: every parameter stands once, with its values, {name}=1,2")
-        grid[name] = entries(values)
-    return grid
-
-
-def distinct(made):
-    """The points, whose figures have a folder each. ValueError: two would share one, and count twice in the table."""
-    seen = {}
-    for given, setup in made:
-        if setup.figures.name in seen:
-            raise ValueError(f"{seen[setup.figures.name]} and {given} are one point; leave one of them out")
-        seen[setup.figures.name] = given
-    return made
-
-
 def points(notebook, grid):
     """Every combination of a grid, as (values, Setup). ValueError: a parameter that the notebook does not have."""
-    defaults = parameters.committed(notebook)
-    if not defaults:
-        raise ValueError(f"{notebook} is no notebook with parameters")
+    if not (defaults := parameters.committed(notebook)):
+        raise ValueError(f"there is no notebooks/{notebook}.ipynb with parameters")
     if unknown := [name for name in grid if name not in defaults or name == "part"]:
         raise ValueError(f"{notebook} has no parameter {unknown[0]!r}; known: {', '.join(defaults)}")
+    if empty := [name for name, values in grid.items() if not values]:
+        raise ValueError(f"{empty[0]} has no value; write {empty[0]}=value, or several with commas between them")
+    seen = set()
     for values in itertools.product(*grid.values()):
         given = dict(zip(grid, values, strict=True))
-        yield given, parameters.made(notebook, defaults | given, defaults)
+        setup = parameters.made(notebook, defaults | given, defaults)
+        if setup.figures in seen:
+            raise ValueError(f"two points of the grid are the same call; one of them is {given}")
+        seen.add(setup.figures)
+        yield given, setup
 
 
 def launch(notebook, made, cores):
     """Run the points that the launcher has not run yet, or whose sources have changed; its exit code."""
     said = ROOT / "logs" / "sweep" / f"{notebook}.json"
-    called = {setup.figures.name: [f"{k}={v!r}" for k, v in given.items()] for given, setup in made}
+    several = len({setup.profile for _, setup in made}) > 1  # whose folders may have one name
+    called = {
+        f"{setup.profile}," * several + setup.figures.name: [f"{k}={v!r}" for k, v in given.items()]
+        for given, setup in made
+    }
     write_whole(said, json.dumps({"notebook": notebook, "points": called}))
     command = [sys.executable, "-m", "companion.workflow.launch", cores, f"sweep={said}", "--"]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
@@ -93,11 +83,15 @@ def summary(table):
     return groups.agg(lambda column: runs.mean_std(column.dropna(), digits=4))
 
 
+@in_one_line()
 def main(path, *given):
     """Run the grid, write figures/custom/<notebook>/sweep-<what varies>.csv and print the means."""
-    grid = grid_of(given)
+    named = [text.partition("=")[0] for text in given]
+    if twice := [name for name in named if named.count(name) > 1]:
+        raise ValueError(f"{twice[0]} is given twice; write its values with commas between them")
+    grid = {name: entries(text) for name, _, text in (text.partition("=") for text in given)}
     cores = str(grid.pop("cores", ["all"])[0])
-    made = distinct(list(points(Path(path).stem, grid)))
+    made = list(points(Path(path).stem, grid))
     failed = launch(Path(path).stem, made, cores)
     table = gathered(made)
     if table.empty:

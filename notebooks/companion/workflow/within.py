@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 
+from companion.parameters import PROFILES
 from companion.settings import ROOT, runs_folder
-from lib.checks import number
+from companion.workflow import in_one_line
+from lib.checks import number, one_of
 
 WANTED = [  # notebook, and the parameters that ask for a part of it
     ("25_full_size_stochastic", {"networks": ["vgg16"], "widths": ["full"], "seeds": 1}),
@@ -69,8 +71,12 @@ def left(stem, profile):
     return sorted(set(re.findall(r"NOT RUN: ([^\\\n\"]*?)\. `make", text)))
 
 
+@in_one_line()
 def main(minutes, profile="paper", only="*"):
     """Train for so many minutes, then say which records were made, and what is left."""
+    one_of("profile", profile, PROFILES)
+    if not tasks(only):
+        raise ValueError(f"there is no notebooks/{only}.ipynb")
     end, before, finished = time.monotonic() + 60 * minutes, records(), set()
     for stem, given in tasks(only):
         if train(stem, given, profile, end - time.monotonic()):

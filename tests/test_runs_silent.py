@@ -1,0 +1,136 @@
+"""What went through in silence, or failed after the training: cases, scores, arrays, keys, variables, links."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from companion import runs, settings
+from companion.runs import store as store_module
+from companion.workflow import home
+from lib import atomic, saving
+
+BASE = {"experiment": "tiny", "data": {"name": "digits"}, "stages": [{"name": "train", "steps": 2}]}
+BASE |= {"model": {"name": "mlp", "widths": [4], "inputs": 64, "outputs": 10}}
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPANION_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("COMPANION_TRAIN", raising=False)
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"case": {"x": math.nan}}, "case must be finite numbers"),
+        ({"case": {"x": np.int64(1)}}, "case must be finite numbers"),
+        ({"case": {1: "x"}}, "case must be .*the key 1 is no string"),
+        ({"case": ["x"]}, "case must be a dict"),
+        ({"case": {"seed": 5}}, "case has 'seed', which is a column of every table"),
+        ({"stages": [{"name": "train", "steps": 2, "scores": []}]}, "'train' has scores of no part"),
+    ],
+)
+def test_a_configuration_that_a_table_would_show_wrong_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        runs.identity(BASE | changes)
+
+
+def nothing(seed, **options):
+    """For `runs.own`."""
+
+
+def a_dict(seed, **options):
+    """For `runs.own`."""
+    return {"x": 1}
+
+
+def numbers_of_numpy(seed, **options):
+    """For `runs.own`."""
+    return [{"x": np.float32(1)}]
+
+
+@pytest.mark.parametrize("function", [nothing, a_dict, numbers_of_numpy])
+def test_own_code_that_returns_no_rows_is_named(store, function):
+    with pytest.raises(runs.RunError, match=rf"^{function.__name__} of .* has to return a list of dicts"):
+        runs.run({"experiment": "own", **runs.own(function)})
+
+
+def test_options_whose_keys_would_become_strings_are_refused():
+    with pytest.raises(ValueError, match="options must be .*the key 1 is no string"):
+        runs.identity({"experiment": "own", **runs.own(nothing, table={1: 2})})
+    with pytest.raises(ValueError, match="labels must be .*the key 0 is no string"):
+        saving.save(None, "x", labels={0: "cat"})
+
+
+def test_a_changed_number_in_the_arrays_of_a_record_is_noticed(store):
+    zeroing = {"target": 0.5, "every": 1}
+    stage = {"name": "train", "steps": 4, "zeroing": zeroing, "dynamics": {"frames": 2}}
+    record = runs.run(BASE | {"stages": [stage]})
+    (path,) = (store / "live" / "tiny").glob("*.npz")
+    kept = runs.arrays(record)
+    name = next(iter(kept))
+    kept[name] = kept[name].copy()
+    kept[name].flat[0] += 1
+    np.savez_compressed(path, **kept)
+    with pytest.raises(runs.RunError, match=r"\.npz is not as the record .* was made with it; take it from git"):
+        runs.arrays(record)
+
+
+def test_a_byte_order_mark_changes_no_record(store, capsys):
+    runs.run(BASE)
+    runs.collect([BASE])
+    file = store / "tiny.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert runs.find(BASE) and "missing" not in capsys.readouterr().out
+
+
+def test_records_on_another_disk_stay_there(store, tmp_path):
+    far = tmp_path / "far.jsonl"
+    far.write_text("")
+    store.mkdir()
+    (store / "tiny.jsonl").symlink_to(far)
+    runs.run(BASE)
+    runs.collect([BASE])
+    assert (store / "tiny.jsonl").is_symlink() and json.loads(far.read_text())["status"] == "done"
+
+
+def test_a_private_file_stays_private(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("old")
+    file.chmod(0o600)
+    atomic.write_whole(file, "new")
+    assert file.read_text() == "new" and file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_store_whose_name_is_too_long_is_named(monkeypatch):
+    monkeypatch.setenv("COMPANION_RUNS", f"/tmp/{'x' * 300}")
+    with pytest.raises(runs.RunError, match=r"xxx.* cannot be reached \(File name too long\)"):
+        runs.find(BASE)
+
+
+@pytest.mark.parametrize("given", ["there ", " there\r\n", "there"])
+def test_a_folder_is_seen_from_the_checkout_and_without_blanks(monkeypatch, given):
+    monkeypatch.setenv("COMPANION_RUNS", given)
+    assert settings.runs_folder() == settings.ROOT / "there"
+    monkeypatch.setenv("COMPANION_RUNS", "  ")
+    assert settings.runs_folder() == settings.ROOT / "data" / "runs"
+
+
+def test_variables_that_mean_nothing_are_refused(monkeypatch):
+    monkeypatch.setenv("COMPANION_DATA", "~nobody-of-that-name/data")
+    with pytest.raises(ValueError, match="COMPANION_DATA='~nobody-of-that-name/data': there is no such user's home"):
+        settings.data_folder()
+    monkeypatch.setenv("COMPANION_COMMITTED", "true")
+    with pytest.raises(ValueError, match="COMPANION_COMMITTED='true' is unknown"):
+        settings.committed()
+
+
+def test_a_record_of_another_version_stays_where_it_is(store, tmp_path, capsys):
+    record = runs.run(BASE)
+    record["config"]["stages"][0]["option of tomorrow"] = 1
+    (tmp_path / "other" / "live" / "tiny" / "folder.json").mkdir(parents=True)
+    (tmp_path / "other" / "live" / "tiny" / "0123.json").write_text(store_module.record_line(record))
+    assert home.take_home(tmp_path / "other") == 0 and "not the record of its name" in capsys.readouterr().out
