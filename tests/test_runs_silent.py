@@ -75,16 +75,8 @@ def test_a_changed_number_in_the_arrays_of_a_record_is_noticed(store):
     kept[name] = kept[name].copy()
     kept[name].flat[0] += 1
     np.savez_compressed(path, **kept)
-    with pytest.raises(runs.RunError, match=r"\.npz is not as the record .* was made with it; take it from git"):
+    with pytest.raises(runs.RunError, match=r"\.npz is damaged: not as record .* was made with it; take it from git"):
         runs.arrays(record)
-
-
-def test_a_byte_order_mark_changes_no_record(store, capsys):
-    runs.run(BASE)
-    runs.collect([BASE])
-    file = store / "tiny.jsonl"
-    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
-    assert runs.find(BASE) and "missing" not in capsys.readouterr().out
 
 
 def test_records_on_another_disk_stay_there(store, tmp_path):

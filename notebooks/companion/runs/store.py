@@ -55,7 +55,7 @@ def parse(content, where, *, summed=False):
     summed: it has to have a checksum, which some live ones of before lack.
     """
     try:
-        text = content.decode().strip("\r\n\ufeff")  # an editor's line ends and byte order mark change no digit
+        text = content.decode().strip("\r\n")  # an editor's line ends change no digit
         record = json.loads(text)
         record["config"]["experiment"], STATUSES.index(record["status"])
         if not isinstance(record["id"], str) or not all(isinstance(row, dict) for row in record["rows"]):
@@ -155,7 +155,7 @@ def arrays(record):
         if path.is_file():
             content, whole = path.read_bytes(), record.get("provenance", {}).get("arrays")
             if whole not in (None, hashlib.sha256(content).hexdigest()):
-                raise RunError(f"{path} is not as the record {record['id']} was made with it; {REMEDY}")
+                raise RunError(f"{path} is damaged: not as record {record['id']} was made with it; {REMEDY}")
             try:
                 with np.load(io.BytesIO(content)) as kept:
                     return dict(kept)
