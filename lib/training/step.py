@@ -181,7 +181,7 @@ class Trainer:
             len(self.x), batch=options.batch, order=options.order, seed=options.seed, device=self.x.device
         )
         self.generator, self.parameters, self.begun = torch.Generator(self.x.device), list(model.parameters()), False
-        self.changes, self.viewed, self.convolutions = None, False, convolutions(model)
+        self.changes, self.convolutions = None, convolutions(model)
         keep_freed_memory()
         model.zero_grad()  # what another loop left behind would move even frozen layers
 
@@ -192,7 +192,8 @@ class Trainer:
         Others may begin with an embedding or a norm, which takes them as they are.
         """
         x = taken(self.model, x)
-        if x.ndim == 4 and (models.groups(self.model) or runs_channels_last(self.model, x[:2])):
+        self.viewed = x.ndim == 4 and not (models.groups(self.model) or runs_channels_last(self.model, x[:2]))
+        if x.ndim == 4 and not self.viewed:
             convert_conv2d_weight_memory_format(self.model, torch.channels_last)
             x = x.contiguous(memory_format=torch.channels_last)
         with autocast(self.options.precision, x.device):
@@ -238,24 +239,9 @@ class Trainer:
             self.changes = versions != [x._version, y._version]
         return loss
 
-    def _first_loss(self, k):
-        """The loss of the first step; where `view` does not take images with the channels last they are first again."""
-        buffers, drawn = [b.clone() for b in self.model.buffers()], torch.get_rng_state()
-        try:
-            return self._loss(k)
-        except RuntimeError as error:
-            if self.x.ndim != 4 or "view size is not compatible" not in str(error):
-                raise
-        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
-            buffer.copy_(before)
-        torch.set_rng_state(drawn)
-        self.model.to(memory_format=torch.contiguous_format)
-        self.x, self.viewed = self.x.contiguous(), True
-        return self._loss(k)
-
     def __call__(self, k):
         with nullcontext() if self.begun else fits(self.model, self.x, self.y):
-            loss = self._loss(k) if self.begun else self._first_loss(k)
+            loss = self._loss(k)
         done = k / self.options.steps
         total = loss if self.extra_loss is None else loss + self.extra_loss(done)
         if not self.begun and not (torch.is_tensor(total) and total.ndim == 0 and total.requires_grad):
