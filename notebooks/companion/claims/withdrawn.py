@@ -172,7 +172,7 @@ def application(table, *, share, margins):
 
 
 def by_half_width(table, **rule):
-    """The same, at λ = 3e-3, which the runs at half of the widths had chosen."""
+    """The rule as it stands, at λ = 3e-3, which the runs at half of the widths had chosen."""
     return p3.full_size(table[~(table["lam"] < 3e-3)], **rule)[0]
 
 
