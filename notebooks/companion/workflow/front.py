@@ -55,7 +55,7 @@ def errors(before, after):
 
 
 def lenet():
-    """P2's network: the largest compression that its verdict speaks of."""
+    """P2's network at 100×."""
     dense = frame("p2_lenet300_mnist", penalty="none", stage="dense")
     small = frame("p2_lenet300_mnist", penalty="ℓ0 + ℓ2", stage="gradual 100 tuned")
     left = f"{small['nonzero'].mean():,.0f} of {dense['nonzero'].mean():,.0f} weights"
