@@ -283,7 +283,7 @@ def competitor(error, compression):
 def test_compares_well(increase, other, verdict):
     found, evidence = p2_competitors.compares_well(pd.concat([chains(increase), competitor(*other)]))
     assert found == verdict
-    assert "DNS 56×" in evidence and "sparse VD 60× (trained here)" in evidence and "LeNet-5" not in evidence
+    assert "DNS 56×" in evidence and "sparse VD 60× (trained here, ours 68×)" in evidence and "LeNet-5" not in evidence
 
 
 def test_what_holm_leaves_open_is_neither_won_nor_lost():
@@ -313,8 +313,11 @@ def test_other_penalties_in_the_same_chain_are_competitors_within_the_published_
 
 
 def test_published_points_are_compared_at_no_smaller_compression():
-    """At 23× ours is read at 30×, not at 12×; at 12.2× it is read at 12×."""
+    """At 23× ours is read at 30×, not at 12×; at 12.2× it is read at 12×, and at 57.2× at 56×."""
     ours = p2.by_ratio(chains({12: 0.0, 30: 0.05}), "gradual", "tuned")
+    assert p2_competitors.error_at(ours, 23).name == "ours 30×"
+    frontier = p2.by_ratio(chains({56: 0.0, 68: 0.0}), "gradual", "tuned")
+    assert p2_competitors.error_at(frontier, 57.2).name == "ours 56×"
     assert p2_competitors.error_at(ours, 23).mean() == pytest.approx(0.066, abs=0.001)
     assert p2_competitors.error_at(ours, 12).mean() == pytest.approx(0.016, abs=0.001)
     assert p2_competitors.error_at(ours, 12.2).mean() == pytest.approx(0.016, abs=0.001)

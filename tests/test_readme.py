@@ -22,7 +22,8 @@ OVERVIEW = [cell.source for cell in CELLS if cell.cell_type == "markdown"]
 
 
 def test_tables_are_what_the_records_give():
-    assert [found[2] for found in readme.MARKED.finditer(TEXT)] == ["numbers", "gallery", "verdicts", "comparison"]
+    marks = [found[2] for found in readme.MARKED.finditer(TEXT)]
+    assert marks == ["counts", "numbers", "gallery", "verdicts", "comparison"]
     assert readme.render(TEXT) == TEXT, "README.md has drifted from the records: run `make notebooks`"
 
 
@@ -61,6 +62,32 @@ def test_the_overview_shows_a_figure_of_every_notebook():
         assert readme.render(text) == text, "00_overview.ipynb has drifted from the notebooks: run `make notebooks`"
     unseen = [found[0] for found in marked if "Not run yet." in found[0] and list((FIGURES / found[3]).glob("*.png"))]
     assert not unseen, f"the overview says not run where there are figures: {unseen}"
+
+
+def test_every_notebook_opens_with_what_was_found():
+    of_claims = {claim.notebook for claim in claims.CLAIMS.values()}
+    for path in sorted(set((ROOT / "notebooks").glob("*.ipynb")) - {readme.NOTEBOOKS / "00_overview.ipynb"}):
+        first = nbformat.read(path, as_version=4).cells[0].source
+        if path.stem in of_claims:
+            (mark,) = readme.MARKED.finditer(first)
+            assert (mark[2], mark[3]) == ("found", path.stem)
+            assert readme.render(first) == first, f"{path.name} has drifted from the records: run `make notebooks`"
+        assert "**What was found**" in first or path.stem == "40_playground"
+
+
+def test_findings_tell_verdicts_and_how_often_rules_were_replaced():
+    table = claims.pd.DataFrame(
+        [
+            {"claim": "P1.1", "says": "…", "notebook": "mine", "verdict": "inconclusive"},
+            {"claim": "P2.4", "says": "…", "notebook": "mine", "verdict": "reproduced"},
+            {"claim": "P2.5", "says": "…", "notebook": "another", "verdict": "reproduced"},
+        ]
+    )
+    first, second = front.found(table, "mine").splitlines()[2:]
+    assert first.startswith("- **P1.1** ")
+    assert first.endswith(": *inconclusive*. Its rule was replaced once after runs.")
+    assert plain.told()["P2.4"]["finding"] in second and "✓ *reproduced*." in second
+    assert front.counts(table).endswith(": 2 reproduced, 1 inconclusive.\n")
 
 
 def test_the_notebook_of_a_claim_names_it_and_says_what_was_chosen():

@@ -27,6 +27,7 @@ PAPERS = {"P1": "arXiv 2009.01395", "P2": "arXiv 2109.05075", "P3": "arXiv 2012.
 CLAIMS = written.claims()
 PARTS = re.compile(r"; (?![^(]*\))")  # what parts the evidence; not in parentheses
 SIGNS = {REPRODUCED: "✓ ", PARTLY: "~ ", NOT: "✗ "}
+VERDICTS = (REPRODUCED, PARTLY, NOT, INCONCLUSIVE, NOT_AS_STATED, NOT_JUDGED, NOT_RUN)
 
 
 def card(names, records):
@@ -66,13 +67,16 @@ def overview():
 
 
 def markdown(table, folder=""):
-    """An `overview` as a Markdown table, its numbers folded; links lead to a folder, seen from where the table is."""
+    """An `overview` as a Markdown table; links lead to a folder, seen from where the table is.
+
+    The evidence stands below the claim, where it has the width to be read, its numbers folded.
+    """
     lines = []
     for line in table.itertuples():
         link = f"**[{line.claim}]({folder}{line.notebook}.ipynb)**"
         source = "" if line.source.startswith("notebooks/") else f" ({line.source})"
         what, *numbers = PARTS.split(line.evidence)
-        evidence = f"<details><summary>{what}</summary>{'<br>'.join(numbers)}</details>" if numbers else what
+        folded = f"<details><summary>{what}</summary>{'<br>'.join(numbers)}</details>" if numbers else f"<br>{what}"
         sign = SIGNS.get(line.verdict, "")
-        lines.append([f"{link} {line.says}{source}", f"{sign}{line.verdict}", evidence])
-    return runs.markdown(["claim", "verdict", "evidence"], lines)
+        lines.append([f"{link} {line.says}{source}{folded}", f"{sign}{line.verdict}"])
+    return runs.markdown(["claim, and the evidence", "verdict"], lines)

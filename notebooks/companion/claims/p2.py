@@ -207,13 +207,13 @@ def better_tuned(table, mode="one-shot"):
         counted = {ratio: difference for ratio, difference in gain.items() if cost[ratio].low > 0}
         gains += counted.values()
         free = ", ".join(f"{ratio:g}× {cost[ratio].points()}" for ratio in gain if ratio not in counted)
-        each = ", ".join(f"{difference.mean * 100:.2f} at {ratio:g}×" for ratio, difference in counted.items())
+        each = ", ".join(f"{ratio:g}× {difference.points()}" for ratio, difference in counted.items())
         words.append(f"{name} {each}" + (f" (left out, a loss by the cut is not certain: {free})" if free else ""))
     if not gains:
         raise Lacking("a cut that loses accuracy")
     helped = [difference.low > 0 for difference in gains]
     verdict = graded(all(helped), sum(helped) >= len(helped) / 2)
-    return verdict, "points gained by fine-tuning; " + "; ".join(words)
+    return verdict, "points gained by fine-tuning, 95 % interval; " + "; ".join(words)
 
 
 def tuned_beyond_norms(table):

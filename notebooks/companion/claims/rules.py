@@ -204,7 +204,8 @@ def tally(sides, gains, smallest):
     """The verdict on "improves" from the sides of its cases, and those differences, a gain being positive.
 
     Reproduced: better in more than half of the cases and worse in none; partly: better in more than worse; not
-    reproduced: worse in at least as many, or every interval below the smallest gain of interest; else inconclusive.
+    reproduced: worse in some, and in as many as better or more, or every interval below the smallest gain of interest;
+    else inconclusive.
     """
     better, worse = sides.count(1), sides.count(-1)
     if better > len(sides) / 2 and not worse:

@@ -1,5 +1,6 @@
 """What README shows first, computed from the records: what is gained, the verdicts in plain words, the gallery."""
 
+from collections import Counter
 from contextlib import suppress
 
 from companion import claims, runs
@@ -54,7 +55,7 @@ def errors(before, after):
 
 
 def lenet():
-    """P2's network: the largest compression that its verdict speaks of."""
+    """P2's network at 100×."""
     dense = frame("p2_lenet300_mnist", penalty="none", stage="dense")
     small = frame("p2_lenet300_mnist", penalty="ℓ0 + ℓ2", stage="gradual 100 tuned")
     left = f"{small['nonzero'].mean():,.0f} of {dense['nonzero'].mean():,.0f} weights"
@@ -103,6 +104,26 @@ def verdicts(table):
         name = named(line.claim, line.notebook)
         lines.append([f"**{name}** {says}", f"{claims.SIGNS.get(line.verdict, '')}{line.verdict}", finding])
     return runs.markdown(["claim", "verdict", "what was found"], lines)
+
+
+def counts(table):
+    """How many claims of an `overview` have each verdict, in a sentence."""
+    found = Counter(table["verdict"])
+    told = [f"{found[verdict]} {verdict}" for verdict in claims.VERDICTS if found[verdict]]
+    return f"Of {len(table)} claims the recorded runs give these [verdicts](#verdicts): {', '.join(told)}.\n"
+
+
+def found(table, notebook):
+    """The verdicts of an `overview` on a notebook's claims, in plain words, and how often their rules were replaced."""
+    replaced = Counter(amendment.claim for amendment in claims.amendments.AMENDMENTS)
+    lines = ["**What was found**, by the committed runs:", ""]
+    for line in table[table["notebook"] == notebook].itertuples():
+        says, finding = plain.words(line.claim, line.says, line.verdict)
+        times = {0: "", 1: "once"}.get(replaced[line.claim], f"{replaced[line.claim]} times")
+        note = f"Its rule was replaced {times} after runs." if times else ""
+        verdict = f"{claims.SIGNS.get(line.verdict, '')}*{line.verdict}*."
+        lines.append(" ".join(filter(None, [f"- **{line.claim}** {says}:", verdict, finding, note])))
+    return "\n".join(lines) + "\n"
 
 
 def gallery():

@@ -1,4 +1,4 @@
-"""Write what is computed from the records between its markers: README's parts, the overview's figures.
+"""Write what is computed from the records between its markers: in README, the overview and all notebooks' first cells.
 
 python -m companion.workflow.readme
 """
@@ -14,24 +14,26 @@ from companion.settings import ROOT
 from companion.workflow import front, in_one_line, read_notebook
 from lib.atomic import write_whole
 
-README, OVERVIEW = ROOT / "README.md", ROOT / "notebooks" / "00_overview.ipynb"
+README, NOTEBOOKS = ROOT / "README.md", ROOT / "notebooks"
 MARKED = re.compile(
-    r"(<!-- (numbers|verdicts|comparison|gallery|figure)(?: (\w+)/(\w+))? -->\n).*?(<!-- /\2 -->)", re.DOTALL
+    r"(<!-- (counts|numbers|verdicts|comparison|gallery|found|figure)(?: (\w+)(?:/(\w+))?)? -->\n).*?(<!-- /\2 -->)",
+    re.DOTALL,
 )
 
 overview = cache(claims.overview)  # the table and every figure ask for it
 
 
 def render(text):
-    """The text with the tables and figures between its markers as the records have them now."""
+    """The text with what stands between its markers as the records have it now."""
     write = {"verdicts": lambda *_: front.verdicts(overview()), "numbers": lambda *_: front.numbers(), "figure": figure}
     write |= {"comparison": lambda *_: claims.budget.markdown(), "gallery": lambda *_: front.gallery()}
+    write |= {"counts": lambda *_: front.counts(overview()), "found": lambda name, _: front.found(overview(), name)}
     return MARKED.sub(lambda found: f"{found[1]}{write[found[2]](found[3], found[4])}{found[5]}", text)
 
 
 def figure(notebook, name):
     """The title of a notebook with a link, the verdicts of its claims and one of its figures, seen from notebooks/."""
-    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
     title = "".join(cells[0]["source"]).splitlines()[0].removeprefix("# ")
     lines = [f"#### [{title}]({notebook}.ipynb)", ""]
     table = overview()
@@ -50,10 +52,13 @@ def figure(notebook, name):
 @in_one_line()
 def main():
     write_whole(README, render(README.read_text(encoding="utf-8")))
-    book = read_notebook(OVERVIEW)
-    for cell in book.cells:
-        cell.source = render(cell.source)
-    write_whole(OVERVIEW, nbformat.writes(book) + "\n")
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        book = read_notebook(path)
+        before = [cell.source for cell in book.cells]
+        for cell in book.cells:
+            cell.source = render(cell.source)
+        if [cell.source for cell in book.cells] != before:
+            write_whole(path, nbformat.writes(book) + "\n")
 
 
 if __name__ == "__main__":
