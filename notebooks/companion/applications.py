@@ -243,5 +243,5 @@ def units_left(setup, table, widths, units):
     axes.set(xlabel=f"layer, by its number of {units}", ylabel=f"{units} left")
     axes.tick_params(axis="x", labelsize=8)
     figures.legend(axes)
-    alt = f"Share of the {units} of each layer that zeroing with every regularizer has left."
+    alt = f"Share of the {units} of each layer that zeroing with every regularizer has left, mean ± standard deviation."
     figures.save(figure, f"{units}_left", setup, alt=alt)
