@@ -138,3 +138,30 @@ def test_a_choice_goes_on_without_runs_that_diverged(application, monkeypatch, d
     choices, log, tried = application.choose("net", 0, lams, [0.9], share=0.0)
     assert choices == {"none": (0.0, 0.9), "L2": (0.02, 0.9)} | ({} if diverged else {"L1": (0.01, 0.9)})
     assert len(tried) == 3 and len(log) == 3 - len(diverged)
+
+
+def test_sizes_are_those_of_the_profile_but_for_what_the_call_sets():
+    sizes = {"per_epoch": (10, 2, 10), "epochs": (3, 1, 9), "tuning": (2, 1, 4), "lr": (0.1, 0.2, 0.3)}
+    sizes |= {"lams_l2": ([1], [2], [3]), "lams_l1": ([4], [5], [6]), "batch": (8, 4, 8), "augment": ("a", "b", "c")}
+    given = dict.fromkeys(applications.RANGES) | {"profile": "quick", "batch": 99}
+    assert applications.sized(sizes, given)["steps"] == [2, 2]
+    size = applications.sized(sizes, given | {"profile": "paper", "epochs": 5, "lams_l1": [7], "lr": 0.4})
+    assert size["steps"] == [50, 40] and size["lams"] == {"L2": [3], "L1": [7]}
+    assert size["common"] == {"batch": 8, "augment": "c", "optimizer": {"name": "adam", "lr": 0.4}}
+    with pytest.raises(ValueError, match="zip"):
+        applications.sized(sizes | {"lr": (0.1, 0.2)}, given)
+
+
+@pytest.mark.parametrize("edge", [False, True])
+def test_scores_stand_beside_the_units_that_are_gone(edge, monkeypatch):
+    saved = {}
+    monkeypatch.setattr(
+        applications.figures, "save", lambda figure, name, setup, alt: saved.update({name: (figure, alt)})
+    )
+    scores = {"dense": 0.95, "magnitude": 0.94, "scratch": 0.2}
+    lines = [{"method": m, "network": "net", "test_accuracy": s, "removed": 0.5} for m, s in scores.items()]
+    applications.scores(None, pd.DataFrame(lines), {"test_accuracy": "test accuracy"}, "filters", edge=edge)
+    figure, alt = saved["scores_and_filters"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["test accuracy", "removed filters"]
+    assert len(figure.axes[0].texts) == edge == ("arrow" in alt), "a score far below the others is written there"
+    assert (figure.axes[1].get_xlim() == (-0.02, 1.02)) == edge

@@ -62,3 +62,16 @@ def test_one_row_far_below_the_others_does_not_stretch_the_axis(lowest, written)
     assert [text.get_text() for text in axes.texts] == written
     assert axes.get_xlim()[0] > 0.8
     assert [label.get_text() for label in axes.get_yticklabels()] == list(scores)
+
+
+def test_a_curve_over_compressions_has_the_mean_and_the_spread_of_its_runs():
+    table = pd.DataFrame({"ratio": [2, 2, 8, 8], "score": [0.9, 0.8, 0.5, 0.5]})
+    _, axes = figures.canvas()
+    figures.over_compressions(axes, table, "score", index=1, label="mine")
+    figures.compressions(axes, [2, 8])
+    drawn = figures.drawn.table(axes.figure)
+    assert drawn[["x", "y"]].to_numpy().tolist() == [[2, 85], [8, 50]]
+    spread = 100 * np.std([0.9, 0.8], ddof=1)
+    assert drawn["y_high"].tolist() == pytest.approx([85 + spread, 50], abs=1e-3)
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2×", "8×"]
+    assert axes.get_xlabel() == "compression" and axes.get_xscale() == "log"

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from tornado.web import HTTPError
 
+from companion import settings
 from companion.settings import ROOT
 from companion.workflow import lab
 
@@ -34,7 +35,7 @@ def test_without_git_all_notebooks_that_are_there_count(monkeypatch):
     def missing(*_, **__):
         raise OSError("git")
 
-    monkeypatch.setattr(lab.subprocess, "run", missing)
+    monkeypatch.setattr(settings.subprocess, "run", missing)
     lab.committed.cache_clear()
     assert f"notebooks/{NAME}" in lab.committed()
     lab.committed.cache_clear()

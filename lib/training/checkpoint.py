@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -98,16 +99,20 @@ def _odd(path):
 class Checkpoint:
     """The file of one training; without a path it keeps nothing.
 
-    parts: what has a state_dict, by name. `resume` gives what was saved beside the states, or None.
+    parts: what has a state_dict, by name. every: seconds from one writing to the next. `resume` gives what was saved
+    beside the states, or None.
     """
 
-    def __init__(self, path, parts, key):
+    def __init__(self, path, parts, key, *, every):
         if path is not None and (not isinstance(path, str | os.PathLike) or not str(path) or _odd(path)):
             raise ValueError(f"checkpoint must be the path of a file, not of a folder or a device, got {path!r}")
         self.path, self.parts, self.key, self.warned = path and Path(path), parts, key, False
+        self.every, self.saved_at = every, time.monotonic()
 
     def save(self, **beside):
-        """Write the states; a full disk is said once: training can do without its checkpoints."""
+        """Write the states where that is due; a full disk is said once: training can do without its checkpoints."""
+        if not self.path or time.monotonic() - self.saved_at < self.every:
+            return
         states = {name: part.state_dict() for name, part in self.parts.items()}
         beside |= {"passing": _passing(self.parts), "drawn": _drawn()}
         content = {"key": self.key, "states": states, "random": torch.get_rng_state(), "beside": beside}
@@ -117,6 +122,7 @@ class Checkpoint:
             if not self.warned:
                 print(f"{self.path}: not written ({error.strerror}); training goes on, but cannot be resumed here")
             self.warned = True
+        self.saved_at = time.monotonic()
 
     def resume(self):
         """Take up the states of this very training."""

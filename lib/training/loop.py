@@ -76,14 +76,12 @@ class Watching(Checked):
 
     log_points: Annotated[int, "[1, inf)"] = 50
     until: Annotated[int, "[0, inf)"] = None
-    checkpoint_seconds: Annotated[float, "[0, inf)"] = None
+    checkpoint_seconds: Annotated[float, "[0, inf)"] = field(default_factory=lambda: CHECKPOINT_SECONDS)
     label: Annotated[str, None] = "training"
 
     def at(self, steps):
         """The steps after which a point is logged."""
-        points = self.log_points
-        if steps < points:
-            return {steps}
+        points = 1 if steps < self.log_points else self.log_points
         return {round((i + 1) * steps / points) for i in range(points)}
 
 
@@ -115,7 +113,7 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
     parts = {"model": model, "optimizer": trainer.optimizer}
     parts |= {f"hook {i}": hook for i, hook in enumerate(after_step) if hasattr(hook, "state_dict")}
     key = None if checkpoint is None else identity(options, model, part, [*after_step, extra_loss])
-    kept = Checkpoint(checkpoint, parts, key)
+    kept = Checkpoint(checkpoint, parts, key, every=watching.checkpoint_seconds)
     return _train(trainer, history, kept, watch, watching)
 
 
@@ -138,8 +136,6 @@ def _train(trainer, history, kept, watch, watching):
     total = _resumed(kept, history, trainer.x.device)
     stop = steps if watching.until is None else min(steps, watching.until)
     log_at = watching.at(steps)
-    every = CHECKPOINT_SECONDS if watching.checkpoint_seconds is None else watching.checkpoint_seconds
-    saved_at = time.monotonic()
     bar = progress(range(history.step, stop), initial=history.step, total=stop, desc=watching.label)
     with models.in_mode(model, training=True), bar:
         started, modes = time.perf_counter(), [(layer, layer.training) for layer in model.modules()]
@@ -159,9 +155,7 @@ def _train(trainer, history, kept, watch, watching):
             if pause:
                 history.log(total, {} if watch is None else watch(model))
                 total = torch.zeros((), device=trainer.x.device)
-            if kept.path and time.monotonic() - saved_at >= every:
-                kept.save(history=vars(history), total=total)
-                saved_at = time.monotonic()
+            kept.save(history=vars(history), total=total)
             started = time.perf_counter()
     if history.status == "done" and stop < steps:
         history.status = "stopped"

@@ -9,6 +9,7 @@ import pandas as pd
 
 from companion import figures, runs
 from companion.claims.p3 import removed, taken
+from companion.parameters import PROFILES
 
 FINALS = ("dense", "stochastic", "no sampling", "magnitude", "units", "chance", "scratch")
 BY = {"size": "stochastic", "rank": "no sampling", "chance": "chance"}  # way of zeroing: the stage tuned after it
@@ -24,6 +25,20 @@ RANGES = {  # of the parameters that the notebooks of convolutional networks sha
     "lam_tuning": (0.0, 1.0),
     "grid_seed": (0, 10**6),
 }
+
+
+def sized(sizes, given):
+    """What a notebook runs: of every size its value at the profile, or the parameter of that name, where one is set.
+
+    sizes: name → its values at PROFILES. given: the notebook's globals(). Made of them: `steps` of the two halves,
+    `lams` by regularizer, and `common`, options of all stages.
+    """
+    size = {name: dict(zip(PROFILES, values, strict=True))[given["profile"]] for name, values in sizes.items()}
+    size |= {name: given[name] for name in RANGES if name in size and given[name] is not None}
+    size["steps"] = [size[half] * size["per_epoch"] for half in ("epochs", "tuning")]
+    size["lams"] = {"L2": size["lams_l2"], "L1": size["lams_l1"]}
+    optimizer = {"name": "adam", "lr": size["lr"]}
+    return size | {"common": {"batch": size["batch"], "augment": size["augment"], "optimizer": optimizer}}
 
 
 @dataclass(frozen=True)
@@ -230,6 +245,26 @@ def methods(records, networks):
 def means(table, columns):
     """Means ± standard deviations over seeds in per cent, a line per network and method: name → (column, digits)."""
     return runs.means(table, ["network", "method"], columns).rename_axis([None, None])
+
+
+def scores(setup, table, values, units, *, edge=False):
+    """Draw and save the scores and the removed units of a `methods` table, a panel each; values: column → its label.
+
+    edge: whether a score far below the others is written at the edge of its panel, and the removed units have the
+    whole range from none to all.
+    """
+    columns = values | {"removed": f"removed {units}"}
+    figure, panels = figures.canvas(1, len(columns), height=2.9, sharey=True)
+    style = {"by": "method", "hue": "network", "percent": True, "ticks": 5 if len(columns) < 3 else 3}
+    for axes, (value, label) in zip(panels, columns.items(), strict=True):
+        figures.dots(axes, table, value=value, edge=edge and value in values, **style)
+        axes.set(xlabel=label)
+    if edge:
+        axes.set(xlim=(-0.02, 1.02))
+    alt = f"Scores on the test images and removed {units} of zeroing with every regularizer and of the controls; "
+    alt += "small dots are runs, markers with bars mean ± standard deviation"
+    alt += "; a mean far below the others is written beside an arrow." if edge else "."
+    figures.save(figure, f"scores_and_{units}", setup, alt=alt)
 
 
 def units_left(setup, table, widths, units):

@@ -16,6 +16,7 @@ import PIL.ImageFont
 import seaborn as sns
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.ticker import (
+    FixedLocator,
     LogFormatterSciNotation,
     LogLocator,
     MaxNLocator,
@@ -257,6 +258,19 @@ def logarithmic(axes, which, locator, form="{x:g}"):
     axis.set_major_locator(locator)
     axis.set_major_formatter(StrMethodFormatter(form))
     axis.set_minor_locator(NullLocator())
+
+
+def compressions(axes, ratios):
+    """A logarithmic abscissa of compressions, labelled at these ratios."""
+    axes.set_xlabel("compression")
+    logarithmic(axes, "x", FixedLocator(ratios), "{x:g}×")
+
+
+def over_compressions(axes, table, value, *, index, **style):
+    """A curve over the column `ratio` of a column in per cent: mean ± standard deviation over runs."""
+    values = 100 * table.groupby("ratio")[value].agg(["mean", "std"]).fillna(0)
+    style = {"color": PALETTE[index], "marker": MARKERS[index], "ms": 4.5, "lw": 1.2, "capsize": 2} | style
+    axes.errorbar(values.index, values["mean"], values["std"], **style)
 
 
 def decades(axes):

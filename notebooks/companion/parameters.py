@@ -59,9 +59,14 @@ class Setup:
         return profile + (f"{self.setting}: " if self.changed else "")
 
     @property
+    def suffix(self):
+        """What the names of a profile's experiments and folders end with."""
+        return "" if self.profile == "laptop" else f"_{self.profile}"
+
+    @property
     def figures(self):
         """Where figures go: only a call with the committed parameters replaces committed figures."""
-        folder, name = settings.figures_folder(), self.notebook + {"laptop": ""}.get(self.profile, f"_{self.profile}")
+        folder, name = settings.figures_folder(), self.notebook + self.suffix
         if self.profile == "quick" and not self.changed:
             return folder / "quick" / self.notebook
         return folder / name if self.default else folder / "custom" / name / (self.setting or "unchanged")

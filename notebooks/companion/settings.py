@@ -1,6 +1,7 @@
 """Where things are, and what the environment asks for: ROOT, and every COMPANION_* variable, read when it is needed."""
 
 import os
+import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +27,14 @@ def choice(variable, default, known):
     if asked not in known:
         raise ValueError(f"{variable}={asked!r} is unknown; known: {', '.join(known)}")
     return asked
+
+
+def git(*words):
+    """What a command of git's says of the checkout; None where there is no git, or no repository."""
+    try:
+        return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def data_folder():

@@ -38,7 +38,7 @@ def weights_between(mlp, widths):
 def bytes_of(record, row):
     """How many bytes the shrunk network takes at most in a file, dense or sparse, without the file's header.
 
-    Four for each number; in a sparse file (`lib.saving`) for those that are not zero, and a bit to each place.
+    Four for each number; in a sparse file (`lib.sparse`) for those that are not zero, and a bit to each place.
     """
     widths = widths_of(row)
     places, numbers = weights_between(record["config"]["model"], widths), weights_of(record, row)

@@ -4,13 +4,12 @@ import datetime
 import hashlib
 import os
 import platform
-import subprocess
 from functools import lru_cache
 from importlib.metadata import version
 
 import torch
 
-from companion.settings import ROOT
+from companion.settings import ROOT, git
 from lib.training import bf16_pays
 
 
@@ -18,8 +17,8 @@ from lib.training import bf16_pays
 def provenance(device="cpu"):
     """Where and with what a record was made."""
     return {
-        "git": _git("rev-parse", "HEAD"),
-        "git_clean": _git("status", "--porcelain", "--", "lib", "notebooks") == "",
+        "git": git("rev-parse", "HEAD") or "unknown",
+        "git_clean": git("status", "--porcelain", "--", "lib", "notebooks") == "",
         "lib": lib_digest(),
         "lock": hashlib.sha256((ROOT / "requirements.txt").read_bytes()).hexdigest()[:16],
         "python": platform.python_version(),
@@ -40,13 +39,6 @@ def lib_digest():
     for path in sorted([*(ROOT / "lib").rglob("*.py"), *(ROOT / "notebooks").rglob("*.py")]):
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _git(*words):
-    try:
-        return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def instructions():

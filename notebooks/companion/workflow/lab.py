@@ -3,23 +3,20 @@
 `make lab` uses it; `make lab WRITE=1` does not.
 """
 
-import subprocess
 from functools import cache
 
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from tornado.web import HTTPError
 
-from companion.settings import ROOT
+from companion.settings import ROOT, git
 
 
 @cache
 def committed():
     """The paths of the committed notebooks, seen from the checkout; without git, of all that are there at the start."""
-    asked = ["git", "ls-files", "notebooks/*.ipynb"]
-    try:
-        return frozenset(subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
-    except (OSError, subprocess.CalledProcessError):
-        return frozenset(f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb"))
+    if (tracked := git("ls-files", "notebooks/*.ipynb")) is not None:
+        return frozenset(tracked.split())
+    return frozenset(f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 
 class Protecting(AsyncLargeFileManager):

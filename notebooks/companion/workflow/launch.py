@@ -6,9 +6,7 @@ python -m companion.workflow.launch CORES [profile=laptop] [fresh=1] ["only=01*"
 import logging
 import os
 import re
-import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from snakemake.cli import main
 
-from companion.settings import ROOT
+from companion.settings import ROOT, git
 from lib.atomic import write_whole
 
 RUNNING = ROOT / "logs" / "running"
@@ -39,10 +37,8 @@ def run(cores, config, options):
 
 def warn_of_changes(config):
     """Whoever trains with changed sources learns it before the training, not from `make test` after it."""
-    if {"profile=laptop", "profile=paper"}.isdisjoint(config) or not shutil.which("git"):
-        return
-    asked = ["git", "status", "--porcelain", "--", "lib", "notebooks/companion"]
-    if subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip():
+    trains = not {"profile=laptop", "profile=paper"}.isdisjoint(config)
+    if trains and git("status", "--porcelain", "--", "lib", "notebooks/companion"):
         print("the sources have changes that are not committed: records made now say so, and `make test` takes none")
 
 
