@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -126,3 +127,48 @@ def test_a_record_of_another_version_stays_where_it_is(store, tmp_path, capsys):
     (tmp_path / "other" / "live" / "tiny" / "folder.json").mkdir(parents=True)
     (tmp_path / "other" / "live" / "tiny" / "0123.json").write_text(store_module.record_line(record))
     assert home.take_home(tmp_path / "other") == 0 and "not the record of its name" in capsys.readouterr().out
+
+
+def test_the_arrays_of_every_committed_record_fit_their_checksum(monkeypatch):
+    monkeypatch.delenv("COMPANION_RUNS", raising=False)
+    folder, found = settings.runs_folder(), 0
+    for experiment in sorted({path.parent.name for path in folder.glob("p*/*.npz")}):
+        known = runs.committed(experiment)
+        for path in (folder / experiment).iterdir():
+            assert runs.arrays(known[path.stem]), f"{path} belongs to a record"
+            found += 1
+    assert found >= 10
+
+
+@pytest.fixture
+def old(store):
+    """A copy of a committed record that is older than the checksums in records, of its arrays and of their list."""
+    committed = settings.ROOT / "data" / "runs"
+    (store / "p3_unet").mkdir(parents=True)
+    for name in ("p3_unet.jsonl", store_module.LISTED, "p3_unet/4ed6bb8efcbc7522.npz"):
+        shutil.copyfile(committed / name, store / name)
+    return runs.committed("p3_unet")["4ed6bb8efcbc7522"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "why"),
+    [
+        ("p3_unet/4ed6bb8efcbc7522.npz", lambda old: old + b"\0", "not as record 4ed6bb8efcbc7522 was made with it"),
+        (store_module.LISTED, lambda old: old.replace(b"e8effb0f", b"e8effb0e"), "not as record"),
+        (store_module.LISTED, lambda old: old.replace(b"p3_unet/4ed6", b"p3_unet/4ed7"), "has no checksum of it"),
+        (store_module.LISTED, lambda old: b"\xff", "has no checksum of it"),
+    ],
+)
+def test_a_changed_byte_of_arrays_whose_record_has_no_checksum_is_noticed(store, old, name, change, why):
+    assert "arrays" not in old["provenance"] and runs.arrays(old)
+    (store / name).write_bytes(change((store / name).read_bytes()))
+    with pytest.raises(runs.RunError, match=rf"4ed6bb8efcbc7522\.npz is damaged: .*{why}.*; take it from git"):
+        runs.arrays(old)
+
+
+def test_the_arrays_of_a_training_that_was_killed_are_not_those_of_the_record(store, old):
+    """`fresh` trains what has a committed record; a kill may leave its arrays in the live store."""
+    before = runs.arrays(old)
+    (store / "live" / "p3_unet").mkdir(parents=True)
+    np.savez_compressed(store / "live" / "p3_unet" / "4ed6bb8efcbc7522.npz", other=np.zeros(3))
+    assert runs.arrays(old).keys() == before.keys()
