@@ -6,7 +6,7 @@ the committed ``data/runs/<experiment>.jsonl``.
 """
 
 from companion import parameters, settings
-from companion.runs import estimate
+from companion.runs import datasets, estimate
 from companion.runs.configuration import Run, identity, resolve
 from companion.runs.execution import execute, replay
 from companion.runs.locks import RunError, holding
@@ -38,7 +38,10 @@ def run(config, *, wait=True):
         if not find(this):
             write(this.record, record_line(execute(this)))
         sweep(this)
-    return find(this)  # as it was written, so that a render sees the same digits
+    record = find(this)  # as it was written, so that a render sees the same digits
+    if this.config["kind"] != "own":
+        datasets.tell_apart([record], here=datasets.load(this.config["data"]))
+    return record
 
 
 def run_all(configs):
@@ -57,6 +60,7 @@ def run_all(configs):
         missing = [k for k, record in enumerate(records) if record is None]
         for k in training.progress(missing, desc="runs", unit="run") if missing else ():
             records[k] = run(these[k], wait=wait)
+    datasets.tell_apart(records)
     return records
 
 

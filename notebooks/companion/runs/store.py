@@ -106,8 +106,10 @@ def _content(path):
 def committed(experiment):
     """The committed records of an experiment by their ids."""
     path = runs_folder() / f"{experiment}.jsonl"
+    if not os.path.lexists(path):
+        return {}
     stat = path.stat() if path.is_file() else None
-    return _read_committed(str(path), stat and (stat.st_mtime_ns, stat.st_size)) if os.path.lexists(path) else {}
+    return _read_committed(str(path), stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
 
 
 def live_record(run):
@@ -173,7 +175,7 @@ def arrays(record):
 
 
 def _listed(name):
-    """The sha256 of arrays whose record is older than checksums in records, as `sha256sum` lists it; None: not there."""
+    """The sha256 of arrays whose record is older than checksums in it, as `sha256sum` lists it; None: it does not."""
     lines = (_content(runs_folder() / LISTED) or b"").decode(errors="replace").splitlines()
     return {line[66:]: line[:64] for line in lines}.get(name)
 
