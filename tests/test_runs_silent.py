@@ -127,7 +127,7 @@ def test_a_chain_that_was_killed_goes_on_with_its_own_data_alone(store, monkeypa
     train_stage = execution.train_stage
 
     def killed(model, split, stage, **options):
-        if stage.name == "b":
+        if stage.name == "b" and options.get("checkpoint"):  # not in the rehearsal
             raise KeyboardInterrupt
         return train_stage(model, split, stage, **options)
 
@@ -169,8 +169,7 @@ def test_a_clock_that_goes_backwards_leaves_no_negative_times(store, monkeypatch
     runs.collect([BASE])
     path = store / "tiny.jsonl"
     stamp, (line,) = path.stat(), path.read_text().splitlines()
-    runs.committed("tiny")
-    changed = store_module.record_line(record | {"seed": 7})
+    changed = store_module.record_line(runs.committed("tiny")[record["id"]] | {"seed": 7})
     path.unlink()
     path.write_text(changed + "\n")
     os.utime(path, ns=(stamp.st_mtime_ns, stamp.st_mtime_ns))

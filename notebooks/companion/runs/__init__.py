@@ -5,6 +5,8 @@ is under way keeps its checkpoints, and a finished one its record, in ``data/run
 the committed ``data/runs/<experiment>.jsonl``.
 """
 
+import threading
+
 from companion import parameters, settings
 from companion.runs import datasets, estimate
 from companion.runs.configuration import Run, identity, resolve
@@ -17,11 +19,13 @@ from companion.runs.tables import finished, frame, markdown, mean_std, means, sp
 from companion.runs.timing import interleaved, pinned
 from lib import training
 
+ONE = threading.RLock()  # threads share torch's random numbers: side by side they would draw each other's
+
 
 def run(config, *, wait=True):
     """The record of a configuration: found, or trained now.
 
-    One process trains it; others wait for it, or return None with wait=False.
+    One process trains it; others wait for it, or return None with wait=False. Threads of a process take turns.
     """
     this = Run.of(config)
     if record := find(this):
@@ -31,13 +35,14 @@ def run(config, *, wait=True):
             f"no record of {this}, and COMPANION_TRAIN=never forbids training; unset it, or run "
             "`make figures PROFILE=laptop`"
         )
-    rehearse(this)
-    with holding(this.folder, this, wait=wait) as held:
-        if not held:
-            return None
-        if not find(this):
-            write(this.record, record_line(execute(this)))
-        sweep(this)
+    with ONE:
+        rehearse(this)
+        with holding(this.folder, this, wait=wait) as held:
+            if not held:
+                return None
+            if not find(this):
+                write(this.record, record_line(execute(this)))
+            sweep(this)
     record = find(this)  # as it was written, so that a render sees the same digits
     if this.config["kind"] != "own":
         datasets.tell_apart([record], here=datasets.load(this.config["data"]))

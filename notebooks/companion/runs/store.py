@@ -106,10 +106,9 @@ def _content(path):
 def committed(experiment):
     """The committed records of an experiment by their ids."""
     path = runs_folder() / f"{experiment}.jsonl"
-    if not os.path.lexists(path):
-        return {}
     stat = path.stat() if path.is_file() else None
-    return _read_committed(str(path), stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    stamp = stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino)  # clocks may go backwards
+    return _read_committed(str(path), stamp) if os.path.lexists(path) else {}
 
 
 def live_record(run):
