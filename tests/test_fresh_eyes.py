@@ -1,4 +1,4 @@
-"""What a stranger's first tries came to in silence: parameters replaced, curves that part, threads, runs given twice."""
+"""What a stranger's first tries came to in silence: parameters replaced, curves that part, threads, runs twice."""
 
 import threading
 
@@ -32,7 +32,8 @@ def replacing(at, shape=(6, 64)):
     return hook
 
 
-def names(step=iter(range(9))):
+def names():
+    step = iter(range(9))
     return lambda model: {f"score {next(step)}": 1.0}
 
 
@@ -65,11 +66,7 @@ def test_masks_of_torch_s_own_pruning_in_a_hook_are_no_replacement():
         if step == 1:
             nn.utils.prune.l1_unstructured(model.fc1, "weight", 0.5)
 
-    assert training.fit(nn.Sequential(*net()), (X, Y), steps=4).status == "done"
-    with pytest.warns(UserWarning, match="is made before each call"):
-        model = net()
-        training.fit(model, (X, Y), steps=4, batch=8, after_step=[prune])
-        models.weights(model)
+    assert fit(after_step=[prune]).status == "done"
 
 
 @pytest.fixture
