@@ -41,7 +41,10 @@ TRIES = {
     "a parameter replaced at first": (lambda: fit(after_step=[replacing(0)]), "hook has replaced 'fc1.weight'"),
     "a parameter replaced at last": (lambda: fit(after_step=[replacing(3)]), "hook has replaced 'fc1.weight'"),
     "one of another width": (lambda: fit(after_step=[replacing(0, (5, 64))]), "hook has replaced 'fc1.weight'"),
-    "a watch of other names": (lambda: fit(watch=names()), r"the same names each time, got \['score 1'\] after"),
+    "a watch of other names": (
+        lambda: fit(watch=names(), log_points=2),
+        r"the same names each time, got \['score 1'\] after",
+    ),
     "dynamics of other steps": (lambda: fit(after_step=[Dynamics(net(), steps=9)]), "Dynamics was made for 9 steps"),
     "ids below 0": (lambda: measures.dice(-np.eye(3, dtype=int), np.eye(3, dtype=int)), "numbers from 0 on"),
     "a view too few": (
