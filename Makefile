@@ -25,9 +25,17 @@ WORKERS := --numprocesses auto --maxprocesses 4 --dist worksteal
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONPATH PYTHONHOME
 
+# FRESH=no would be taken for a wish, and FRESH='0 1' for either.
+$(foreach name,FRESH WRITE UPGRADE,$(if $(filter-out 0 1,$($(name)) $(words $($(name)))),$(error $(name)=$($(name)) must be 0 or 1)))
+
 ifneq ($(filter figures,$(MAKECMDGOALS)),)
-ifneq ($(filter-out laptop paper quick,$(PROFILE)),)
+ifneq ($(filter-out laptop paper quick,$(PROFILE))$(filter-out 0 1,$(words $(PROFILE))),)
 $(error PROFILE=$(PROFILE) is unknown; known: laptop, paper, quick)
+endif
+ifneq ($(MINUTES),)
+ifneq ($(filter-out 0,$(FRESH))$(filter-out all,$(CORES))$(SNAKEMAKE),)
+$(error MINUTES=$(MINUTES) goes with PROFILE and ONLY alone: it trains what has no record, a notebook at a time)
+endif
 endif
 ifneq ($(filter-out 0,$(FRESH)),)
 ifeq ($(filter laptop paper,$(PROFILE)),)
@@ -84,7 +92,7 @@ lab: environment
 	$(BIN)jupyter lab $(if $(filter-out 0,$(WRITE)),,$(READ_ONLY)) $(LAB)
 
 notebooks: environment
-	@$(if $(NOTEBOOKS),$(BIN)python -m companion.workflow.normalise $(NOTEBOOKS),echo "no notebooks")
+	@$(if $(NOTEBOOKS),$(BIN)python -m companion.workflow.normalise notebooks/*.ipynb,echo "no notebooks")
 	@$(BIN)python -m companion.workflow.readme
 
 site: environment
@@ -92,7 +100,7 @@ site: environment
 
 lock: environment
 	@$(PYTHON) .ci/setup.py pip compile --quiet --no-config --universal --all-extras --generate-hashes --custom-compile-command "make lock" \
-		$(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.txt
+		$(if $(filter-out 0,$(UPGRADE)),--upgrade) pyproject.toml --output-file requirements.txt
 	@$(BIN)python .ci/environment.py > environment.yml
 	@$(PYTHON) .ci/setup.py
 

@@ -9,21 +9,26 @@
 #
 # On a cluster: `make figures PROFILE=paper SNAKEMAKE="--executor slurm --jobs 20"`.
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from companion.parameters import declared
 
 PROFILES = ("laptop", "paper", "quick")
 PROFILE = str(config.get("profile", ""))
-FRESH = str(config.get("fresh", "0")) not in ("", "0")
+FRESH = str(config.get("fresh", "0")) == "1"
 ONLY = f"{config.get('only', '*')}.ipynb"
 SWEEP = json.loads(Path(config["sweep"]).read_text()) if "sweep" in config else {}  # see companion.workflow.sweep
-NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob(ONLY))
+NOTEBOOKS = sorted(p.stem for p in Path("notebooks").glob("*.ipynb") if p.is_file() and fnmatchcase(p.name, ONLY))
 RUN = f"logs/{PROFILE}-fresh" if FRESH else f"logs/{PROFILE or 'committed'}"
 TRAIN = "fresh" if FRESH else "missing"
 CODE = [str(path) for folder in ("lib", "notebooks/companion") for path in sorted(Path(folder).rglob("*.py"))]
-EXECUTE = "python -m companion.workflow.run notebooks/{wildcards.notebook}.ipynb {log}"
+EXECUTE = "python -m companion.workflow.run notebooks/{wildcards.notebook:q}.ipynb {log:q}"
 
+if unknown := set(config) - {"profile", "fresh", "only", "sweep"}:
+    raise WorkflowError(f"{sorted(unknown)[0]}= is unknown; known: profile=, fresh=, only=, sweep=")
+if str(config.get("fresh", "0")) not in ("", "0", "1"):
+    raise WorkflowError(f"fresh={config['fresh']} must be 0 or 1")
 if PROFILE not in ("", *PROFILES):
     raise WorkflowError(f"profile {PROFILE!r} is unknown; known: {', '.join(PROFILES)}")
 if FRESH and PROFILE not in ("laptop", "paper"):
@@ -34,16 +39,20 @@ if not NOTEBOOKS:
 
 def parameters(notebook):
     """The literals of a notebook's parameters cell."""
-    book = json.loads(Path(f"notebooks/{notebook}.ipynb").read_text(encoding="utf-8"))
-    return declared(["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"])
+    path = Path(f"notebooks/{notebook}.ipynb")
+    try:
+        book = json.loads(path.read_text(encoding="utf-8"))
+        return declared(["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WorkflowError(f"{path} has no parameters that can be read ({error}); mend it, or leave it out by only=")
 
 
 def shards(wildcards):
     """The sentinels of one notebook's training, a seed each."""
     known = parameters(wildcards.notebook)
-    if "seeds" not in known:
-        raise WorkflowError(f"notebooks/{wildcards.notebook}.ipynb: its parameters cell has no `seeds`")
     first = known.get("first_seed", 0)
+    if not (type(known.get("seeds")) is type(first) is int and known["seeds"] > 0 <= first):
+        raise WorkflowError(f"notebooks/{wildcards.notebook}.ipynb: its parameters cell has no whole number of `seeds`")
     return [f"{RUN}/{wildcards.notebook}/seed{k}.done" for k in range(first, first + known["seeds"])]
 
 

@@ -35,6 +35,7 @@ class Dynamics:
         given = DynamicsOptions.of(options, "dynamics")
         if not models.groups(model):
             raise ValueError(f"dynamics needs the groups of a network of models.build, {type(model).__name__} has none")
+        self.steps = steps
         self.units, self.frame_units, self.every = given.units, given.frame_units, max(1, steps // CHECKS)
         self.frame_at = {round((k + 1) * steps / given.frames) for k in range(given.frames)}
         self.first = {group.name: torch.zeros(group.width, dtype=torch.uint8) for group in model.groups}

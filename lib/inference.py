@@ -43,6 +43,8 @@ def form(model, example, *, channels_last=True):
     if not isinstance(model, nn.Module) or not all(torch.is_tensor(t) for t in args if not isinstance(t, int | float)):
         given = f"{type(model).__name__} and {type(example).__name__}"
         raise InferenceError(f"form takes a network and an example, a tensor or a tuple of them, got {given}")
+    if not all(t.numel() for t in args if torch.is_tensor(t)):
+        raise InferenceError("the example is empty; pass at least one input")
     plain = models.copied(model).eval().requires_grad_(False)
     with fits(model, args[0]):
         known = [(given, _outputs(plain, given)) for given in (args, _noise(args, 1.0), _noise(args, 10.0))]

@@ -5,6 +5,8 @@ A tensor `name` with zeros in it is kept as `name:values` and either `name:mask`
 Zeros come back without a sign.
 """
 
+import contextlib
+import hashlib
 import json
 
 import numpy as np
@@ -25,14 +27,15 @@ def save(model, path, *, dtype="fp32", **about):
     """Write a network of `models.build` as one sparse file, whole or not at all; returns its bytes' number.
 
     dtype: "fp32" keeps every bit; "fp16" rounds parameters to half precision, which `load` gives back as
-    fp32. about: plain data to keep beside it, such as normalisation or labels.
+    fp32. about: plain data to keep beside it, such as normalisation or labels. A checksum is of all of it.
     """
-    if own := about.keys() & {"config", "dtype"}:
+    if own := about.keys() & {"config", "dtype", "sum"}:
         raise ValueError(f"{min(own)!r} is kept by itself; call what you keep beside the network otherwise")
     for name, value in about.items():
         plain_data(f"save: {name}", value)
     about = {"config": saving.built_of(model), "dtype": dtype} | about
-    content = to_bytes(model, dtype=dtype, about=json.dumps(about))
+    whole = _sum(read(to_bytes(model, dtype=dtype))[0], about)
+    content = to_bytes(model, dtype=dtype, about=json.dumps(about | {"sum": whole}))
     write_whole(path, content)
     return len(content)
 
@@ -41,16 +44,23 @@ def save(model, path, *, dtype="fp32", **about):
 def load(path):
     """The network of a sparse file in eval mode, and what was kept beside it as a dict; runs no code from the file.
 
-    ValueError names the tensor that is missing, unknown or of the wrong shape.
+    ValueError names the tensor that is missing, unknown or of the wrong shape, or the file that was changed.
     """
     state, metadata = read(read_file(path), path)
-    about = json.loads(metadata.get("about", "{}"))
+    about = _told(metadata.get("about", "{}"), path)
+    if (whole := about.pop("sum", None)) and whole != _sum(state, about):  # files of before have none
+        raise ValueError(f"{path} is damaged: it does not fit its checksum; save the network again")
     if "config" not in about:
         raise ValueError(f"{path} does not say which network it is; `read` gives its tensors")
     model = saving._built(about["config"], path)
     saving._refuse(state, model, f"{path} does not fit {about['config']['name']}")
     model.load_state_dict(state, assign=True)
     return model.eval(), about
+
+
+def _sum(state, about):
+    """A checksum of dense tensors and of what is kept beside them."""
+    return hashlib.sha256(f"{saving._sum_of_tensors(state)} {json.dumps(about, sort_keys=True)}".encode()).hexdigest()
 
 
 @told(model=a_network, dtype=DTYPES)
@@ -79,11 +89,19 @@ def read(content, what="the file"):
     kept, metadata = saving._state(content, what)
     if ABOUT not in metadata:
         raise ValueError(f"{what} is no sparse file; `saving.load` reads the dense ones")
-    shapes = json.loads(metadata[ABOUT])
+    shapes = _told(metadata[ABOUT], what)
     parts = {f"{name}:{part}" for name in shapes for part in ("values", "mask", "places")}
     state = {name: tensor for name, tensor in kept.items() if name not in parts}
     state |= {name: _unpacked(kept, name, shape, what) for name, shape in shapes.items()}
     return {n: t.float() if t.dtype == torch.float16 else t for n, t in state.items()}, metadata
+
+
+def _told(text, what):
+    """The dict that a file's metadata hold as text. ValueError: it is damaged."""
+    with contextlib.suppress(ValueError, RecursionError):
+        if isinstance(found := json.loads(text), dict):
+            return found
+    raise ValueError(f"{what} is damaged: it holds {text!r:.40}; save the network again")
 
 
 def _rounded(name, tensor, dtype):

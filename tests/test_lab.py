@@ -17,8 +17,8 @@ def test_committed_notebooks_open_read_only_and_copies_do_not(tmp_path, monkeypa
     (tmp_path / "notebooks").mkdir()
     for name in (NAME, "mine.ipynb"):
         shutil.copy(ROOT / "notebooks" / NAME, tmp_path / "notebooks" / name)
-    assert f"notebooks/{NAME}" in lab.committed()
-    monkeypatch.setattr(lab, "committed", lambda: {f"notebooks/{NAME}"})
+    assert ROOT / "notebooks" / NAME in lab.committed()
+    monkeypatch.setattr(lab, "committed", lambda: {tmp_path / "notebooks" / NAME})
     manager = lab.Protecting(root_dir=str(tmp_path))
     theirs, mine = (asyncio.run(manager.get(f"notebooks/{name}")) for name in (NAME, "mine.ipynb"))
     assert not theirs["writable"] and mine["writable"]
@@ -37,5 +37,5 @@ def test_without_git_all_notebooks_that_are_there_count(monkeypatch):
 
     monkeypatch.setattr(settings.subprocess, "run", missing)
     lab.committed.cache_clear()
-    assert f"notebooks/{NAME}" in lab.committed()
+    assert ROOT / "notebooks" / NAME in lab.committed()
     lab.committed.cache_clear()

@@ -134,14 +134,27 @@ def test_each_command_is_listed_and_expands(target):
     ("given", "told"),
     [
         ("PROFILE=fast", "PROFILE=fast is unknown; known: laptop, paper, quick"),
+        ("PROFILE=laptop paper", "PROFILE=laptop paper is unknown"),
         ("FRESH=1", "give PROFILE=laptop or PROFILE=paper"),
+        ("FRESH=no", "FRESH=no must be 0 or 1"),
+        ("FRESH=0 1", "FRESH=0 1 must be 0 or 1"),
+        ("WRITE=false", "WRITE=false must be 0 or 1"),
+        ("UPGRADE=yes", "UPGRADE=yes must be 0 or 1"),
+        ("MINUTES=5 FRESH=1 PROFILE=paper", "MINUTES=5 goes with PROFILE and ONLY alone"),
+        ("MINUTES=5 CORES=2", "MINUTES=5 goes with PROFILE and ONLY alone"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(given, told):
-    said = make("figures", given)
+    said = make("figures", *re.split(r" (?=[A-Z])", given))
     assert said.returncode != 0
     assert told in said.stderr
     assert len(said.stderr.strip().splitlines()) == 1
+
+
+def test_a_switch_that_is_off_is_off():
+    assert "--upgrade" in make("-n", "lock", "UPGRADE=1").stdout
+    assert "--upgrade" not in make("-n", "lock", "UPGRADE=0").stdout
+    assert "Protecting" in make("-n", "lab", "WRITE=0").stdout
 
 
 @pytest.mark.parametrize("cores", ["0", "-1", "two", ""])

@@ -1,12 +1,18 @@
 """What went through in silence, or failed after the training: cases, scores, arrays, keys, variables, links."""
 
+import dataclasses
+import itertools
 import json
 import math
+import os
+import shutil
+import time
 
 import numpy as np
 import pytest
 
 from companion import runs, settings
+from companion.runs import datasets, execution
 from companion.runs import store as store_module
 from companion.workflow import home
 from lib import atomic, saving
@@ -103,6 +109,73 @@ def test_a_store_whose_name_is_too_long_is_named(monkeypatch):
         runs.find(BASE)
 
 
+def other_data(monkeypatch):
+    """The digits in another order, as another folder of data might have them."""
+    load = datasets.load
+
+    def shuffled(options):
+        split = load(options)
+        turned = type(split.train)(*(tensor.flip(0) for tensor in split.train))
+        return dataclasses.replace(split, sha256="0" * 64, variant="other", train=turned)
+
+    for module in (datasets, execution):
+        monkeypatch.setattr(module, "load", shuffled)
+
+
+def test_a_chain_that_was_killed_goes_on_with_its_own_data_alone(store, monkeypatch, capsys):
+    two = BASE | {"stages": [{"name": "a", "steps": 2}, {"name": "b", "steps": 2}]}
+    train_stage = execution.train_stage
+
+    def killed(model, split, stage, **options):
+        if stage.name == "b" and options.get("checkpoint"):  # not in the rehearsal
+            raise KeyboardInterrupt
+        return train_stage(model, split, stage, **options)
+
+    monkeypatch.setattr(execution, "train_stage", killed)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(two)
+    monkeypatch.setattr(execution, "train_stage", train_stage)
+    other_data(monkeypatch)
+    record = runs.run(two)
+    assert "0.pt was trained with other data, from another COMPANION_DATA: it is kept as" in capsys.readouterr().out
+    monkeypatch.setenv("COMPANION_RUNS", str(store / "alone"))
+    alone = runs.run(two)
+    for one, same in zip(record["rows"], alone["rows"], strict=True):
+        assert one["curves"] == same["curves"]
+
+
+def test_records_made_with_different_data_are_told_apart(store, monkeypatch, capsys):
+    """Two processes that share a store but not COMPANION_DATA: one waits for what the other trains."""
+    seeds = [BASE | {"seed": k} for k in range(2)]
+    runs.run_all(seeds[:1])
+    assert "different data" not in capsys.readouterr().out
+    other_data(monkeypatch)
+    runs.run_all(seeds)
+    said = capsys.readouterr().out
+    assert "digits: these records were made with different data: " in said and "COMPANION_DATA names" in said
+    monkeypatch.setattr(runs, "find", lambda this: next(found))  # what it waits for is there when the lock is free
+    first = store_module.find(seeds[0])
+    found = iter([None, first, first])
+    runs.run(seeds[0])
+    assert "different data: other (here); " in capsys.readouterr().out
+
+
+def test_a_clock_that_goes_backwards_leaves_no_negative_times(store, monkeypatch):
+    now = itertools.count(2e9, -3600)
+    monkeypatch.setattr(time, "time", lambda: float(next(now)))
+    record = runs.run(BASE)
+    os.utime(store / "live" / "tiny" / f"{record['id']}.json", (4e9, 4e9))
+    assert 0 <= record["rows"][0]["train_s"] <= record["wall_s"] and runs.find(BASE)["rows"] == record["rows"]
+    runs.collect([BASE])
+    path = store / "tiny.jsonl"
+    stamp, (line,) = path.stat(), path.read_text().splitlines()
+    changed = store_module.record_line(runs.committed("tiny")[record["id"]] | {"seed": 7})
+    path.unlink()
+    path.write_text(changed + "\n")
+    os.utime(path, ns=(stamp.st_mtime_ns, stamp.st_mtime_ns))
+    assert len(changed) == len(line) and runs.committed("tiny")[record["id"]]["seed"] == 7
+
+
 @pytest.mark.parametrize("given", ["there ", " there\r\n", "there"])
 def test_a_folder_is_seen_from_the_checkout_and_without_blanks(monkeypatch, given):
     monkeypatch.setenv("COMPANION_RUNS", given)
@@ -126,3 +199,48 @@ def test_a_record_of_another_version_stays_where_it_is(store, tmp_path, capsys):
     (tmp_path / "other" / "live" / "tiny" / "folder.json").mkdir(parents=True)
     (tmp_path / "other" / "live" / "tiny" / "0123.json").write_text(store_module.record_line(record))
     assert home.take_home(tmp_path / "other") == 0 and "not the record of its name" in capsys.readouterr().out
+
+
+def test_the_arrays_of_every_committed_record_fit_their_checksum(monkeypatch):
+    monkeypatch.delenv("COMPANION_RUNS", raising=False)
+    folder, found = settings.runs_folder(), 0
+    for experiment in sorted({path.parent.name for path in folder.glob("p*/*.npz")}):
+        known = runs.committed(experiment)
+        for path in (folder / experiment).iterdir():
+            assert runs.arrays(known[path.stem]), f"{path} belongs to a record"
+            found += 1
+    assert found >= 10
+
+
+@pytest.fixture
+def old(store):
+    """A copy of a committed record that is older than the checksums in records, of its arrays and of their list."""
+    committed = settings.ROOT / "data" / "runs"
+    (store / "p3_unet").mkdir(parents=True)
+    for name in ("p3_unet.jsonl", store_module.LISTED, "p3_unet/4ed6bb8efcbc7522.npz"):
+        shutil.copyfile(committed / name, store / name)
+    return runs.committed("p3_unet")["4ed6bb8efcbc7522"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "why"),
+    [
+        ("p3_unet/4ed6bb8efcbc7522.npz", lambda old: old + b"\0", "not as record 4ed6bb8efcbc7522 was made with it"),
+        (store_module.LISTED, lambda old: old.replace(b"e8effb0f", b"e8effb0e"), "not as record"),
+        (store_module.LISTED, lambda old: old.replace(b"p3_unet/4ed6", b"p3_unet/4ed7"), "has no checksum of it"),
+        (store_module.LISTED, lambda old: b"\xff", "has no checksum of it"),
+    ],
+)
+def test_a_changed_byte_of_arrays_whose_record_has_no_checksum_is_noticed(store, old, name, change, why):
+    assert "arrays" not in old["provenance"] and runs.arrays(old)
+    (store / name).write_bytes(change((store / name).read_bytes()))
+    with pytest.raises(runs.RunError, match=rf"4ed6bb8efcbc7522\.npz is damaged: .*{why}.*; take it from git"):
+        runs.arrays(old)
+
+
+def test_the_arrays_of_a_training_that_was_killed_are_not_those_of_the_record(store, old):
+    """`fresh` trains what has a committed record; a kill may leave its arrays in the live store."""
+    before = runs.arrays(old)
+    (store / "live" / "p3_unet").mkdir(parents=True)
+    np.savez_compressed(store / "live" / "p3_unet" / "4ed6bb8efcbc7522.npz", other=np.zeros(3))
+    assert runs.arrays(old).keys() == before.keys()

@@ -104,6 +104,27 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_changed_bit_is_noticed_wherever_it_is(tmp_path):
+    net, path = models.build("mlp", widths=[3], inputs=6, outputs=2), tmp_path / "net.safetensors"
+    pruning.apply(net, pruning.RULES["magnitude"](net, sparsity=0.5))
+    sparse.save(net, path, labels=["a", "b"])
+    good, (before, about) = path.read_bytes(), sparse.load(path)
+    silent = [k for k in range(len(good)) if _accepted(path, good, k, before, about)]
+    assert not silent, f"the bits of bytes {silent} may change"
+
+
+def _accepted(path, good, k, before, about):
+    """Whether a file with another bit in byte k is read as another network, or as one with other things beside it."""
+    path.write_bytes(good[:k] + bytes([good[k] ^ 1 << k % 8]) + good[k + 1 :])
+    try:
+        net, said = sparse.load(path)
+    except ValueError as error:
+        assert str(path) in str(error)
+        return False
+    same = all(map(torch.equal, net.state_dict().values(), before.state_dict().values()))
+    return not same or {key: said.get(key) for key in about} != about
+
+
 @pytest.mark.parametrize("batch", [1, 7])
 def test_sparse_matrices_compute_the_same(batch):
     net = pruned("mlp")

@@ -143,6 +143,8 @@ def refuse(model, example, keep):
         raise ValueError(f"keep names {sorted(unknown, key=str)[0]!r}, which is no layer of {type(model).__name__}")
     if not example.tensors():
         raise ShrinkError("the example has no tensor; pass the inputs that the network is called with")
+    if any(t.is_floating_point() and not t.is_meta and bool(t.isnan().any()) for t in example.tensors()):
+        raise ShrinkError("the example has NaN in it, to which no output can be held; pass one of numbers")
 
 
 def _computed(name, layer):

@@ -57,11 +57,13 @@ def three_classes(logits, ids=None):
 
 
 def same_size(predicted, true):
-    """Two maps as arrays. ValueError: they are no maps (H, W) of whole numbers, or not of one size."""
+    """Two maps as arrays. ValueError: they are no maps (H, W) of whole numbers from 0 on, or not of one size."""
     maps = [np.asarray(m) for m in (predicted, true)]
     if maps[0].shape != maps[1].shape or any(m.dtype.kind not in "biu" for m in maps):
         told = " and ".join(f"{m.dtype} {m.shape}" for m in maps)
         raise ValueError(f"maps are of one size, and of whole numbers, got {told}")
+    if any(m.dtype.kind == "i" and m.min(initial=0) < 0 for m in maps):
+        raise ValueError(f"maps have numbers from 0 on, 0 for none, got {min(m.min() for m in maps)}")
     return maps
 
 

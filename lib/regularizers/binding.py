@@ -25,6 +25,8 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
     if resolved and not ws:
         remedy = f"see {models.__name__}.weights for which are prunable"
         raise ValueError(f"a penalty needs weights and was given none; {remedy}")
+    if views and len(views) != len(ws):
+        raise ValueError(f"views must have a function for each of the {len(ws)} weights, got {len(views)}")
     terms = [_Term(term, ws, len(norms)) for term in resolved]
     tensors = [*ws, *norms] if any(term.get("norms") for term in resolved) else ws
     seen = _Seen(tensors, views or ())

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from .. import models, pruning
 from ..arguments import a_function, a_network, told
 from ..checks import Checked, number
+from ..dynamics import Dynamics
 from .checkpoint import Checkpoint, plain
 from .given import fits, part_of, picked, sized, taken, tensor
 from .identity import identity
@@ -61,6 +62,9 @@ class History:
         """One point of the curves: the mean training loss since the last one, and what is watched."""
         if not isinstance(watched, dict) or {"step", "loss"} & watched.keys():
             raise ValueError(f"watch must return a dict without 'step' and 'loss', its own names, got {watched!r:.80}")
+        known, given = (sorted({*map(str, names)} - {"step", "loss"}) for names in (self.curves, watched))
+        if self.curves["step"] and known != given:
+            raise ValueError(f"watch must return the same names each time, got {given} after {known}")
         since = self.step - (self.curves["step"][-1] if self.curves["step"] else 0)
         for name, value in {"step": self.step, "loss": float(total) / since, **plain(watched)}.items():
             self.curves.setdefault(name, []).append(value)
@@ -126,7 +130,7 @@ def _callable(steps, after_step, watch, extra_loss):
     if wrong := [(name, f) for name, f in given if not callable(f)]:
         raise ValueError(f"{wrong[0][0]} must be a function, got {wrong[0][1]!r}")
     for hook in after_step:
-        if isinstance(hook, pruning.GradualMagnitude | pruning.StochasticZeroing) and hook.steps != steps:
+        if isinstance(hook, pruning.GradualMagnitude | pruning.StochasticZeroing | Dynamics) and hook.steps != steps:
             raise ValueError(f"{type(hook).__name__} was made for {hook.steps:,} steps, the training has {steps:,}")
 
 
@@ -148,6 +152,7 @@ def _train(trainer, history, kept, watch, watching):
             pause = history.step in log_at or history.step == stop
             if not (pause or history.step % trainer.batches.per_epoch == 0):
                 continue
+            _in_place(trainer)
             if why := _diverged(total, trainer, history.step == stop):
                 history.status, history.message = "diverged", f"{why} in epoch {k // trainer.batches.per_epoch + 1}"
                 break
@@ -160,6 +165,13 @@ def _train(trainer, history, kept, watch, watching):
     if history.status == "done" and stop < steps:
         history.status = "stopped"
     return history
+
+
+def _in_place(trainer):
+    """ValueError: a hook has put another parameter in the place of one that is trained, and would stay as it is."""
+    known = set(map(id, trainer.parameters))
+    if new := [name for name, p in trainer.model.named_parameters() if id(p) not in known]:
+        raise ValueError(f"a hook has replaced {new[0]!r}, which would not be trained; change its numbers in place")
 
 
 def _resumed(kept, history, device):

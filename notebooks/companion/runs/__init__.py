@@ -5,8 +5,10 @@ is under way keeps its checkpoints, and a finished one its record, in ``data/run
 the committed ``data/runs/<experiment>.jsonl``.
 """
 
+import threading
+
 from companion import parameters, settings
-from companion.runs import estimate
+from companion.runs import datasets, estimate
 from companion.runs.configuration import Run, identity, resolve
 from companion.runs.execution import execute, replay
 from companion.runs.locks import RunError, holding
@@ -17,11 +19,13 @@ from companion.runs.tables import finished, frame, markdown, mean_std, means, sp
 from companion.runs.timing import interleaved, pinned
 from lib import training
 
+ONE = threading.RLock()  # threads share torch's random numbers: side by side they would draw each other's
+
 
 def run(config, *, wait=True):
     """The record of a configuration: found, or trained now.
 
-    One process trains it; others wait for it, or return None with wait=False.
+    One process trains it; others wait for it, or return None with wait=False. Threads of a process take turns.
     """
     this = Run.of(config)
     if record := find(this):
@@ -31,14 +35,18 @@ def run(config, *, wait=True):
             f"no record of {this}, and COMPANION_TRAIN=never forbids training; unset it, or run "
             "`make figures PROFILE=laptop`"
         )
-    rehearse(this)
-    with holding(this.folder, this, wait=wait) as held:
-        if not held:
-            return None
-        if not find(this):
-            write(this.record, record_line(execute(this)))
-        sweep(this)
-    return find(this)  # as it was written, so that a render sees the same digits
+    with ONE:
+        rehearse(this)
+        with holding(this.folder, this, wait=wait) as held:
+            if not held:
+                return None
+            if not find(this):
+                write(this.record, record_line(execute(this)))
+            sweep(this)
+    record = find(this)  # as it was written, so that a render sees the same digits
+    if this.config["kind"] != "own":
+        datasets.tell_apart([record], here=datasets.load(this.config["data"]))
+    return record
 
 
 def run_all(configs):
@@ -57,6 +65,7 @@ def run_all(configs):
         missing = [k for k, record in enumerate(records) if record is None]
         for k in training.progress(missing, desc="runs", unit="run") if missing else ():
             records[k] = run(these[k], wait=wait)
+    datasets.tell_apart(records)
     return records
 
 

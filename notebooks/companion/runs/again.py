@@ -13,6 +13,8 @@ def trained(record, stage, *, device="cpu"):
     elsewhere another of the same kind: hold the row against the record's. RunError: no such stage, or it diverged.
     """
     config = resolve(record["config"])  # options that are younger than the record are at their defaults
+    if config["kind"] != "chain":
+        raise RunError(f"record {record['id']} is of the kind {config['kind']}, which has no stages")
     stages = {each["name"]: (k, typed(Stage, each, "stage")) for k, each in enumerate(config["stages"])}
     if stage not in stages:
         raise RunError(f"record {record['id']} has no stage {stage!r}; it has {', '.join(stages)}")

@@ -237,11 +237,11 @@ def _ordered(names, starts):
         raise ValueError("the configuration lacks stages: a list of at least one")
 
 
-def file_name(experiment):
-    """Refuse the name of an experiment that cannot be that of a folder."""
-    odd = not isinstance(experiment, str) or not re.fullmatch(r"[^\W_.][^/\\\x00-\x1f<>:\"|?*]{0,99}", experiment)
-    if odd or experiment[-1] in " .":
-        raise ValueError(f"experiment must be a name of 1 to 100 characters that a folder can have, got {experiment!r}")
+def file_name(name, what="experiment"):
+    """Refuse a name, of an experiment above all, that cannot be that of a folder."""
+    odd = not isinstance(name, str) or not re.fullmatch(r"[^\W_.][^/\\\x00-\x1f<>:\"|?*]{0,99}", name)
+    if odd or name[-1] in " .":
+        raise ValueError(f"{what} must be a name of 1 to 100 characters that a folder can have, got {name!r}")
 
 
 def identity(config):

@@ -33,6 +33,25 @@ def _load(text):
     return split
 
 
+def tell_apart(records, *, here=None):
+    """Say where records of one data set were made with different data, or with other data than `here`.
+
+    A run is named by its configuration alone, so that two values of COMPANION_DATA share the store.
+    """
+    seen = {}
+    for record in records:
+        if record and "data_sha256" in (made := record["provenance"]):
+            of = record["config"]["data"]
+            variants = seen.setdefault((of["name"], of.get("split", 0), of.get("size")), {})
+            if here:
+                variants[here.sha256] = f"{here.variant} (here)"
+            variants.setdefault(made["data_sha256"], f"{made['data_variant']} (as record {record['id']})")
+    for (name, *_), variants in seen.items():
+        if len(variants) > 1:
+            told = "; ".join(variants.values())
+            print(f"{name}: these records were made with different data: {told}. {settings.DATA}")
+
+
 def _found(options):
     """A data set from the companion's folder; whoever lacks it learns how the companion is told where it is."""
     try:

@@ -55,13 +55,15 @@ def chain(run, split, device):
         seed_stage(run.config["seed"], k)
         end, file, part = ends.get(stage.start or last, {}), run.folder / f"{k}.pt", run.folder / f"{k}.part.pt"
         saved = training.load_whole(file)
+        if saved is not None and saved.get("data", split.sha256) != split.sha256:  # of before: without it
+            saved = training.set_aside(file, "was trained with other data, from another COMPANION_DATA")
         if saved is None:
             model = started(run.config["model"], stage, end, device)
             training.set_aside(part, "is no file") if part.exists() and not part.is_file() else None
             row, kept = train_stage(model, split, stage, seed=run.config["seed"], checkpoint=part)
             if row["status"] == "done" and (stage.shrunk or end.get("shrunk")):
                 row |= _of_the_whole(row, model, run.config["model"])
-            saved = {"row": row, "weights": model.state_dict(), "arrays": kept}
+            saved = {"row": row, "weights": model.state_dict(), "arrays": kept, "data": split.sha256}
             saved |= {"widths": model.config["widths"], "shrunk": "widths" in row}
             keep(saved, file)
         ends[stage.name], last = saved, stage.name

@@ -21,6 +21,7 @@ from lib.atomic import write_whole
 
 SUMMED = re.compile(r'\{"sum": "([0-9a-f]{16})", ')
 REMEDY = "take it from git, or remove the record that it belongs to and train again"
+LISTED = "arrays.sha256"  # beside the committed records
 STATUSES = ("done", "diverged")
 
 
@@ -106,7 +107,8 @@ def committed(experiment):
     """The committed records of an experiment by their ids."""
     path = runs_folder() / f"{experiment}.jsonl"
     stat = path.stat() if path.is_file() else None
-    return _read_committed(str(path), stat and (stat.st_mtime_ns, stat.st_size)) if os.path.lexists(path) else {}
+    stamp = stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino)  # clocks may go backwards
+    return _read_committed(str(path), stamp) if os.path.lexists(path) else {}
 
 
 def live_record(run):
@@ -148,24 +150,33 @@ def _only_new(found, wanted):
 def arrays(record):
     """The small arrays that were kept beside a record, by "stage/name"; none is an empty dict.
 
-    RunError: the file is damaged, is not the record's (older records have no checksum of it), or is not there.
+    RunError: the file is damaged, is not the record's, has no checksum, or is not there.
     """
     name = Path(record["experiment"], f"{record['id']}.npz")
-    for path in (runs_folder() / "live" / name, runs_folder() / name):
-        if path.is_file():
-            content, whole = path.read_bytes(), record.get("provenance", {}).get("arrays")
-            if whole not in (None, hashlib.sha256(content).hexdigest()):
-                raise RunError(f"{path} is damaged: not as record {record['id']} was made with it; {REMEDY}")
+    whole = record.get("provenance", {}).get("arrays") or _listed(name.as_posix())
+    places = (runs_folder() / "live" / name, runs_folder() / name)
+    found = [(path, path.read_bytes()) for path in places if path.is_file()]
+    for path, content in found:  # the live one may be of a training that goes on, or was killed
+        if whole == hashlib.sha256(content).hexdigest():
             try:
                 with np.load(io.BytesIO(content)) as kept:
                     return dict(kept)
             except Exception as error:  # zipfile, zlib and NumPy have a dozen kinds
                 raise RunError(f"{path} is damaged ({type(error).__name__}: {error}); {REMEDY}") from None
+    if found:
+        why = f"not as record {record['id']} was made with it" if whole else f"{LISTED} has no checksum of it"
+        raise RunError(f"{found[-1][0]} is damaged: {why}; {REMEDY}")
     stages = record["config"].get("stages") or ()
     keeps = any(stage.get("pictures") or (stage.get("dynamics") or {}).get("frames") for stage in stages)
     if record["status"] == "done" and keeps:
-        raise RunError(f"{runs_folder() / name} is missing; {REMEDY}")
+        raise RunError(f"{places[-1]} is missing; {REMEDY}")
     return {}
+
+
+def _listed(name):
+    """The sha256 of arrays whose record is older than checksums in it, as `sha256sum` lists it; None: it does not."""
+    lines = (_content(runs_folder() / LISTED) or b"").decode(errors="replace").splitlines()
+    return {line[66:]: line[:64] for line in lines}.get(name)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -12,12 +12,13 @@ def frame(records):
     """A table with one line per stage or timed variant: id, seed, the case's fields, run, then the row's, no curves.
 
     Before the case's fields stand the parameters that the notebook's call has changed; one whose name the case or the
-    row has as well is called "name (parameter)".
-    A variant's name "GL / full / closed / step" becomes the columns penalty, extent, form and, where given, what. Runs
-    that diverged are left out; `spent` names them.
+    row has as well is called "name (parameter)". A variant's name "GL / full / closed / step" becomes the columns
+    penalty, extent, form and, where given, what. A run that is given twice under one case counts once; runs that
+    diverged are left out, and `spent` names them.
     """
     lines = []
-    for record in finished(records):
+    once = {(r["id"], str(r.get("case")), str(r.get("parameters"))): r for r in finished(records)}
+    for record in once.values():
         case, changed = record.get("case", record["config"]["case"]), record.get("parameters", {})
         for row in record["rows"]:
             named = {f"{name} (parameter)" if name in case | row else name: v for name, v in changed.items()}

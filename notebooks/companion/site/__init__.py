@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from companion.settings import ROOT
+from companion.workflow import read_notebook
 
 HERE = Path(__file__).resolve().parent
 SOURCE, OUT = ROOT / "build" / "site-source", ROOT / "build" / "site"
@@ -94,10 +95,11 @@ def vega_licences():
 
 def every_run(folder):
     """Write the chart of every run, as notebook 00 was committed with it, as a script: a page without a server."""
-    cells = json.loads((ROOT / "notebooks" / "00_overview.ipynb").read_text(encoding="utf-8"))["cells"]
-    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
-    spec = next(data[VEGA_LITE] for data in outputs if VEGA_LITE in data)
-    (folder / "every_run.js").write_text(f"const everyRun = {json.dumps(spec)};\n{DRAW}", encoding="utf-8")
+    overview = ROOT / "notebooks" / "00_overview.ipynb"
+    outputs = [output.get("data", {}) for cell in read_notebook(overview).cells for output in cell.get("outputs", [])]
+    if not (specs := [data[VEGA_LITE] for data in outputs if VEGA_LITE in data]):
+        raise ValueError(f"{overview} shows no chart of every run; `make notebooks` draws it")
+    (folder / "every_run.js").write_text(f"const everyRun = {json.dumps(specs[0])};\n{DRAW}", encoding="utf-8")
 
 
 def reference(folder):

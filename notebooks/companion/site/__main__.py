@@ -1,12 +1,26 @@
+import contextlib
 import sys
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from companion import site
 
 source, out = map(Path, sys.argv[1:3] if sys.argv[1:] else (site.SOURCE, site.OUT))
 try:
-    if site.build(source, out):
+    source.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{source}.lock", timeout=0) as lock:
+        try:
+            failed = site.build(source, out)
+        finally:
+            with contextlib.suppress(OSError):  # Windows keeps what is open
+                Path(lock.lock_file).unlink()
+    if failed:
         sys.exit(f"{out} is left as it was: what hindered Sphinx stands above")
+except Timeout:
+    sys.exit(f"{out}: another `make site` is at work on it; wait for it, or end it")
+except ValueError as error:
+    sys.exit(f"{out} is left as it was: {error}")
 except OSError as error:
     where = error.filename2 or error.filename or source
     sys.exit(f"{out} is left as it was: {where} cannot be written ({error.strerror}); make room, or name other folders")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from companion.runs.configuration import identity
-from companion.runs.store import parse
+from companion.runs.store import committed, parse
 from companion.settings import runs_folder
 from companion.workflow import in_one_line
 from lib.atomic import write_whole
@@ -16,11 +16,18 @@ from lib.atomic import write_whole
 @in_one_line()
 def take_home(folder):
     """Copy whole records, and the arrays beside them, into the live store; returns how many were new."""
-    new = 0
-    for path in filter(Path.is_file, sorted(Path(folder).glob("live/*/*.json"))):
+    if not (live := Path(folder, "live")).is_dir():
+        sys.exit("give the folder data/runs of the other machine, with its `live` in it")
+    new, experiments = 0, [path for path in sorted(live.iterdir()) if path.is_dir()]
+    for path in (path for experiment in experiments for path in sorted(experiment.iterdir())):
+        if path.suffix != ".json" or not path.is_file():
+            continue
         record = parse(path.read_bytes(), path.name)
         target = runs_folder() / "live" / path.parent.name / path.name
         if record is None or target.exists():
+            continue
+        if path.stem in committed(path.parent.name):
+            print(f"{path}: there is a committed record of this run, which stays")
             continue
         if not _named(record) == record["id"] == path.stem or record["experiment"] != path.parent.name:
             print(f"{path}: not the record of its name; it stays where it is")
@@ -41,6 +48,6 @@ def _named(record):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not Path(sys.argv[1], "live").is_dir():
-        sys.exit("give the folder data/runs of the other machine, with its `live` in it")
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     print(f"{take_home(sys.argv[1])} new records in {runs_folder() / 'live'}")

@@ -8,7 +8,9 @@ import sys
 
 from companion.runs import store
 from companion.runs.again import lineage, trained
+from companion.runs.configuration import file_name
 from companion.runs.datasets import load
+from companion.runs.locks import RunError
 from companion.runs.provenance import provenance
 from companion.settings import ROOT
 from companion.workflow import in_one_line
@@ -43,6 +45,7 @@ def keep(record, stage, name, model, row):
 
 @in_one_line()
 def main(experiment, record_id, stage, name):
+    file_name(name, "the network's file")
     records = store.committed(experiment)
     if record_id not in records:
         sys.exit(f"{experiment} has no record {record_id}; it has {', '.join(sorted(records)) or 'none'}")
@@ -52,4 +55,7 @@ def main(experiment, record_id, stage, name):
 if __name__ == "__main__":
     if len(sys.argv) != 5:
         sys.exit(__doc__)
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except (ValueError, RunError) as error:
+        sys.exit(str(error))

@@ -4,6 +4,7 @@
 """
 
 from functools import cache
+from pathlib import Path
 
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from tornado.web import HTTPError
@@ -13,10 +14,10 @@ from companion.settings import ROOT, git
 
 @cache
 def committed():
-    """The paths of the committed notebooks, seen from the checkout; without git, of all that are there at the start."""
-    if (tracked := git("ls-files", "notebooks/*.ipynb")) is not None:
-        return frozenset(tracked.split())
-    return frozenset(f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb"))
+    """The paths of the committed notebooks; without git, of all that are there at the start."""
+    if (tracked := git("ls-files", "-z", "notebooks/*.ipynb")) is None:  # -z: names as they are, of any letters
+        return frozenset(path.resolve() for path in (ROOT / "notebooks").glob("*.ipynb"))
+    return frozenset((ROOT / name).resolve() for name in tracked.split("\0") if name)
 
 
 class Protecting(AsyncLargeFileManager):
@@ -25,11 +26,24 @@ class Protecting(AsyncLargeFileManager):
     async def get(self, path, *arguments, **options):
         """The file; a committed notebook is said to be read-only, which ends JupyterLab's automatic saving."""
         model = await super().get(path, *arguments, **options)
-        return model | ({"writable": False} if path.strip("/") in committed() else {})
+        return model | ({"writable": False} if self.theirs(path) else {})
 
     async def save(self, model, path=""):
         """Save a file. HTTPError 403: it is a committed notebook."""
-        if path.strip("/") in committed():
+        self.refuse(path)
+        return await super().save(model, path)
+
+    async def restore_checkpoint(self, checkpoint_id, path):
+        """Take a file back to what it was. HTTPError 403: it is a committed notebook."""
+        self.refuse(path)
+        return await super().restore_checkpoint(checkpoint_id, path)
+
+    def theirs(self, path):
+        """Whether a path of JupyterLab's, whatever its root, leads to a committed notebook."""
+        return Path(self._get_os_path(path.strip("/"))).resolve() in committed()
+
+    def refuse(self, path):
+        """HTTPError 403: a path leads to a committed notebook."""
+        if self.theirs(path):
             remedy = "File > Save Notebook As... keeps yours, `make lab WRITE=1` lets you change it"
             raise HTTPError(403, f"{path} is a committed notebook: {remedy}")
-        return await super().save(model, path)

@@ -3,6 +3,7 @@
 python -m companion.workflow.launch CORES [profile=laptop] [fresh=1] ["only=01*"] -- [options of Snakemake's]
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -66,7 +67,9 @@ def launch(cores, config, options):
             warn_of_changes(config)
             run(cores, config, options)
     except Timeout:
-        sys.exit(f"another `make figures` (process {RUNNING.read_text()}) is at work here: wait for it, or end it")
+        with contextlib.suppress(OSError):  # it may not have come to writing it
+            sys.exit(f"another `make figures` (process {RUNNING.read_text()}) is at work here: wait for it, or end it")
+        sys.exit("another `make figures` is at work here: wait for it, or end it")
     except OSError as error:
         where = error.filename or ROOT
         sys.exit(f"{where} cannot be written ({error.strerror}): `make figures` keeps logs and figures here")
@@ -79,6 +82,8 @@ def launch(cores, config, options):
 
 
 if __name__ == "__main__":
+    if "--" not in sys.argv[2:]:
+        sys.exit(__doc__)
     os.chdir(ROOT)
     cut = sys.argv.index("--")
     launch(sys.argv[1], sys.argv[2:cut], sys.argv[cut + 1 :])

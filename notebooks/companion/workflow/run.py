@@ -5,6 +5,7 @@ python -m companion.workflow.run notebooks/NN_name.ipynb EXECUTED.ipynb [--train
 
 import argparse
 import ast
+import contextlib
 import os
 import socket
 import sys
@@ -13,6 +14,8 @@ import threading
 import time
 import traceback
 from pathlib import Path
+
+from companion.workflow import REMEDY, in_one_line, read_notebook
 
 
 def value(text):
@@ -78,22 +81,43 @@ def divert(path):
     return terminal
 
 
+@contextlib.contextmanager
+def records_of(given):
+    """Records of this call alone, thrown away at its end, where it asks for them."""
+    if not given.scratch:
+        yield
+        return
+    try:
+        scratch = tempfile.TemporaryDirectory()
+    except OSError as error:
+        sys.exit(f"--scratch: {error.strerror}; let TMPDIR name a folder that can be written")
+    with scratch:
+        os.environ["COMPANION_RUNS"] = scratch.name
+        yield
+
+
 def main():
     given = arguments()
     os.environ.update(settings(given))
-    if given.scratch:
-        scratch = tempfile.TemporaryDirectory()
-        os.environ["COMPANION_RUNS"] = scratch.name
     os.environ.pop("JUPYTER_PATH", None)
     end_with_launcher()
+    with records_of(given):
+        run(given)
+
+
+def run(given):
+    """Execute the notebook; end with 1 where that fails, and say why."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    given.executed.parent.mkdir(parents=True, exist_ok=True)
+    with in_one_line():
+        read_notebook(given.source)
+        given.executed.parent.mkdir(parents=True, exist_ok=True)
     parameters = {name: value(text) for name, _, text in (p.partition("=") for p in given.parameters)}
     what = " ".join([given.source.stem, *given.parameters])
     kernel_log = given.executed.with_suffix(".stderr")
-    terminal, start = divert(kernel_log), time.monotonic()
+    with in_one_line():
+        terminal, start = divert(kernel_log), time.monotonic()
     kernel = {"kernel_name": "python3", "language": "python", "progress_bar": False}
     kernel["cwd"] = str(given.source.parent)  # as in JupyterLab and nbval
     try:
@@ -103,6 +127,8 @@ def main():
         cause, where = f"{type(error).__name__}: {error}", kernel_log
         if isinstance(error, PapermillExecutionError):
             cause, where = f"{error.ename}: {error.evalue}", given.executed
+        elif isinstance(error, OSError) and not error.filename:
+            cause = f"{given.executed} cannot be written ({error.strerror}); {REMEDY}"
         tail = "\n  ".join(cause.strip().splitlines()[-3:])
         print(f"FAILED: {what}\n  {tail}\n  traceback in {where}", file=terminal, flush=True)
         sys.exit(1)

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from fnmatch import fnmatchcase
 
 from companion.parameters import PROFILES
 from companion.settings import ROOT, runs_folder
@@ -28,7 +29,7 @@ WANTED = [  # notebook, and the parameters that ask for a part of it
 
 def tasks(only):
     """Notebook and parameters of every call, the most wanted first; then all other notebooks, in reading order."""
-    stems = [path.stem for path in sorted((ROOT / "notebooks").glob(f"{only}.ipynb"))]
+    stems = [p.stem for p in sorted((ROOT / "notebooks").glob("*.ipynb")) if fnmatchcase(p.stem, only)]
     wanted = [(stem, given) for stem, given in WANTED if stem in stems]
     return wanted + [(stem, {}) for stem in stems if stem not in dict(wanted)]
 

@@ -1,0 +1,105 @@
+"""What a stranger's first tries came to in silence: parameters replaced, curves that part, threads, runs twice."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from companion import runs
+from lib import depgraph, inference, measures, models, regularizers, training
+from lib.dynamics import Dynamics
+
+X, Y = torch.randn(24, 64, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 10
+CONFIG = {"experiment": "tiny", "data": {"name": "digits"}, "stages": [{"name": "train", "steps": 3}]}
+CONFIG |= {"model": {"name": "mlp", "widths": [4], "inputs": 64, "outputs": 10}}
+
+
+def net():
+    return models.build("mlp", widths=[6], inputs=64, outputs=10)
+
+
+def fit(**options):
+    return training.fit(net(), (X, Y), **({"steps": 4, "batch": 8} | options))
+
+
+def replacing(at, shape=(6, 64)):
+    def hook(model, step):
+        if step == at:
+            model.fc1.weight = nn.Parameter(torch.ones(shape))
+
+    return hook
+
+
+def names():
+    step = iter(range(9))
+    return lambda model: {f"score {next(step)}": 1.0}
+
+
+TRIES = {
+    "a parameter replaced at first": (lambda: fit(after_step=[replacing(0)]), "hook has replaced 'fc1.weight'"),
+    "a parameter replaced at last": (lambda: fit(after_step=[replacing(3)]), "hook has replaced 'fc1.weight'"),
+    "one of another width": (lambda: fit(after_step=[replacing(0, (5, 64))]), "hook has replaced 'fc1.weight'"),
+    "a watch of other names": (
+        lambda: fit(watch=names(), log_points=2),
+        r"the same names each time, got \['score 1'\] after",
+    ),
+    "dynamics of other steps": (lambda: fit(after_step=[Dynamics(net(), steps=9)]), "Dynamics was made for 9 steps"),
+    "ids below 0": (lambda: measures.dice(-np.eye(3, dtype=int), np.eye(3, dtype=int)), "numbers from 0 on"),
+    "a view too few": (
+        lambda: regularizers.bind({"name": "gl", "lam": 1.0}, [torch.ones(2, 2)] * 2, views=[lambda w: w]),
+        "views must have a function for each of the 2 weights, got 1",
+    ),
+    "no input": (lambda: inference.form(net(), X[:0]), "the example is empty"),
+    "an example of NaN": (lambda: depgraph.shrink(nn.Linear(64, 2), X[:1] * torch.nan), "the example has NaN in it"),
+}
+
+
+@pytest.mark.parametrize("what", TRIES)
+def test_it_is_refused_in_one_line(what):
+    attempt, said = TRIES[what]
+    with pytest.raises(ValueError, match=said) as told:
+        attempt()
+    assert "\n" not in str(told.value)
+
+
+def test_masks_of_torch_s_own_pruning_in_a_hook_are_no_replacement():
+    def prune(model, step):
+        if step == 1:
+            nn.utils.prune.l1_unstructured(model.fc1, "weight", 0.5)
+
+    assert fit(after_step=[prune]).status == "done"
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPANION_RUNS", str(tmp_path))
+    monkeypatch.delenv("COMPANION_TRAIN", raising=False)
+    return tmp_path
+
+
+def test_threads_train_what_they_would_alone(store, monkeypatch):
+    configs, found, errors = [CONFIG | {"seed": k} for k in range(3)], {}, []
+
+    def train(config):
+        try:
+            found[config["seed"]] = runs.run(config)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=train, args=(config,)) for config in [*configs, configs[0]]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    monkeypatch.setenv("COMPANION_RUNS", str(store / "alone"))
+    for seed, config in enumerate(configs):
+        assert runs.run(config)["rows"][0]["curves"] == found[seed]["rows"][0]["curves"]
+
+
+def test_a_run_that_is_given_twice_counts_once_in_a_table(store):
+    first, other = CONFIG | {"case": {"penalty": "none"}}, CONFIG | {"case": {"penalty": "L2, λ = 0"}}
+    table = runs.frame(runs.run_all([first, first, other]))
+    assert table["penalty"].tolist() == ["none", "L2, λ = 0"] and table["id"].nunique() == 1
