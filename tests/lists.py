@@ -76,7 +76,8 @@ def tried(notebook, folder, given, steps=STEPS):
     if status == 0:
         return False
     last = said.strip().splitlines()[-1]
-    assert status == 1 and last.startswith("ParameterError: ") and any(name in last for name in given), (given, said)
+    if status != 1 or not (last.startswith("ParameterError: ") and any(name in last for name in given)):
+        raise RuntimeError(f"{given}: it was neither run nor refused by name: {said}")
     assert not list((folder / "runs").rglob("*.json")), (given, "it was refused after something had been trained")
     return True
 
