@@ -14,7 +14,8 @@ from companion import parameters
 
 SEED = os.environ["ATTACK_SEED"]
 SETS = int(os.environ.get("ATTACK_SETS", "100"))
-ODD = [None, "", "x", "3", -1, 0, 10**9, -0.5, 1e30, True, [], {}, [[]], [None], ["x"], (1,), b"1"]
+WRONG = ["", "x", "3", [], {}, [[]], [None], ["x"], (1,), b"1"]  # what no parameter of any notebook takes
+ODD = [*WRONG, None, -1, 0, 10**9, -0.5, 1e30, True]
 FEW = {"seeds": (1, 2), "steps": (1, 50), "epochs": (3, 3), "tuning": (1, 1), "tune_epochs": (1, 1), "rounds": (2, 3)}
 FEW |= {"widths": (2, 64), "grid_seeds": (1, 2), "conv_seeds": (0, 1), "replica_seeds": (0, 1)}  # what takes long
 
@@ -51,4 +52,6 @@ def test_drawn_parameters_run_or_are_refused(k, note, tmp_path):
     rng, notebook = random.Random(f"{SEED} {k}"), lists.NOTEBOOKS[k % len(lists.NOTEBOOKS)]
     given = drawn(notebook, rng)
     print(f"ATTACK_SEED={SEED}, {notebook.stem}: {given}")
-    note("clear" if lists.tried(notebook, tmp_path, given) else "survived")
+    refused = lists.tried(notebook, tmp_path, given)
+    assert refused or not any(value in WRONG for value in given.values()), "a wrong value was taken without a word"
+    note("clear" if refused else "survived")
