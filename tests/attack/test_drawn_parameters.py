@@ -17,7 +17,8 @@ SETS = int(os.environ.get("ATTACK_SETS", "100"))
 WRONG = ["", "x", "3", [], {}, [[]], [None], ["x"], (1,), b"1"]  # what no parameter of any notebook takes
 ODD = [*WRONG, None, -1, 0, 10**9, -0.5, 1e30, True]
 FEW = {"seeds": (1, 2), "steps": (1, 50), "epochs": (3, 3), "tuning": (1, 1), "tune_epochs": (1, 1), "rounds": (2, 3)}
-FEW |= {"widths": (2, 64), "grid_seeds": (1, 2), "conv_seeds": (0, 1), "replica_seeds": (0, 1)}  # what takes long
+FEW |= {"widths": (2, 64), "grid_seeds": (1, 2), "conv_seeds": (0, 1), "replica_seeds": (0, 1)}
+FEW |= {"image_seeds": (1, 2), "subset_steps": (1, 50)}  # what takes long
 
 
 def fitting(name, default, allowed, rng):
