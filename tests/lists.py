@@ -4,6 +4,8 @@ import ast
 import dataclasses
 import json
 import os
+import resource
+import signal
 from pathlib import Path
 
 import warm
@@ -14,6 +16,7 @@ from lib import training
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = int(os.environ.get("ATTACK_STEPS", "0"))  # cut every training to so many; 0: as `quick` has them
+BOUND = int(os.environ.get("ATTACK_BOUND", "0"))  # end a call after so many of the processor's seconds; 0: let it end
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ENTRIES = {"targets": [0.5, 0.7, 0.9], "lams_l2": [1e-3, 1e-2], "lams_l1": [1e-4, 1e-3]}  # where the default is None
 
@@ -59,8 +62,8 @@ def drawn(entries, how, rng):
 def tried(notebook, folder, given, steps=STEPS):
     """Run a notebook at quick with these values in a fork of this process, where nothing has to be imported.
 
-    It ends well, or is refused by name before anything is trained; returns whether it was refused. Trainings are cut
-    to so many steps, 0 leaves them as they are.
+    It ends well, or is refused by name before anything is trained; returns whether it was refused, None where BOUND
+    ended it while it was at work. Trainings are cut to so many steps, 0 leaves them as they are.
     """
     environment = {"COMPANION_RUNS": folder / "runs", "COMPANION_FIGURES": folder / "figures"}
     environment |= {"COMPANION_TRAIN": "missing", "COMPANION_DOWNLOAD": "0", "MPLBACKEND": "agg"}
@@ -68,6 +71,8 @@ def tried(notebook, folder, given, steps=STEPS):
     values = {"profile": "quick", "seeds": 2} | given
 
     def work():
+        if BOUND:
+            resource.setrlimit(resource.RLIMIT_CPU, (BOUND, BOUND))
         if steps:
             execution.train_stage = shortened(execution.train_stage, steps)
         warm.notebook(notebook, values, {name: str(value) for name, value in environment.items()})
@@ -75,6 +80,8 @@ def tried(notebook, folder, given, steps=STEPS):
     status, said = warm.tried(work, folder / "log", seconds=600)
     if status == 0:
         return False
+    if BOUND and status in (-signal.SIGXCPU, -signal.SIGKILL):
+        return None
     last = said.strip().splitlines()[-1]
     if status != 1 or not (last.startswith("ParameterError: ") and any(name in last for name in given)):
         raise RuntimeError(f"{given}: it was neither run nor refused by name: {said}")

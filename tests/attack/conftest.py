@@ -7,7 +7,8 @@ import secrets
 import pytest
 
 os.environ.setdefault("ATTACK_SEED", str(secrets.randbelow(10**6)))  # before xdist's workers start, which inherit it
-OUTCOMES = ("survived", "clear", "silent", "bare")
+OUTCOMES = ("survived", "clear", "cut", "silent", "bare")
+TOLD = {True: "clear", False: "survived", None: "cut"}  # by what `lists.tried` returns
 
 
 def pytest_report_header():
@@ -17,8 +18,8 @@ def pytest_report_header():
 
 @pytest.fixture
 def note(record_property):
-    """Say what became of a try: "survived" (all as before) or "clear" (one line named it)."""
-    return lambda outcome: record_property("attack", outcome)
+    """Say what became of a try: "survived" (all as before), "clear" (one line named it), "cut" (not waited for)."""
+    return lambda outcome: record_property("attack", TOLD.get(outcome, outcome))
 
 
 @pytest.hookimpl(wrapper=True)
