@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import json
 import os
-import resource
 import signal
 from pathlib import Path
 
@@ -72,15 +71,16 @@ def tried(notebook, folder, given, steps=STEPS):
 
     def work():
         if BOUND:
-            resource.setrlimit(resource.RLIMIT_CPU, (BOUND, BOUND))
+            warm.bounded(BOUND)
         if steps:
             execution.train_stage = shortened(execution.train_stage, steps)
         warm.notebook(notebook, values, {name: str(value) for name, value in environment.items()})
 
+    warm.imported()
     status, said = warm.tried(work, folder / "log", seconds=600)
     if status == 0:
         return False
-    if BOUND and status in (-signal.SIGXCPU, -signal.SIGKILL):
+    if BOUND and status == -signal.SIGKILL:
         return None
     last = said.strip().splitlines()[-1]
     if status != 1 or not (last.startswith("ParameterError: ") and any(name in last for name in given)):

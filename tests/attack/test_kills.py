@@ -29,16 +29,9 @@ def whole(store):
         assert runs.execution.training.load_whole(path), path
 
 
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory):
-    """A first chain, which imports what trains: kills are drawn over the seconds of those after it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COMPANION_RUNS", str(tmp_path_factory.mktemp("first")))
-        chains.trained(0)
-
-
 @pytest.mark.parametrize("k", range(CHAINS))
-def test_a_chain_goes_on_after_each_kill(k, imported, note, tmp_path, monkeypatch):
+def test_a_chain_goes_on_after_each_kill(k, note, tmp_path, monkeypatch):
+    warm.imported()  # kills are drawn over the seconds of a chain alone
     rng, kills, log = random.Random(f"{SEED} {k}"), 0, tmp_path / "log"
     monkeypatch.setenv("COMPANION_RUNS", str(tmp_path / "oracle"))
     started = time.monotonic()
