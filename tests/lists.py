@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import json
 import os
+import signal
 from pathlib import Path
 
 import warm
@@ -14,6 +15,7 @@ from lib import training
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = int(os.environ.get("ATTACK_STEPS", "0"))  # cut every training to so many; 0: as `quick` has them
+BOUND = int(os.environ.get("ATTACK_BOUND", "0"))  # end a call after so many of the processor's seconds; 0: let it end
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ENTRIES = {"targets": [0.5, 0.7, 0.9], "lams_l2": [1e-3, 1e-2], "lams_l1": [1e-4, 1e-3]}  # where the default is None
 
@@ -59,8 +61,8 @@ def drawn(entries, how, rng):
 def tried(notebook, folder, given, steps=STEPS):
     """Run a notebook at quick with these values in a fork of this process, where nothing has to be imported.
 
-    It ends well, or is refused by name before anything is trained; returns whether it was refused. Trainings are cut
-    to so many steps, 0 leaves them as they are.
+    It ends well, or is refused by name before anything is trained; returns whether it was refused, None where BOUND
+    ended it while it was at work. Trainings are cut to so many steps, 0 leaves them as they are.
     """
     environment = {"COMPANION_RUNS": folder / "runs", "COMPANION_FIGURES": folder / "figures"}
     environment |= {"COMPANION_TRAIN": "missing", "COMPANION_DOWNLOAD": "0", "MPLBACKEND": "agg"}
@@ -68,15 +70,21 @@ def tried(notebook, folder, given, steps=STEPS):
     values = {"profile": "quick", "seeds": 2} | given
 
     def work():
+        if BOUND:
+            warm.bounded(BOUND)
         if steps:
             execution.train_stage = shortened(execution.train_stage, steps)
         warm.notebook(notebook, values, {name: str(value) for name, value in environment.items()})
 
+    warm.imported()
     status, said = warm.tried(work, folder / "log", seconds=600)
     if status == 0:
         return False
+    if BOUND and status == -signal.SIGKILL:
+        return None
     last = said.strip().splitlines()[-1]
-    assert status == 1 and last.startswith("ParameterError: ") and any(name in last for name in given), (given, said)
+    if status != 1 or not (last.startswith("ParameterError: ") and any(name in last for name in given)):
+        raise RuntimeError(f"{given}: it was neither run nor refused by name: {said}")
     assert not list((folder / "runs").rglob("*.json")), (given, "it was refused after something had been trained")
     return True
 

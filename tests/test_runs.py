@@ -428,6 +428,13 @@ def test_a_damaged_line_is_named_and_the_others_are_read(store, damage, capsys):
     assert not lines[place] or (f"tiny.jsonl, line {place + 1}: " in said and "counts as missing" in said)
 
 
+def test_an_emptied_file_of_records_is_named(store, capsys):
+    for name, content in (("none", b""), ("blank", b"\n\n")):
+        (store / f"{name}.jsonl").write_bytes(content)
+        assert runs.committed(name) == {}
+        assert capsys.readouterr().out == f"{name}.jsonl: it is empty; its records count as missing\n"
+
+
 def test_lines_that_cannot_be_read_are_kept_aside_and_a_second_record_of_a_run_is_named(store, capsys):
     runs.run_all([config(seed) for seed in (0, 1, 2)])
     runs.collect([config(0), config(1)])

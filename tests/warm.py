@@ -1,12 +1,45 @@
 """A try in a process of its own that has everything imported already: a fork, which can be killed at any time."""
 
+import functools
+import io
 import json
 import os
 import signal
+import tempfile
+import threading
 import time
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@functools.cache
+def imported():
+    """Train and draw a little here, so that all is imported that many a fork would import for itself, for seconds."""
+    import chains
+    import matplotlib.pyplot as plt
+    from IPython.core.interactiveshell import InteractiveShell  # noqa: F401
+
+    from companion import runs
+
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, COMPANION_RUNS=folder):
+        runs.run(chains.config(0))
+    figure, _ = plt.subplots()
+    for kind in ("svg", "png"):
+        figure.savefig(io.BytesIO(), format=kind)
+    plt.close(figure)
+
+
+def bounded(seconds):
+    """Kill this process, as soon as it has used so many of the processor's seconds."""
+
+    def watch():
+        while time.process_time() < seconds:
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def tried(work, log, *, kill_after=None, kill_when=None, seconds=300):

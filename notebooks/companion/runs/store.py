@@ -77,8 +77,10 @@ def parse(content, where, *, summed=False):
 
 @lru_cache(maxsize=64)
 def _read_committed(path, stamp):
-    found = {}
-    for k, line in enumerate((_content(Path(path)) or b"").split(b"\n"), 1):
+    found, content = {}, _content(Path(path))
+    if content is not None and not content.strip():
+        print(f"{Path(path).name}: it is empty; its records count as missing")
+    for k, line in enumerate((content or b"").split(b"\n"), 1):
         where = f"{Path(path).name}, line {k}"
         if not line.strip() or not (record := parse(line, where, summed=True)):
             continue
