@@ -51,8 +51,7 @@ class HardConcrete(nn.Linear):
 
     def forward(self, x):
         if self.training:  # a gate that is far out would not come back: the authors' code keeps α in [0.01, 100]
-            with torch.no_grad():
-                self.log_alpha.clamp_(math.log(1e-2), math.log(1e2))
+            self.log_alpha.data.clamp_(math.log(1e-2), math.log(1e2))
         return F.linear(x * self.gates(), self.weight, self.bias)
 
     def complexity(self):
