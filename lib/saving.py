@@ -192,7 +192,7 @@ def _shared(state):
 def _one_input(what, example):
     """The kind of examples (N, …) of a network's one input."""
     if isinstance(example, tuple | list | dict):
-        raise ValueError(f"{what} must be a tensor (N, …), the network's one input, got a {type(example).__name__}")
+        raise ValueError(f"{what} must be a tensor (N, …) for networks of one input, got a {type(example).__name__}")
     return a_tensor(what, torch.as_tensor(example) if hasattr(example, "__array__") else example)
 
 
