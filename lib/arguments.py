@@ -94,8 +94,7 @@ def floats(what, value):
 def matrices(what, value, *, axes=2):
     """The kind of lists of weights; one tensor alone is a list of itself."""
     found = list(value) if isinstance(value, Iterable) and not torch.is_tensor(value) else [value]
-    wrong = [w for w in found if not (torch.is_tensor(w) and w.is_floating_point() and w.ndim >= axes)]
-    if wrong:
+    if wrong := [w for w in found if not (torch.is_tensor(w) and w.is_floating_point() and w.ndim >= axes)]:
         raise ValueError(f"{what} must be a list of tensors (out, in, …) of floats, got {_seen(wrong[0])} in it")
     return found
 

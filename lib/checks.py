@@ -76,13 +76,22 @@ class Checked:
         """The options that a dict gives. ValueError: a name that these options do not have, or one that is lacking."""
         if not isinstance(given, dict):
             raise ValueError(f"{what} must be a dict of options, got {given!r}")
-        known = {option.name: option for option in fields(cls)}
+        known = {_called(option): option for option in fields(cls)}
         if extra := [name for name in given if name not in known]:
             raise ValueError(f"{what} has no {extra[0]!r}; known: {', '.join(sorted(known))}")
         needed = [name for name, o in known.items() if o.default is o.default_factory is MISSING and name not in given]
         if needed:
             raise ValueError(f"{what} lacks {needed[0]!r}; known: {', '.join(sorted(known))}")
-        return cls(**given)
+        return cls(**{known[name].name: value for name, value in given.items()})
+
+    def plain(self):
+        """The options as the dict that gives them."""
+        return {_called(option): getattr(self, option.name) for option in fields(self)}
+
+
+def _called(option):
+    """The name of an option where it is given: its own, but for words that Python keeps for itself."""
+    return option.metadata.get("called", option.name)
 
 
 def entries(what, values, kind, allowed=None):

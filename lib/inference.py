@@ -15,13 +15,13 @@ from torch.nn.utils import convert_conv2d_weight_memory_format, fusion
 from . import models, saving
 from .arguments import a_path, told
 from .atomic import read_file
-from .depgraph.passes import tensors_in
+from .depgraph.passes import Example, tensors_in
+from .layers import SUMMED
 from .training.given import fits
 
-FOLDABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 CLOSE = 1e-5  # of the largest output
-DUST = 1e-20  # a weight below it is left over from decay
+DUST = 1e-20  # a smaller weight is left over from decay
 
 
 class InferenceError(ValueError):
@@ -33,20 +33,20 @@ class InferenceError(ValueError):
 def form(model, example, *, channels_last=True):
     """A copy in eval mode whose batch norms are folded where that changes no output; the argument is left as it is.
 
-    example: an input of the network (N, …), or a tuple of its arguments. The copy has `folded`, the pairs of names
-    (layer, batch norm) that were: such a norm is an `nn.Identity` now. Weights below 1e-20, which decay leaves behind,
-    are 0. What cannot be proved stays: a norm without a layer that it alone reads, and channels last where the network
-    does not run so. InferenceError: the outputs differ by more than 1e-5 of the largest, and no single fold is the
-    cause.
+    example: an input of the network (N, …), a tuple of its arguments, or a mapping of them by name. The copy has
+    `folded`, the pairs of names (layer, batch norm) that were: such a norm is an `nn.Identity` now. Weights below
+    1e-20, which decay leaves behind, are 0. What cannot be proved stays: a norm without a layer that it alone reads,
+    and channels last where the network does not run so. InferenceError: the outputs differ by more than 1e-5 of the
+    largest, and no single fold is the cause.
     """
-    args = example if isinstance(example, tuple) else (example,)
-    if not isinstance(model, nn.Module) or not all(torch.is_tensor(t) for t in args if not isinstance(t, int | float)):
+    args = Example(model, example) if isinstance(model, nn.Module) else None
+    if not (args and args.tensors()):
         given = f"{type(model).__name__} and {type(example).__name__}"
         raise InferenceError(f"form takes a network and an example, a tensor or a tuple of them, got {given}")
-    if not all(t.numel() for t in args if torch.is_tensor(t)):
+    if not all(t.numel() for t in args.tensors()):
         raise InferenceError("the example is empty; pass at least one input")
     plain = models.copied(model).eval().requires_grad_(False)
-    with fits(model, args[0]):
+    with fits(model, args.tensors()[0]):
         known = [(given, _outputs(plain, given)) for given in (args, _noise(args, 1.0), _noise(args, 10.0))]
     if not all(out.isfinite().all() for out in known[0][1]):
         raise InferenceError(f"{type(model).__name__} puts out inf or NaN on the example, which nothing can be held to")
@@ -57,29 +57,14 @@ def form(model, example, *, channels_last=True):
     if (error := _difference(small, inputs, expected)) > CLOSE:
         names = ", ".join(norm for _, norm in pairs)
         raise InferenceError(f"outputs differ by {error:.1g} of the largest once {names} are folded; use float64")
-    if any(_dust(p).any() for p in small.parameters()):
-        clean = _without_dust(small)
-        small = clean if _difference(clean, inputs, expected) <= CLOSE else small
+    clean = copy.deepcopy(small)
+    for weights in clean.parameters():  # products of what decay leaves behind are denormals: ten times as slow on CPUs
+        weights[weights.abs() < DUST] = 0
+    small = clean if _difference(clean, inputs, expected) <= CLOSE else small
     images = any(isinstance(module, nn.Conv2d) for module in small.modules())  # what channels last are for
     last = convert_conv2d_weight_memory_format(copy.deepcopy(small), torch.channels_last)
     last.channels_last = channels_last and images and _runs(last, inputs, expected)
     return last if last.channels_last else small
-
-
-def _dust(weights):
-    """Which weights are nearer to 0 than 1e-20, and not 0.
-
-    Decay leaves them behind, and products of them are denormals, for which CPUs take ten times as long.
-    """
-    return (weights != 0) & (weights.abs() < DUST)
-
-
-def _without_dust(model):
-    """A copy in which these are 0."""
-    clean = copy.deepcopy(model)
-    for weights in clean.parameters():
-        weights[_dust(weights)] = 0
-    return clean
 
 
 def _proved(model, inputs, pairs):
@@ -97,13 +82,13 @@ def _lively(model, inputs):
     fold is told from rounding.
     """
     net = copy.deepcopy(model).double()
-    wide = [tuple(t.double() if _real(t) else t for t in given) for given in inputs]
+    wide = [given.map(lambda t: t.double() if t.is_floating_point() else t) for given in inputs]
     for norm in (m for m in net.modules() if isinstance(m, NORMS) and m.running_mean is not None):
         norm.train().momentum = 1.0
         if norm.affine:
             norm.bias.copy_(torch.linspace(-2, 2, len(norm.bias)))
     try:
-        net(*wide[-1])
+        wide[-1].run(net)
     except (ValueError, RuntimeError):  # one value for each channel has no variance; a constant in float32
         return model, inputs
     return net.eval(), wide
@@ -163,14 +148,14 @@ def _pairs(model, args):
 
     def note(module, given, out):
         calls[module] += 1
-        if isinstance(module, FOLDABLE):
+        if isinstance(module, SUMMED):
             wrote[id(out)] = module, out  # held, so that no other tensor gets its id
         elif isinstance(module, NORMS) and given and id(given[0]) in wrote:
             read[module] = wrote[id(given[0])][0]
 
-    hooks = [module.register_forward_hook(note) for module in names if isinstance(module, FOLDABLE + NORMS)]
+    hooks = [module.register_forward_hook(note) for module in names if isinstance(module, SUMMED + NORMS)]
     try:
-        model(*_cloned(args))
+        args.run(model)
     finally:
         for hook in hooks:
             hook.remove()
@@ -182,22 +167,12 @@ def _pairs(model, args):
 def _noise(args, size):
     """Arguments of the same shapes: numbers drawn by chance, whatever else there is as it was."""
     seed = torch.Generator().manual_seed(0)
-    drawn = lambda t: size * torch.randn(t.shape, generator=seed).to(t)  # noqa: E731
-    return tuple(drawn(t) if _real(t) else t for t in args)
-
-
-def _real(t):
-    return torch.is_tensor(t) and t.is_floating_point()
+    return args.map(lambda t: size * torch.randn(t.shape, generator=seed).to(t) if t.is_floating_point() else t)
 
 
 def _outputs(model, args):
     """All tensors that a network puts out for some arguments."""
-    return [out.double() for out in tensors_in(model(*_cloned(args)))]
-
-
-def _cloned(args):
-    """Arguments of their own for a pass, which may change them in place."""
-    return [t.clone() if torch.is_tensor(t) else t for t in args]
+    return [out.double() for out in tensors_in(args.run(model))]
 
 
 def _difference(model, inputs, expected):

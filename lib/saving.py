@@ -185,19 +185,14 @@ def tensors_of(model):
 
 def _shared(state):
     """Names of tensors that are another one under a second name: {name: the first}."""
-    first, shared = {}, {}
-    for name, tensor in state.items():
-        if first.setdefault(id(tensor), name) != name:
-            shared[name] = first[id(tensor)]
-    return shared
+    first = {}
+    return {name: known for name, t in state.items() if (known := first.setdefault(id(t), name)) != name}
 
 
 def _one_input(what, example):
     """The kind of examples (N, …) of a network's one input."""
     if isinstance(example, tuple | list | dict):
-        raise ValueError(
-            f"{what} must be a tensor (N, …), as networks of one input have it, got a {type(example).__name__}"
-        )
+        raise ValueError(f"{what} must be a tensor (N, …) for networks of one input, got a {type(example).__name__}")
     return a_tensor(what, torch.as_tensor(example) if hasattr(example, "__array__") else example)
 
 
@@ -230,17 +225,15 @@ def to_onnx(model, path, example):
 
 def _refuse(state, model, what, *, resized=False):
     """ValueError where the tensors are not the model's; with resized they may be narrower or wider where layers can."""
-    expected = model.state_dict()
+    expected, remedy = model.state_dict(), "does the network belong to this file?"
     for name in sorted(state.keys() | expected.keys()):
         if name not in state:
             raise ValueError(f"{what}: tensor {name!r} is missing; save the network again")
         if name not in expected:
-            raise ValueError(f"{what}: tensor {name!r} is unknown to it; does the network belong to this file?")
+            raise ValueError(f"{what}: tensor {name!r} is unknown to it; {remedy}")
         found, wanted = tuple(state[name].shape), tuple(expected[name].shape)
         fits = found == wanted
         if resized and not fits and len(found) == len(wanted):
             fits = resizable(model.get_submodule(name.rpartition(".")[0]), found, wanted)
         if not fits:
-            raise ValueError(
-                f"{what}: tensor {name!r} has shape {found} instead of {wanted}; does the network belong to this file?"
-            )
+            raise ValueError(f"{what}: tensor {name!r} has shape {found} instead of {wanted}; {remedy}")

@@ -148,8 +148,7 @@ def _settle(model, *, rule):
 
 def _judge(model, state, group, rule):
     """Cause per unit: 1 all incoming weights zero and the constant may go, 2 all outgoing zero, 3 both."""
-    incoming = torch.ones(group.width, dtype=torch.bool)
-    outgoing = incoming.clone()
+    incoming, outgoing = torch.ones(2, group.width, dtype=torch.bool)
     for step in group.producers:
         incoming &= _zero_rows(state[f"{step.layer}.weight"])
     for step in group.depthwise:

@@ -158,6 +158,7 @@ def test_a_parametrised_layer_and_other_outputs():
     args = torch.randn(4, 6), torch.tensor([0, 1, 2, 0])
     small = inference.form(net, args)
     assert small.folded == [["fc", "norm"]] and close(small(*args)["out"], net(*args)["out"])
+    assert inference.form(net, {"k": args[1], "x": args[0]}).folded == small.folded, "by name"
     parametrizations.weight_norm(net.fc)
     assert inference.form(net, args).folded == []
 

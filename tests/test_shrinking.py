@@ -36,6 +36,7 @@ def report(request):
 
 
 @cache
+@torch.enable_grad()
 def _trained(name):
     """A small network after a few steps, so that batch norm has statistics of its own, and inputs for it."""
     torch.manual_seed(len(name))

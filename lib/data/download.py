@@ -107,8 +107,7 @@ def _as_sent(response, **_):
 
 def _reason(error):
     """Say what went wrong at the bottom: requests and urllib3 wrap a refused connection three times."""
-    while type(error).__module__.startswith(("requests", "urllib3")) and getattr(error, "response", None) is None:
-        if not error.__context__:
-            break
+    wraps = ("requests", "urllib3")
+    while type(error).__module__.startswith(wraps) and error.__context__ and getattr(error, "response", None) is None:
         error = error.__context__
     return getattr(error, "strerror", None) or error

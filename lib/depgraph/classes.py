@@ -53,11 +53,10 @@ class Classes:
         if not differ.any():
             return
         pairs = np.stack([self.roots(a[differ]), self.roots(b[differ])], 1)
-        pairs = np.unique(pairs[pairs[:, 0] != pairs[:, 1]] @ [self.count, 1])
-        pairs = np.stack(np.divmod(pairs, self.count), 1)
-        if len(pairs) and self.strict:
+        pairs = np.divmod(np.unique(pairs[pairs[:, 0] != pairs[:, 1]] @ [self.count, 1]), self.count)
+        if len(pairs[0]) and self.strict:
             raise Mismatch("channels that were apart are joined")
-        for one, other in pairs.tolist():
+        for one, other in zip(*(side.tolist() for side in pairs), strict=True):
             self._union(one, other)
 
     def _union(self, one, other):

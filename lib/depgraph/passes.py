@@ -14,10 +14,10 @@ from torch.nn.utils import parametrize, prune
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..checks import unready
+from ..layers import SUMMED
 from ..shrinking import ShrinkError
 
 OUTPUT = "the network's output"
-SUMMED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class Example:
@@ -132,11 +132,10 @@ def refuse(model, example, keep):
     for name, layer in model.named_modules():
         if isinstance(layer, torch.jit.ScriptModule):
             raise ShrinkError(f"{name!r} is no layer of Python's; put the nn.Module that it was made of in its place")
-    if hindrance := unready(model):
-        raise ShrinkError(hindrance)
-    for name, layer in model.named_modules():
         if computed := _computed(name, layer):
             raise ShrinkError(computed)
+    if hindrance := unready(model):
+        raise ShrinkError(hindrance)
     if not isinstance(keep, list | tuple | set | frozenset):
         raise ValueError(f"keep must be a list of layers' names, not {keep!r}; pass keep=[{keep!r}]")
     if unknown := set(keep) - set(dict(model.named_modules())):

@@ -160,9 +160,7 @@ class StochasticZeroing:
 
 def _in_range(sizes):
     """Sizes in units of a power of two in which their squares are floats, and that unit: 1 for those of training."""
-    largest = sizes.max().item()
-    if sizes.dtype in (torch.float16, torch.bfloat16):
-        sizes = sizes.float()
+    largest, sizes = sizes.max().item(), sizes if sizes.element_size() > 2 else sizes.float()
     unit = 1.0 if largest == 0 or 1e-6 < largest < 1e6 else 2.0 ** math.floor(math.log2(largest))
     return sizes.div_(unit), unit
 

@@ -82,8 +82,7 @@ def in_range(loss, outputs, y):
     """ValueError: a target is none of the classes that there is an output for; on a GPU that would end the process."""
     if loss in IN_CLASSES and not y.is_floating_point() and y.shape[1:] == outputs.shape[2:] and outputs[0].numel() > 1:
         found, count = y.long(), outputs.shape[1]
-        wrong = found[((found < 0) | (found >= count)) & (found != IGNORED)]
-        if len(wrong):
+        if len(wrong := found[((found < 0) | (found >= count)) & (found != IGNORED)]):
             raise ValueError(f"y has the class {int(wrong[0])}; the network's {count} outputs are for 0 to {count - 1}")
 
 

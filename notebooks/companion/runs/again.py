@@ -1,6 +1,6 @@
 """The network behind a record, whose weights no record keeps: its stages are trained again."""
 
-from companion.runs.configuration import Stage, resolve, typed
+from companion.runs.configuration import Stage, resolve
 from companion.runs.datasets import load
 from companion.runs.execution import seed_stage, started, train_stage
 from companion.runs.locks import RunError
@@ -15,7 +15,7 @@ def trained(record, stage, *, device="cpu"):
     config = resolve(record["config"])  # options that are younger than the record are at their defaults
     if config["kind"] != "chain":
         raise RunError(f"record {record['id']} is of the kind {config['kind']}, which has no stages")
-    stages = {each["name"]: (k, typed(Stage, each, "stage")) for k, each in enumerate(config["stages"])}
+    stages = {each["name"]: (k, Stage.of(each, "stage")) for k, each in enumerate(config["stages"])}
     if stage not in stages:
         raise RunError(f"record {record['id']} has no stage {stage!r}; it has {', '.join(stages)}")
     split, end = load(config["data"]).to(device), {}

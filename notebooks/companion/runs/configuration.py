@@ -113,7 +113,7 @@ class Stage(Training):
     """
 
     name: str = ""
-    start: str | None = None
+    start: str | None = field(default=None, metadata={"called": "from"})  # a word that Python keeps for itself
     restart: Annotated[bool, None] = False
     prune: dict | None = None
     shrunk: Annotated[bool, None] = False
@@ -156,33 +156,10 @@ class Variant(Training):
             raise ValueError("a variant that times the penalty only needs a penalty")
 
 
-IN_CONFIGURATIONS = {"start": "from"}  # a word that Python keeps for itself
-
-
-@cache
-def option_names(kind):
-    """The options of a kind as configurations call them, and as Python does."""
-    return {IN_CONFIGURATIONS.get(option.name, option.name): option.name for option in fields(kind)}
-
-
 @cache
 def defaults(kind):
     """The options of a kind at their defaults, as a configuration has them."""
-    return _plain(kind())
-
-
-def typed(kind, given, what):
-    """The options, checked. ValueError: `what` has no such option, or a value does not fit."""
-    if not isinstance(given, dict):
-        raise ValueError(f"{what} must be a dict of options, got {given!r}")
-    if extra := set(given) - set(option_names(kind)):
-        raise ValueError(f"{what} has no {sorted(extra, key=str)[0]!r}; known: {', '.join(sorted(option_names(kind)))}")
-    return kind(**{option_names(kind)[key]: value for key, value in given.items()})
-
-
-def _plain(options):
-    """The typed options as a configuration has them."""
-    return {key: getattr(options, name) for key, name in option_names(type(options)).items()}
+    return kind().plain()
 
 
 def resolve(config):
@@ -206,13 +183,13 @@ def resolve(config):
         plain_data("options", _of("options", full["options"], dict))
         return full
     _of("model", full["model"], dict)
-    full["data"] = _plain(typed(Data, full["data"], "data"))
+    full["data"] = Data.of(full["data"], "data").plain()
     if full["kind"] == "timing":
         check("rounds", full["rounds"], int, (1, WHOLE))
         variants = _of("variants", full["variants"], dict)
-        full["variants"] = {name: _plain(typed(Variant, v, "variant")) for name, v in variants.items()}
+        full["variants"] = {name: Variant.of(v, "variant").plain() for name, v in variants.items()}
         return full
-    full["stages"] = [_plain(typed(Stage, s, "stage")) for s in _of("stages", full["stages"] or [], list, tuple)]
+    full["stages"] = [Stage.of(s, "stage").plain() for s in _of("stages", full["stages"] or [], list, tuple)]
     _ordered([stage["name"] for stage in full["stages"]], [stage["from"] for stage in full["stages"]])
     return full
 

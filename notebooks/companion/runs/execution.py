@@ -7,7 +7,7 @@ import time
 import torch
 from torch.optim.swa_utils import update_bn
 
-from companion.runs.configuration import Stage, resolve, typed
+from companion.runs.configuration import Stage, resolve
 from companion.runs.datasets import load
 from companion.runs.own import FUNCTIONS, made
 from companion.runs.provenance import provenance
@@ -51,7 +51,7 @@ def execute(run):
 def chain(run, split, device):
     """The rows of a chain's stages, why it diverged or nothing, and the arrays to keep beside its record."""
     rows, ends, arrays, last = [], {}, {}, None
-    for k, stage in enumerate(typed(Stage, stage, "stage") for stage in run.config["stages"]):
+    for k, stage in enumerate(Stage.of(stage, "stage") for stage in run.config["stages"]):
         seed_stage(run.config["seed"], k)
         end, file, part = ends.get(stage.start or last, {}), run.folder / f"{k}.pt", run.folder / f"{k}.part.pt"
         saved = training.load_whole(file)
@@ -183,7 +183,7 @@ def replay(record, steps):
     """
     config = resolve(record["config"])  # options that are younger than the record are at their defaults
     precision = {} if record["provenance"]["bf16"] else {"precision": "fp32"}
-    stage = typed(Stage, config["stages"][0] | precision, "stage")
+    stage = Stage.of(config["stages"][0] | precision, "stage")
     split = load(config["data"])
     seed_stage(config["seed"], 0)
     model = started(config["model"], stage, {}, "cpu")

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 
 from companion.runs import execution, timing
-from companion.runs.configuration import Stage, Variant, typed
+from companion.runs.configuration import Stage, Variant
 from companion.runs.datasets import load
 from companion.runs.own import FUNCTIONS
 from lib import models, pruning
@@ -32,10 +32,10 @@ def _rehearsed(text):
         torch.manual_seed(0)
         for name, given in config.get("variants", {}).items():
             with naming(f"variant {name!r}"):
-                _variant(config["model"], split, typed(Variant, given, "variant"))
+                _variant(config["model"], split, Variant.of(given, "variant"))
         shrunk, seen = {}, set()
         for before, given in zip([None, *config.get("stages", ())], config.get("stages", ()), strict=False):
-            stage = typed(Stage, given, "stage")
+            stage = Stage.of(given, "stage")
             start = stage.start or (before and before["name"])
             shrunk[stage.name] = stage.shrunk or shrunk.get(start, False)
             alike = {k: v for k, v in given.items() if k not in ("name", "from", "steps", "log_points")}

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from companion.runs.configuration import Variant, typed
+from companion.runs.configuration import Variant
 from lib import models, pruning, regularizers, training
 
 
@@ -27,7 +27,7 @@ def pinned():
 
 def timed(config, split, device):
     """The rows of a timing: steps per second of every variant, on one pinned thread, in turns."""
-    variants = {name: typed(Variant, given, "variant") for name, given in config["variants"].items()}
+    variants = {name: Variant.of(given, "variant") for name, given in config["variants"].items()}
     alone, steppers = models.build(**config["model"]).to(device), {}
     for name, variant in variants.items():
         torch.manual_seed(config["seed"] * 1009)
