@@ -153,6 +153,13 @@ def learning(model):
     return found
 
 
+def kept(model, parameters):
+    """ValueError: a hook has put another parameter in the place of one that is trained, and would stay as it is."""
+    known = set(map(id, parameters))
+    if new := [name for name, p in model.named_parameters() if id(p) not in known]:
+        raise ValueError(f"a hook has replaced {new[0]!r}, which would not be trained; change its numbers in place")
+
+
 @contextmanager
 def fits(model, inputs, targets=None):
     """Turn what a network or a loss says of a batch that it does not take into a ValueError with the shapes."""

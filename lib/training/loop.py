@@ -152,7 +152,6 @@ def _train(trainer, history, kept, watch, watching):
             pause = history.step in log_at or history.step == stop
             if not (pause or history.step % trainer.batches.per_epoch == 0):
                 continue
-            _in_place(trainer)
             if why := _diverged(total, trainer, history.step == stop):
                 history.status, history.message = "diverged", f"{why} in epoch {k // trainer.batches.per_epoch + 1}"
                 break
@@ -165,13 +164,6 @@ def _train(trainer, history, kept, watch, watching):
     if history.status == "done" and stop < steps:
         history.status = "stopped"
     return history
-
-
-def _in_place(trainer):
-    """ValueError: a hook has put another parameter in the place of one that is trained, and would stay as it is."""
-    known = set(map(id, trainer.parameters))
-    if new := [name for name, p in trainer.model.named_parameters() if id(p) not in known]:
-        raise ValueError(f"a hook has replaced {new[0]!r}, which would not be trained; change its numbers in place")
 
 
 def _resumed(kept, history, device):

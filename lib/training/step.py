@@ -14,7 +14,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from .. import models, regularizers
 from ..checks import Checked, entries, flag, named, number, one_of
 from .augmentation import augmentation
-from .given import fits, learning, picked, taken
+from .given import fits, kept, learning, picked, taken
 from .losses import fitting, in_range, own_of, spread
 from .schedules import SCHEDULES
 from .speed import (
@@ -257,6 +257,8 @@ class Trainer:
         self.prox_(lr * self.reach)
         for hook in self.after_step:
             hook(self.model, k)
+        if k in (0, self.options.steps - 1):
+            kept(self.model, self.parameters)
         for p in self.parameters:  # last: a layer without a gradient is left alone by those above
             p.grad = None
         return loss.detach()
