@@ -162,14 +162,18 @@ class Application:
     def unsampled(self, choices, seeds):
         """Zeroing with L2 at the settings chosen, each draw taking the smallest weights: an experiment of its own.
 
-        Its test images are scored in final stages alone. No configurations where nobody has run them yet.
+        As many weights go as with sampling at the same seed (`matched`). Test images are scored in final stages alone.
+        No configurations where nobody has run them yet.
         """
-        apart = replace(self, at_end=True)
-        configs = [
-            apart.zeroed(network, seed, "L2", *mine["L2"], by="rank", suffix="_unsampled")
-            for network, mine in choices.items()
-            for seed in seeds
-        ]
+        sampled = [self.zeroed(net, seed, "L2", *mine["L2"]) for net, mine in choices.items() for seed in seeds]
+        if runs.not_run(sampled, go_on=True):
+            return []
+        configs, apart = [], replace(self, at_end=True)
+        for record in runs.finished(runs.run_all(sampled)):
+            case = record["config"]["case"]
+            target = matched(case["target"], record["rows"][-1]["sparsity"])
+            setting = case["network"], record["seed"], "L2", case["lam"], target
+            configs.append(apart.zeroed(*setting, by="rank", suffix="_unsampled"))
         return [] if runs.not_run(configs, go_on=True) else configs
 
     @property

@@ -177,6 +177,13 @@ def application(table, *, share, margins):
     return graded(all(full), all(near) or any(full))
 
 
+def sampling_at_the_target(table, **rule):
+    """The rule as it stands, each network without sampling at sampling's target, whatever share sampling pruned."""
+    targets = table[table["stage"] == "stochastic"].groupby("network")["target"].first()
+    at_it = (table["stage"] != "no sampling") | (table["target"] == table["network"].map(targets))
+    return p3.sampling(table[at_it], equally=1, **rule)[0]
+
+
 def by_half_width(table, **rule):
     """The rule as it stands, at λ = 3e-3, which the runs at half of the widths had chosen."""
     return p3.full_size(table[~(table["lam"] < 3e-3)], **rule)[0]
