@@ -63,13 +63,17 @@ def test_the_controls_have_as_much_left_as_zeroing_with_l2(application, pruned):
     assert [config["stages"][1]["name"] for config in (chance, ranked)] == ["chance", "no sampling"]
 
 
-def test_runs_without_sampling_are_an_experiment_of_their_own_at_the_setting_chosen(application, monkeypatch):
+@pytest.mark.parametrize(("share", "target"), [(0.91, 0.9), (0.954, 0.95)])
+def test_without_sampling_as_many_weights_go_in_an_experiment_of_its_own(application, monkeypatch, share, target):
     sampled = application.zeroed("net", 3, "L2", 1e-3, 0.9)
+    made = {"config": sampled, "seed": 3, "status": "done", "rows": [{}, {"sparsity": share}]}
     monkeypatch.setattr(applications.runs, "not_run", lambda configs, go_on: not go_on)
+    monkeypatch.setattr(applications.runs, "run_all", lambda configs: [made] if configs == [sampled] else [])
     (config,) = application.unsampled({"net": {"L2": (1e-3, 0.9), "L1": (1e-4, 0.95)}}, [3])
-    assert config["experiment"] == "mine_unsampled" and config["case"] == sampled["case"]
+    assert config["experiment"] == "mine_unsampled" and config["case"] == sampled["case"] | {"target": target}
     first, second = config["stages"]
-    assert first["zeroing"] == sampled["stages"][0]["zeroing"] | {"by": "rank"} and second["name"] == "no sampling"
+    ranked = {"by": "rank", "target": target}
+    assert first["zeroing"] == sampled["stages"][0]["zeroing"] | ranked and second["name"] == "no sampling"
     assert first["scores"] == ["train", "validation"] and "scores" not in second, "test images at the end alone"
     kept = ("steps", "penalty", "hold", "schedule")
     assert [[stage.get(key) for key in kept] for stage in (first, second)] == [
@@ -112,7 +116,7 @@ def test_methods_are_the_last_stages_in_their_order():
     def record(seed, penalty, *stages):
         rows = [{"stage": stage, "alive": [5, 5], "curves": {}} for stage in stages]
         config = {"case": {"network": "net", "units": 40, "penalty": penalty}}
-        return {"id": "x", "seed": seed, "config": config, "rows": rows, "status": "done"}
+        return {"id": f"{seed} {penalty}", "seed": seed, "config": config, "rows": rows, "status": "done"}
 
     records = [record(1, "none", "train", "dense", "units"), record(1, "L2", "zeroing", "stochastic")]
     records += [record(0, "L2", "zeroing", "stochastic"), record(0, "none", "zeroing", "stochastic")]

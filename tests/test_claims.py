@@ -389,6 +389,35 @@ def test_half_of_the_units_at_almost_the_dense_score(left, loss, verdict):
     assert p3.application(table, share=0.5, margins={"test_accuracy": 0.002})[0] == verdict
 
 
+def sampled_and_not(shares, alive):
+    """A network at three seeds: sampling prunes 95 % at a target of 80 %; without it, runs of these pruned shares."""
+    lines = []
+    for seed in range(3):
+        kinds = [("stochastic", 0.8, 0.95, 40), *(("no sampling", s, s, n) for s, n in zip(shares, alive, strict=True))]
+        for stage, target, share, left in kinds:
+            line = {"network": "a", "seed": seed, "stage": stage, "penalty": "L2", "units": 100, "target": target}
+            lines.append(line | {"sparsity": share, "alive": [left + seed % 2 * (target + 1)], "test_accuracy": 0.9})
+    return pd.DataFrame(lines)
+
+
+@pytest.mark.parametrize(
+    ("shares", "alive", "verdict"),
+    [
+        ([0.95], [60], "partly"),
+        ([0.95], [20], "not reproduced"),
+        ([0.8], [60], "not tested as stated"),
+        ([0.8, 0.95], [60, 20], "not reproduced"),
+    ],
+)
+def test_sampling_is_held_against_the_run_without_it_that_pruned_as_much(shares, alive, verdict):
+    gains = {"test_accuracy": 0.01, "removed": 0.01}
+    table = sampled_and_not(shares, alive)
+    found, evidence = p3.sampling(table, gains=gains)
+    assert found == verdict and f"removed {'+' if alive[-1] > 40 else '-'}" in evidence.replace("−", "-")
+    if 0.8 in shares:
+        assert withdrawn.sampling_at_the_target(table, gains=gains) == "partly"
+
+
 def full_networks(losses, *, gone=0.62, dense=0.93, scale=1.0, stages=("dense", "stochastic"), lam=1e-3):
     """A pair per seed of VGG-16, dense and pruned: what pruning costs each, and the share of units that it removes."""
     units, lines = sum(models.widths("vgg16", scale=scale)), []
