@@ -179,6 +179,7 @@ def application(table, *, share, margins):
 
 def sampling_at_the_target(table, **rule):
     """The rule as it stands, each network without sampling at sampling's target, whatever share sampling pruned."""
+    table = table[table["penalty"] == "L2"]
     targets = table[table["stage"] == "stochastic"].groupby("network")["target"].first()
     at_it = (table["stage"] != "no sampling") | (table["target"] == table["network"].map(targets))
     return p3.sampling(table[at_it], equally=1, **rule)[0]
