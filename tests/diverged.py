@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import warm
@@ -43,6 +44,7 @@ def store(folder, seed, pick=victim):
         (folder / path.name).write_text("".join(runs.record_line(r) + "\n" for r in records), encoding="utf-8")
         if path.with_suffix("").is_dir():
             (folder / path.stem).symlink_to(path.with_suffix(""))
+    shutil.copy(RUNS / runs.store.LISTED, folder)
     return hit
 
 
