@@ -137,6 +137,29 @@ def test_equivalence_of_precisions(differences, verdict, monkeypatch):
     assert judged(companion.same_precision, table, monkeypatch)[0] == verdict
 
 
+@pytest.mark.parametrize(
+    ("errors", "verdict"),
+    [
+        ([0.0180, 0.0182, 0.0181], "reproduced"),
+        ([0.0190, 0.0192, 0.0191], "not reproduced"),
+        ([0.0170, 0.0200, 0.0184], "inconclusive"),
+        ([0.0180, 0.0182], "not judged"),
+    ],
+)
+def test_a_chosen_way_against_a_bar(errors, verdict, monkeypatch):
+    """The way that validation has chosen is judged, whatever stands beside it; with one way alone there is no gain."""
+    names = ["dense", "as in notebook 11", "mine"]
+    lines = [
+        {"seed": k, "chosen": "mine", "way": way, "test_accuracy": 1 - (error if way == "mine" else 0.01)}
+        for k, error in enumerate(errors)
+        for way in names
+    ]
+    found, words = judged(partial(companion.hundredfold, bar=0.0185), pd.DataFrame(lines), monkeypatch)
+    assert found == verdict and (verdict == "not judged" or "against as in notebook 11" in words)
+    table = pd.DataFrame(lines).replace({"mine": "as in notebook 11"}).drop_duplicates(["seed", "way"], keep="last")
+    assert judged(partial(companion.hundredfold, bar=0.0185), table, monkeypatch)[0] == verdict
+
+
 def test_without_records_a_claim_is_not_run():
     for claim in claims.CLAIMS.values():
         assert claim.verdict([]) == ("not run", "no records")

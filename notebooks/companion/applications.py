@@ -79,7 +79,7 @@ class Application:
 
     def compared(self, network, seed, pruned):
         """The dense network and the controls; `pruned`, the record of zeroing with L2, says how much they leave."""
-        last, case = pruned["rows"][-1], pruned["config"]["case"]
+        last = pruned["rows"][-1]
         widths = [max(1, n) for n in last["alive"]]
         cuts = {"magnitude": {"sparsity": last["sparsity"]}, "units": {"rule": "units", "widths": widths}}
         wanted = self.controls.get(network, ())
@@ -90,8 +90,7 @@ class Application:
             yield self.run(network, seed, stages, widths=widths, penalty="none")
         for by in ("chance", "rank"):
             if BY[by] in wanted:
-                target = matched(case["target"], last["sparsity"])
-                yield self.zeroed(network, seed, "L2", case["lam"], target, by=by)
+                yield self._as_many(pruned, by)
 
     def dense(self, network, seed, *tuned, suffix=""):
         """The dense network; `tuned` are further stages, which start from its first half."""
@@ -168,13 +167,16 @@ class Application:
         sampled = [self.zeroed(net, seed, "L2", *mine["L2"]) for net, mine in choices.items() for seed in seeds]
         if runs.not_run(sampled, go_on=True):
             return []
-        configs, apart = [], replace(self, at_end=True)
-        for record in runs.finished(runs.run_all(sampled)):
-            case = record["config"]["case"]
-            target = matched(case["target"], record["rows"][-1]["sparsity"])
-            setting = case["network"], record["seed"], "L2", case["lam"], target
-            configs.append(apart.zeroed(*setting, by="rank", suffix="_unsampled"))
+        apart = replace(self, at_end=True)
+        done = runs.finished(runs.run_all(sampled))
+        configs = [apart._as_many(record, "rank", suffix="_unsampled") for record in done]
         return [] if runs.not_run(configs, go_on=True) else configs
+
+    def _as_many(self, pruned, by, suffix=""):
+        """Zeroing with L2, drawn in another way, at the seed, λ and pruned share (`matched`) of a record of it."""
+        case, share = pruned["config"]["case"], pruned["rows"][-1]["sparsity"]
+        setting = case["network"], pruned["seed"], "L2", case["lam"], matched(case["target"], share)
+        return self.zeroed(*setting, by=by, suffix=suffix)
 
     @property
     def _decay(self):
