@@ -22,3 +22,10 @@ def test_runs_that_diverged_are_left_out_of_tables_and_named():
 def test_long_work_is_told_in_hours():
     assert "2 runs, none diverged; together 2.5 hours;" in runs.spent([record(k, wall_s=4500.0) for k in (0, 1)])
     assert "together 75 minutes;" in runs.spent([record(0, wall_s=4500.0)])
+
+
+def test_a_timing_is_told_to_have_one_thread_whatever_its_process_has():
+    two = {"threads": 2, "device": "a processor"}
+    timing, chain = (record(0, kind=kind) | {"provenance": two} for kind in ("timing", "chain"))
+    assert "; 1 thread each;" in runs.spent([timing])
+    assert "; 1, 2 threads each;" in runs.spent([timing, chain])

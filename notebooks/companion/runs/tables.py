@@ -41,8 +41,10 @@ def spent(records):
 
 
 def _several(records, key):
-    """What the provenance of records says, each entry once."""
-    return ", ".join(sorted({str(record["provenance"].get(key, "?")) for record in records}))
+    """What the provenance of records says, each entry once; a timing's steps run on one thread of the process."""
+    pinned = {"threads": 1}
+    said = [record["provenance"] | (pinned if record["config"].get("kind") == "timing" else {}) for record in records]
+    return ", ".join(sorted({str(provenance.get(key, "?")) for provenance in said}))
 
 
 def _diverged(record):

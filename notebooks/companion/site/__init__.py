@@ -62,7 +62,8 @@ def gather(source=SOURCE):
             shutil.copyfile(path, source / name)
     readme = source / "README.md"  # Sphinx follows the links of Markdown, not those of HTML
     text = re.sub(r'href="(notebooks/\w+)\.ipynb"', r'href="\1.html"', readme.read_text(encoding="utf-8"))
-    readme.write_text(text, encoding="utf-8")
+    pages = (HERE / "pages").relative_to(ROOT).as_posix()  # the site has them at its top
+    readme.write_text(text.replace(f"({pages}/", "("), encoding="utf-8")
     scripts(source / "_scripts")
     every_run(source / "_scripts")
     reference(source / "api")

@@ -16,12 +16,13 @@ GALLERY = {  # notebook/figure: what to look at
     "02_partial_running_time/step": "Does leaving units out save time? A point per situation",
     "05_partial_optimal_structure/survivors": "How many units survive, by how many there were",
     "20_node_dynamics/over_time": "When nodes die, and of what",
-    "20_node_dynamics/removed_against_pruned": "Nodes fall more often than chance would have it",
+    "20_node_dynamics/removed_against_pruned": "More nodes fall than zeros in random places would fell",
     "21_mlp_stochastic/accuracy_and_nodes": "Half of the nodes gone, and what controls say",
     "23_unet_stochastic/instances": "Cells found by a U-Net before and after",
     "30_your_own_network/size_and_speed": "Size and speed of networks that `lib` did not build",
 }
 COLUMNS = 3
+OWN = ("the companion", "notebooks/")  # what the source of a claim begins with that no paper makes
 
 
 def named(text, notebook):
@@ -107,10 +108,13 @@ def verdicts(table):
 
 
 def counts(table):
-    """How many claims of an `overview` have each verdict, in a sentence."""
+    """How many claims of an `overview` have each verdict, are no paper's, and had their rule replaced, in sentences."""
     found = Counter(table["verdict"])
     told = [f"{found[verdict]} {verdict}" for verdict in claims.VERDICTS if found[verdict]]
-    return f"Of {len(table)} claims the recorded runs give these [verdicts](#verdicts): {', '.join(told)}.\n"
+    own = sum(claims.CLAIMS[name].where.startswith(OWN) for name in table["claim"])
+    replaced = len({amendment.claim for amendment in claims.amendments.AMENDMENTS} & set(table["claim"]))
+    lines = f"Of {len(table)} claims the recorded runs give these [verdicts](#verdicts): {', '.join(told)}. "
+    return f"{lines}Of the claims {own} are the companion's own; the rules of {replaced} were replaced after runs.\n"
 
 
 def found(table, notebook):
