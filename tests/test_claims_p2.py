@@ -27,13 +27,22 @@ def penalised(shares, costs):
         ((0.01, 0.95, 0.92), (0, 0.001, 0.0015), "reproduced"),
         ((0.01, 0.95, 0.88), (0, 0.001, 0.0015), "partly"),
         ((0.01, 0.95, 0.95), (0, 0.003, 0.0015), "partly"),
-        ((0.01, 0.95, 0.95), (0, 0.003, 0.002), "not reproduced"),
-        ((0.01, 0.5, 0.95), (0, 0.0, 0.01), "not reproduced"),
+        ((0.01, 0.95, 0.95), (0, 0.003, 0.0025), "partly"),
+        ((0.01, 0.5, 0.95), (0, 0.0, 0.01), "partly"),
+        ((0.01, 0.5, 0.8), (0, 0.0, 0.0), "not reproduced"),
     ],
 )
 def test_sparse_in_training(shares, costs, verdict):
     found, evidence = p2.sparse_in_training(penalised(shares, costs))
     assert found == verdict and "ℓ0 + ℓ2" in evidence
+
+
+@pytest.mark.parametrize(
+    ("costs", "verdict"),
+    [((0, 0.001, 0.0015), "reproduced"), ((0, 0.003, 0.0015), "partly"), ((0, 0.003, 0.004), "not reproduced")],
+)
+def test_an_older_rule_had_sparseness_fail_by_its_cost(costs, verdict):
+    assert withdrawn.sparse_at_no_cost(penalised((0.01, 0.95, 0.95), costs)) == verdict
 
 
 def chains(increase, *, gain=0.02, nets=("LeNet-300-100 on MNIST",), dense=0.016):

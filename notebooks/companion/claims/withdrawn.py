@@ -3,7 +3,7 @@
 from companion.claims import p1, p2, p2_competitors, p3
 from companion.claims.p1 import SETTINGS, down_to_none, gains, improves, over_full, partial_ratios
 from companion.claims.p1_structure import structure as settled
-from companion.claims.rules import NOT, PARTLY, REPRODUCED, alike, chosen, graded, of_all, paired
+from companion.claims.rules import INCONCLUSIVE, NOT, PARTLY, REPRODUCED, alike, chosen, graded, of_all, paired
 
 GRIDS = {  # what is trained: the weakest λ of its grid then, how settings are chosen, what is judged
     "fits": (3e-5, {"score": "validation_rmse", "smallest": True}, {"score": "rmse", "overlap": 1 / 9}),
@@ -90,8 +90,13 @@ def relabelled_within_more(table):
 
 def sparse_in_training(table):
     """At least 80 % of the weights small, and the interval above −0.5 points, for both; partly: for one; else not."""
-    verdict = p2.sparse_in_training(table, share=0.8, margin=0.005)[0]
+    verdict = p2.sparse_in_training(table, share=0.8, margin=0.005, costly=(NOT, NOT))[0]
     return graded(verdict == REPRODUCED, verdict == PARTLY)
+
+
+def sparse_at_no_cost(table):
+    """As now, but not reproduced where the accuracy falls below the margin, and inconclusive where it may fall there."""
+    return p2.sparse_in_training(table, costly=(INCONCLUSIVE, NOT))[0]
 
 
 def effective_by_half_a_point(table):
