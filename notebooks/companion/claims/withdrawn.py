@@ -95,7 +95,7 @@ def sparse_in_training(table):
 
 
 def sparse_at_no_cost(table):
-    """As now, but not reproduced where the accuracy falls below the margin, and inconclusive where it may fall there."""
+    """As now, but not reproduced where the accuracy falls below the margin, inconclusive where it may fall there."""
     return p2.sparse_in_training(table, costly=(INCONCLUSIVE, NOT))[0]
 
 
