@@ -47,6 +47,36 @@ def test_a_notebook_or_a_log_that_cannot_be_had_is_one_line(tmp_path, monkeypatc
     assert "\n" not in str(told.value)
 
 
+def called(monkeypatch, *given):
+    monkeypatch.setattr("sys.argv", ["run", *map(str, given)])
+    monkeypatch.setattr(run.os, "environ", dict(os.environ))
+    with pytest.raises(SystemExit) as told:
+        run.main()
+    return told.value.code
+
+
+def test_an_executed_notebook_takes_the_place_of_the_older_one_only_where_there_is_room(tmp_path, monkeypatch, capsys):
+    source, out = written(tmp_path / "a.ipynb"), written(tmp_path / "out.ipynb", "older")
+    before = source.read_bytes(), out.read_bytes()
+    assert called(monkeypatch, source, tmp_path / "." / source.name) == 2
+    assert f"{source} would be written over; name another file" in capsys.readouterr().err
+
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run.Path, "write_bytes", full)
+    assert called(monkeypatch, source, out).startswith(f"{out}: No space left on device; make room")
+    assert (source.read_bytes(), out.read_bytes()) == before
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is always full")
+def test_a_log_that_has_no_room_leaves_the_error_on_the_terminal(tmp_path):
+    (tmp_path / "out.stderr").symlink_to("/dev/full")
+    command = [sys.executable, "-m", "companion.workflow.run", written(tmp_path / "a.ipynb", "1 / 0")]
+    done = subprocess.run([*command, tmp_path / "out.ipynb"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "FAILED: a\n  ZeroDivisionError: division by zero\n" in done.stderr
+
+
 def test_records_to_throw_away_need_a_place(monkeypatch):
     def full():
         raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
