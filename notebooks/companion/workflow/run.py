@@ -41,6 +41,11 @@ def arguments():
     given = parser.parse_intermixed_args()
     if bad := [p for p in given.parameters if not p.partition("=")[0].isidentifier() or "=" not in p]:
         parser.error(f"{bad[0]!r} is not of the form name=value")
+    names = [p.partition("=")[0] for p in given.parameters]
+    if twice := [name for name in names if names.count(name) > 1]:
+        parser.error(f"{twice[0]} is given twice")
+    if given.threads is not None and given.threads < 1:
+        parser.error(f"--threads must be 1 at least, got {given.threads}")
     if given.executed.resolve() == given.source.resolve():
         parser.error(f"{given.source} would be written over; name another file for the executed notebook")
     return given
@@ -78,7 +83,7 @@ def end_with_launcher():
 
 def divert(path):
     """Send what the kernel prints past the notebook to a file; return the terminal, as it was."""
-    terminal = os.fdopen(os.dup(2), "w")
+    terminal = os.fdopen(os.dup(2), "w", errors="backslashreplace")  # no letter of an error ends it
     with path.open("w") as log:
         os.dup2(log.fileno(), 2)
     return terminal
