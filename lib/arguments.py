@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-from .checks import flag, number, one_of
+from .checks import flag, number, one_of, seen
 
 
 def told(*, together=None, **kinds):
@@ -52,7 +52,7 @@ def numbers(allowed):
 
     def kind(what, values):
         if not isinstance(values, list | tuple) or not values:
-            raise ValueError(f"{what} must be a list of numbers in {allowed}, got {values!r:.60}")
+            raise ValueError(f"{what} must be a list of numbers in {allowed}, got {seen(values)}")
         return [_fits(f"each of {what}", value, allowed) for value in values]
 
     return kind
@@ -60,7 +60,7 @@ def numbers(allowed):
 
 def _is(what, value, kind, name):
     if not isinstance(value, kind):
-        raise ValueError(f"{what} must be {name}, got {value!r:.60}")
+        raise ValueError(f"{what} must be {name}, got {seen(value)}")
     return value
 
 
@@ -73,7 +73,7 @@ a_function = functools.partial(_is, kind=Callable, name="a function")
 def networks_by_name(what, value):
     """The kind of dicts of networks."""
     if not isinstance(value, dict) or not value:
-        raise ValueError(f"{what} must be a dict, name → network, got {value!r:.60}")
+        raise ValueError(f"{what} must be a dict, name → network, got {seen(value)}")
     return {name: a_network(f"{what}[{name!r}]", net) for name, net in value.items()}
 
 
@@ -107,7 +107,7 @@ def tensors(what, value):
 def a_path(what, value):
     """The kind of paths."""
     if not isinstance(value, str | os.PathLike) or not str(value):
-        raise ValueError(f"{what} must be a path, got {value!r:.60}")
+        raise ValueError(f"{what} must be a path, got {seen(value)}")
     return value
 
 
@@ -118,7 +118,7 @@ def plain_data(what, value):
         _named_by_strings(value)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{what} must be finite numbers, strings, lists and dicts, got {value!r:.60} ({error})"
+            f"{what} must be finite numbers, strings, lists and dicts, got {seen(value)} ({error})"
         ) from None
     return value
 
@@ -132,4 +132,4 @@ def _named_by_strings(value):
 
 
 def _seen(value):
-    return f"{value.dtype} {tuple(value.shape)}" if torch.is_tensor(value) else f"{value!r:.60}"
+    return f"{value.dtype} {tuple(value.shape)}" if torch.is_tensor(value) else seen(value)

@@ -10,6 +10,11 @@ from typing import Annotated, get_args, get_origin, get_type_hints
 KINDS = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
 
 
+def seen(value):
+    """A value as a message shows it: the beginning of its repr, in one line."""
+    return " ".join(f"{value!r:.100}".splitlines())
+
+
 def named(table, name, what):
     """The entry of a plain dict, or a function that stands for itself. ValueError: the name, and those known."""
     if isinstance(name, type):
@@ -31,7 +36,7 @@ def check(name, value, kind, allowed=None, *, error=ValueError):
     if fits and allowed is not None:
         fits = value in allowed if isinstance(allowed[0], str) else allowed[0] <= value <= allowed[1]
     if not fits or (kind is float and math.isnan(value)):
-        raise error(f"{name} must be {KINDS[kind]}{_span(allowed)}, got {value!r}")
+        raise error(f"{name} must be {KINDS[kind]}{_span(allowed)}, got {seen(value)}")
 
 
 def _span(allowed):
@@ -75,7 +80,7 @@ class Checked:
     def of(cls, given, what):
         """The options that a dict gives. ValueError: a name that these options do not have, or one that is lacking."""
         if not isinstance(given, dict):
-            raise ValueError(f"{what} must be a dict of options, got {given!r}")
+            raise ValueError(f"{what} must be a dict of options, got {seen(given)}")
         known = {_called(option): option for option in fields(cls)}
         if extra := [name for name in given if name not in known]:
             raise ValueError(f"{what} has no {extra[0]!r}; known: {', '.join(sorted(known))}")
@@ -97,7 +102,7 @@ def _called(option):
 def entries(what, values, kind, allowed=None):
     """The values, if they are a list or tuple of a kind, each within what is allowed; ValueError otherwise."""
     if not isinstance(values, list | tuple):
-        raise ValueError(f"{what} must be a list, got {values!r}")
+        raise ValueError(f"{what} must be a list, got {seen(values)}")
     for value in values:
         check(f"each of {what}", value, kind, allowed)
     return values
@@ -109,21 +114,21 @@ def number(what, value, allowed, *, whole=False):
     right = isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
     ends = right and ((allowed[0] == "[" and value == low) or (allowed[-1] == "]" and value == high))
     if not (right and (low < value < high or ends)):
-        raise ValueError(f"{what} must be {'a whole number ' if whole else ''}in {allowed}, got {value!r}")
+        raise ValueError(f"{what} must be {'a whole number ' if whole else ''}in {allowed}, got {seen(value)}")
     return int(value) if whole else value  # NumPy's, too, which neither seed a generator nor split a tensor
 
 
 def flag(what, value):
     """The value, if it is True or False; ValueError otherwise."""
     if not isinstance(value, bool):
-        raise ValueError(f"{what} must be True or False, got {value!r}")
+        raise ValueError(f"{what} must be True or False, got {seen(value)}")
     return value
 
 
 def one_of(what, value, known):
     """The value, if it is one of the known names; ValueError otherwise."""
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"unknown {what} {value!r}; known: {', '.join(known)}")
+        raise ValueError(f"unknown {what} {seen(value)}; known: {', '.join(known)}")
     return value
 
 

@@ -123,7 +123,7 @@ def _scored(net, part, score, options):
     try:
         return float(found)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"score must return one number, got {found!r:.60} ({error})") from None
+        raise ValueError(f"score must return one number, got {checks.seen(found)} ({error})") from None
 
 
 def _table(nets, held, score, options):

@@ -39,9 +39,12 @@ class Dynamics:
         self.units, self.frame_units, self.every = given.units, given.frame_units, max(1, steps // CHECKS)
         self.frame_at = {round((k + 1) * steps / given.frames) for k in range(given.frames)}
         self.first = {group.name: torch.zeros(group.width, dtype=torch.uint8) for group in model.groups}
-        self.frames, self.frame_steps = [], []
+        self.frames, self.frame_steps, self.begun = [], [], False
 
     def __call__(self, model, step):
+        if step == 0 and self.begun:
+            raise ValueError("dynamics is of one training, whose dead units it would bring along; make a new one")
+        self.begun = True
         if (step + 1) % self.every == 0:
             self._look(model)
         if step + 1 in self.frame_at:

@@ -200,11 +200,24 @@ def _one_input(what, example):
 def to_onnx(model, path, example):
     """Export the network in eval mode for batches of any size; the other axes are those of example (N, …).
 
-    The file is written whole or not at all; OSError: it names the file.
+    The file is written whole or not at all; OSError: it names the file. ValueError: the network cannot be exported.
     """
     example = torch.cat([example[:1]] * 2)  # a batch of one would be taken for a constant
-    with models.in_mode(model, training=False):
-        program = torch.onnx.export(
+    with models.in_mode(model, training=False), torch.no_grad():
+        model_proto = _exported(model, example).model_proto
+    if not model_proto.graph.input or not model_proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise ValueError(
+            f"{type(model).__name__} makes numbers of the size of its batch, so that the file would fit batches of "
+            "that size alone; write x.shape[0] without len(x), int() or Python's arithmetic on it"
+        )
+    write_whole(path, model_proto.SerializeToString())
+
+
+def _exported(model, example):
+    """What torch makes of a network for ONNX. ValueError: the network fails on the example, or torch on the network."""
+    try:
+        model(example)  # it says shorter than torch's export what it does not take
+        return torch.onnx.export(
             model,
             (example,),
             input_names=["input"],
@@ -214,13 +227,9 @@ def to_onnx(model, path, example):
             external_data=False,
             verbose=False,
         )
-    model_proto = program.model_proto
-    if not model_proto.graph.input or not model_proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
-        raise ValueError(
-            f"{type(model).__name__} makes numbers of the size of its batch, so that the file would fit batches of "
-            "that size alone; write x.shape[0] without len(x), int() or Python's arithmetic on it"
-        )
-    write_whole(path, model_proto.SerializeToString())
+    except (RuntimeError, IndexError) as error:
+        said, what = str(error.__cause__ or error).partition("\n")[0], f"inputs of shape {tuple(example.shape)}"
+        raise ValueError(f"{type(model).__name__} cannot be exported with {what}: {said}") from error
 
 
 def _refuse(state, model, what, *, resized=False):

@@ -82,11 +82,16 @@ def tried(notebook, folder, given, steps=STEPS):
         return False
     if BOUND and status == -signal.SIGKILL:
         return None
-    last = said.strip().splitlines()[-1]
+    last = (said.strip().splitlines() or ["nothing"])[-1]
     if status != 1 or not (last.startswith("ParameterError: ") and any(name in last for name in given)):
-        raise RuntimeError(f"{given}: it was neither run nor refused by name: {said}")
-    assert not list((folder / "runs").rglob("*.json")), (given, "it was refused after something had been trained")
+        raise RuntimeError(f"{given}: it was neither run nor refused by name, status {status}: {said}")
+    assert not trained(folder), (given, "it was refused after something had been trained")
     return True
+
+
+def trained(folder):
+    """Whether a call of `tried` with this folder began a training."""
+    return any(path.is_file() for path in (folder / "runs").rglob("*"))
 
 
 def shortened(train_stage, steps):

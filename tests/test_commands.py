@@ -47,6 +47,41 @@ def test_a_notebook_or_a_log_that_cannot_be_had_is_one_line(tmp_path, monkeypatc
     assert "\n" not in str(told.value)
 
 
+def called(monkeypatch, *given):
+    monkeypatch.setattr("sys.argv", ["run", *map(str, given)])
+    monkeypatch.setattr(run.os, "environ", dict(os.environ))
+    with pytest.raises(SystemExit) as told:
+        run.main()
+    return told.value.code
+
+
+def test_an_executed_notebook_takes_the_place_of_the_older_one_only_where_there_is_room(tmp_path, monkeypatch, capsys):
+    source, out = written(tmp_path / "a.ipynb"), written(tmp_path / "out.ipynb", "older")
+    before = source.read_bytes(), out.read_bytes()
+    assert called(monkeypatch, source, tmp_path / "." / source.name) == 2
+    assert f"{source} would be written over; name another file" in capsys.readouterr().err
+    for odd, said in ((["x=1", "x=2"], "x is given twice"), (["--threads", "0"], "--threads must be 1 at least")):
+        assert called(monkeypatch, source, out, *odd) == 2
+        assert said in capsys.readouterr().err
+
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run.Path, "write_bytes", full)
+    assert called(monkeypatch, source, out).startswith(f"{out}: No space left on device; make room")
+    assert (source.read_bytes(), out.read_bytes()) == before
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is always full")
+def test_a_log_that_has_no_room_leaves_the_error_on_the_terminal(tmp_path):
+    (tmp_path / "out.stderr").symlink_to("/dev/full")
+    source = written(tmp_path / "a.ipynb", "raise ValueError('→')")
+    command = [sys.executable, "-m", "companion.workflow.run", source, tmp_path / "out.ipynb"]
+    narrow = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=narrow)
+    assert done.returncode == 1 and "FAILED: a\n  ValueError: \\u2192\n" in done.stderr
+
+
 def test_records_to_throw_away_need_a_place(monkeypatch):
     def full():
         raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
@@ -131,6 +166,12 @@ def test_records_that_cannot_be_read_are_not_no_records(tmp_path):
 def test_names_that_no_notebook_has_are_said(only):
     with pytest.raises(ValueError, match="there is no notebooks/"):
         within.main(1.0, only=only)
+
+
+def test_a_site_has_two_folders_or_none(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["site", "x"])
+    with pytest.raises(SystemExit, match="give both folders or none"):
+        runpy.run_module("companion.site", run_name="__main__")
 
 
 def test_a_launch_without_its_arguments_shows_them():

@@ -3,12 +3,14 @@
 import threading
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 from companion import runs
-from lib import depgraph, inference, measures, models, regularizers, training
+from lib import depgraph, inference, measures, models, regularizers, saving, training
+from lib.compress import compress
 from lib.dynamics import Dynamics
 
 X, Y = torch.randn(24, 64, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 10
@@ -37,6 +39,17 @@ def names():
     return lambda model: {f"score {next(step)}": 1.0}
 
 
+def inferred():
+    with torch.inference_mode():
+        made = net()
+    return training.fit(made, (X, Y), steps=2)
+
+
+def twice(hook):
+    for _ in range(2):
+        fit(after_step=[hook])
+
+
 TRIES = {
     "a parameter replaced at first": (lambda: fit(after_step=[replacing(0)]), "hook has replaced 'fc1.weight'"),
     "a parameter replaced at last": (lambda: fit(after_step=[replacing(3)]), "hook has replaced 'fc1.weight'"),
@@ -46,6 +59,15 @@ TRIES = {
         r"the same names each time, got \['score 1'\] after",
     ),
     "dynamics of other steps": (lambda: fit(after_step=[Dynamics(net(), steps=9)]), "Dynamics was made for 9 steps"),
+    "dynamics of another training": (lambda: twice(Dynamics(net(), steps=4)), "dynamics is of one training"),
+    "made in inference mode": (inferred, "made within torch.inference_mode; make, load or shrink it outside"),
+    "rows of another order": (
+        lambda: training.fit(net(), (pd.DataFrame(X), pd.Series(Y)[::-1]), steps=2),
+        r"the same labels in another order; pass y\.loc\[x\.index\]",
+    ),
+    "a network for a dict": (lambda: measures.compare(net(), (64,)), r"name → network, got Sequential\(   \(fl"),
+    "a frame for a number": (lambda: compress(net(), (X, Y), pd.DataFrame(X)), r"share must be in \(0, 1\], got "),
+    "an example without a batch": (lambda: saving.to_onnx(net(), "x.onnx", X[0]), r"cannot be exported .*\(2,\): "),
     "ids below 0": (lambda: measures.dice(-np.eye(3, dtype=int), np.eye(3, dtype=int)), "numbers from 0 on"),
     "a view too few": (
         lambda: regularizers.bind({"name": "gl", "lam": 1.0}, [torch.ones(2, 2)] * 2, views=[lambda w: w]),

@@ -26,9 +26,16 @@ def test_committed_notebooks_open_read_only_and_copies_do_not(tmp_path, monkeypa
     with pytest.raises(HTTPError, match="is a committed notebook: File > Save Notebook As"):
         asyncio.run(manager.save(theirs, f"/notebooks/{NAME}"))
     assert (tmp_path / "notebooks" / NAME).read_bytes() == before
+    for way, place in ((manager.delete, NAME), (manager.delete, ""), (manager.rename, NAME), (manager.rename, "")):
+        with pytest.raises(HTTPError, match="is a committed notebook|has committed notebooks in it"):
+            asyncio.run(way(f"notebooks/{place}", *["notebooks/other.ipynb"] * (way == manager.rename)))
+    assert (tmp_path / "notebooks" / NAME).read_bytes() == before
     mine["content"]["cells"][0]["source"] = "# Mine"
     asyncio.run(manager.save(mine, "notebooks/mine.ipynb"))
     assert "# Mine" in (tmp_path / "notebooks" / "mine.ipynb").read_text()
+    asyncio.run(manager.rename("notebooks/mine.ipynb", "notebooks/ours.ipynb"))
+    asyncio.run(manager.delete("notebooks/ours.ipynb"))
+    assert [path.name for path in (tmp_path / "notebooks").glob("*.ipynb")] == [NAME]
 
 
 def test_without_git_all_notebooks_that_are_there_count(monkeypatch):

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from companion import runs, settings
+from companion import claims, runs, settings
 from companion.runs import datasets, execution
 from companion.runs import store as store_module
 from companion.workflow import home
@@ -62,6 +62,35 @@ def numbers_of_numpy(seed, **options):
 def test_own_code_that_returns_no_rows_is_named(store, function):
     with pytest.raises(runs.RunError, match=rf"^{function.__name__} of .* has to return a list of dicts"):
         runs.run({"experiment": "own", **runs.own(function)})
+
+
+@pytest.mark.parametrize("odd", [len, max, print])
+def test_code_without_a_source_is_refused(odd):
+    with pytest.raises(ValueError, match="own takes functions by their source"):
+        runs.own(odd)
+
+
+def test_a_record_that_a_reader_changes_is_found_and_collected_as_it_was(store):
+    config, other = BASE | {"seed": 0}, BASE | {"seed": 1}
+    runs.run_all([config, other])
+    runs.collect([config])
+    before = runs.run(config)["rows"][0]["test_accuracy"]
+    runs.run(config)["rows"][0]["test_accuracy"] = 9.0
+    runs.collect([other])  # it writes the file of both anew
+    assert runs.run(config)["rows"][0]["test_accuracy"] == before
+    assert "9.0" not in (store / "tiny.jsonl").read_text(encoding="utf-8")
+
+
+def test_what_is_no_list_of_records_is_said(store):
+    record = runs.run(BASE)
+    for given in (record, None, [record, None], [record["id"]], record["id"]):
+        for table in (runs.frame, runs.spent):
+            with pytest.raises(ValueError, match=r"a list of records is needed.*\[record\]"):
+                table(given)
+    with pytest.raises(ValueError, match=r"unknown claim 'p3\.1'; known: P1\.1"):
+        claims.card("p3.1", [record])
+    with pytest.raises(ValueError, match="these records have no 'penalty'; the rule is one of the records of p1_"):
+        claims.card("P1.1", [record])
 
 
 def test_options_whose_keys_would_become_strings_are_refused():

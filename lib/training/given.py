@@ -26,6 +26,7 @@ def part_of(given, model):
     try:
         if not isinstance(given, tuple | list) or len(given) != 2:
             raise TypeError("no pair of tables")
+        _aligned(*given)
         x, y = map(_numbers, "xy", given)
         length = len(x), len(y)
     except (TypeError, ValueError, RuntimeError) as error:  # the last of nested tensors
@@ -39,6 +40,15 @@ def part_of(given, model):
     for name, values, table in zip("xy", part, given, strict=True):
         _finite(name, values, list(getattr(table, "columns", ())))
     return Part(*(values.to(device) for values in part))
+
+
+def _aligned(x, y):
+    """ValueError: two tables of pandas have the same rows in another order, which would pair them wrongly."""
+    one, other = (getattr(table, "index", None) for table in (x, y))
+    if not all(callable(getattr(index, "equals", None)) for index in (one, other)) or one.equals(other):
+        return
+    if len(one) == len(other) and one.is_unique and one.isin(other).all():
+        raise ValueError("their rows have the same labels in another order; pass y.loc[x.index]")
 
 
 def _numbers(what, table):
@@ -140,13 +150,16 @@ def device_of(model):
 def learning(model):
     """The parameters, each in memory of its own shape, as torch's fused optimizers take it to be.
 
-    Frozen ones are among them, which a hook may set free. ValueError: all are frozen, or their gradients are sparse.
+    Frozen ones are among them, which a hook may set free. ValueError: all are frozen, were made in inference
+    mode, or have sparse gradients.
     """
     found = list(model.parameters())
     if not any(p.requires_grad for p in found):
         raise ValueError("all parameters are frozen; set requires_grad of those that training moves")
     if any(getattr(layer, "sparse", False) is True for layer in model.modules()):
         raise ValueError("an embedding has sparse gradients, which no optimizer here takes; make it with sparse=False")
+    if any(p.is_inference() for p in found):
+        raise ValueError("the network was made within torch.inference_mode; make, load or shrink it outside of it")
     for p in found:
         if not torch.ops.aten.is_non_overlapping_and_dense(p):  # a slice of a larger tensor, or one that repeats
             p.data = p.data.contiguous()

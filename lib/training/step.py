@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from .. import models, regularizers
-from ..checks import Checked, entries, flag, named, number, one_of
+from ..checks import Checked, entries, flag, named, number, one_of, seen
 from .augmentation import augmentation
 from .given import fits, kept, learning, picked, taken
 from .losses import fitting, in_range, own_of, spread
@@ -114,7 +114,7 @@ class Batches(NamedTuple):
 def compiles(value):
     """ValueError: this says not whether to compile."""
     if not (isinstance(value, bool) or value == "auto"):
-        raise ValueError(f"compile must be True, False or 'auto', got {value!r}")
+        raise ValueError(f"compile must be True, False or 'auto', got {seen(value)}")
 
 
 def optimizer_options(given):
@@ -133,7 +133,7 @@ def optimizer_options(given):
     for name, value in options.items():
         what, kind = f"optimizer {maker.__name__}: {name}", type(defaults[name])
         if kind is tuple and len(entries(what, value, float, "[0, 1)")) != len(defaults[name]):
-            raise ValueError(f"{what} must be {len(defaults[name])} numbers in [0, 1), got {value!r}")
+            raise ValueError(f"{what} must be {len(defaults[name])} numbers in [0, 1), got {seen(value)}")
         if kind is bool:
             flag(what, value)
         elif kind is not tuple:
@@ -245,7 +245,7 @@ class Trainer:
         done = k / self.options.steps
         total = loss if self.extra_loss is None else loss + self.extra_loss(done)
         if not self.begun and not (torch.is_tensor(total) and total.ndim == 0 and total.requires_grad):
-            raise ValueError(f"the loss must be a tensor of one number that has a gradient, got {total!r:.60}")
+            raise ValueError(f"the loss must be a tensor of one number that has a gradient, got {seen(total)}")
         self.begun = True
         total.backward()
         if self.options.penalty:

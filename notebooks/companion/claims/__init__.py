@@ -22,6 +22,7 @@ from companion.claims.rules import (
     chosen,
     paired,
 )
+from lib.checks import one_of
 
 PAPERS = {"P1": "arXiv 2009.01395", "P2": "arXiv 2109.05075", "P3": "arXiv 2012.03827"}
 CLAIMS = written.claims()
@@ -35,7 +36,8 @@ def card(names, records):
     from IPython.display import Markdown, display
 
     for name in [names] if isinstance(names, str) else names:
-        display(Markdown(card_text(name, *CLAIMS[name].verdict(records))))
+        claim = CLAIMS[one_of("claim", name, CLAIMS)]
+        display(Markdown(card_text(name, *claim.verdict(records))))
 
 
 def card_text(name, verdict, evidence):

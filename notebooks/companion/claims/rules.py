@@ -59,6 +59,9 @@ class Claim:
             return self.judge(table)
         except Lacking as lacking:
             return NOT_JUDGED, f"the rule needs runs that are not there: {lacking}"
+        except KeyError as error:
+            known = ", ".join(self.experiments)
+            raise ValueError(f"these records have no {error}; the rule is one of the records of {known}") from error
 
 
 def need(table, column, *entries):

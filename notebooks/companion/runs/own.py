@@ -15,7 +15,10 @@ def own(function, *helpers, **options):
     A row is a dict of plain data, and so are the options. The sources of the function and of its helpers (functions,
     too) are part of what the run is: when they change, it is another one.
     """
-    source = "".join(map(inspect.getsource, (function, *helpers)))
+    try:
+        source = "".join(map(inspect.getsource, (function, *helpers)))
+    except (TypeError, OSError) as error:
+        raise ValueError(f"own takes functions by their source, written with def in a cell or file: {error}") from None
     code = f"{function.__name__}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
     FUNCTIONS[code] = function
     return {"kind": "own", "code": code, "options": options}

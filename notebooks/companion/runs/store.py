@@ -136,7 +136,8 @@ def find(config):
                 f"record {run.id} of {run.config['experiment']} was made with {name} = {found!r}, now {value!r}: "
                 "a default has changed; raise the experiment's `version`"
             )
-    return record | {"case": run.config["case"]}
+    copied = json.loads(json.dumps(record))  # whoever changes it changes none that is found or collected later
+    return copied | {"case": run.config["case"]}
 
 
 def _only_new(found, wanted):

@@ -1,11 +1,21 @@
 """Records as tables."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 
 def finished(records):
     """The records without those of runs that diverged."""
-    return [record for record in records if record["status"] == "done"]
+    return [record for record in listed(records) if record["status"] == "done"]
+
+
+def listed(records):
+    """The records as a list. ValueError: there is one alone, or something else among them."""
+    records = list(records) if isinstance(records, Iterable) and not isinstance(records, dict) else [None]
+    if not all(isinstance(record, dict) and "status" in record for record in records):
+        raise ValueError("a list of records is needed, as runs.run_all returns it; of one record give [record]")
+    return records
 
 
 def frame(records):
@@ -31,7 +41,7 @@ def frame(records):
 
 def spent(records):
     """A sentence: how many runs there are, how many of them diverged and which, and what they took."""
-    made = {record["id"]: record for record in records}.values()
+    made = {record["id"]: record for record in listed(records)}.values()
     minutes = sum(record["wall_s"] for record in made) / 60
     took = f"{minutes / 60:.1f} hours" if minutes >= 120 else f"{minutes:.{0 if minutes >= 10 else 1}f} minutes"
     diverged = [record for record in made if record["status"] != "done"]

@@ -6,7 +6,9 @@ from filelock import FileLock, Timeout
 
 from companion import site
 
-source, out = map(Path, sys.argv[1:3] if sys.argv[1:] else (site.SOURCE, site.OUT))
+if len(sys.argv) not in (1, 3):
+    sys.exit("python -m companion.site [FOLDER_OF_PAGES FOLDER_OF_THE_SITE]: give both folders or none")
+source, out = map(Path, sys.argv[1:] or (site.SOURCE, site.OUT))
 try:
     source.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{source}.lock", timeout=0) as lock:

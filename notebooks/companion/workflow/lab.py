@@ -21,7 +21,7 @@ def committed():
 
 
 class Protecting(AsyncLargeFileManager):
-    """A contents manager that saves no committed notebook."""
+    """A contents manager that saves, moves and deletes no committed notebook, nor a folder with one in it."""
 
     async def get(self, path, *arguments, **options):
         """The file; a committed notebook is said to be read-only, which ends JupyterLab's automatic saving."""
@@ -38,12 +38,30 @@ class Protecting(AsyncLargeFileManager):
         self.refuse(path)
         return await super().restore_checkpoint(checkpoint_id, path)
 
+    async def rename_file(self, old_path, new_path):
+        """Rename a file or folder. HTTPError 403: a committed notebook would go."""
+        self.refuse(old_path)
+        return await super().rename_file(old_path, new_path)
+
+    async def delete_file(self, path):
+        """Delete a file or folder. HTTPError 403: a committed notebook would go."""
+        self.refuse(path)
+        return await super().delete_file(path)
+
     def theirs(self, path):
         """Whether a path of JupyterLab's, whatever its root, leads to a committed notebook."""
-        return Path(self._get_os_path(path.strip("/"))).resolve() in committed()
+        return self._place(path) in committed()
+
+    def _place(self, path):
+        return Path(self._get_os_path(path.strip("/"))).resolve()
 
     def refuse(self, path):
-        """HTTPError 403: a path leads to a committed notebook."""
-        if self.theirs(path):
-            remedy = "File > Save Notebook As... keeps yours, `make lab WRITE=1` lets you change it"
+        """HTTPError 403: a path leads to a committed notebook, or to a folder with one in it."""
+        place, remedy = (
+            self._place(path),
+            "File > Save Notebook As... keeps yours, `make lab WRITE=1` lets you change it",
+        )
+        if place in committed():
             raise HTTPError(403, f"{path} is a committed notebook: {remedy}")
+        if any(place in notebook.parents for notebook in committed()):
+            raise HTTPError(403, f"{path} has committed notebooks in it; `make lab WRITE=1` lets you change them")

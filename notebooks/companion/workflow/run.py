@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 
 from companion.workflow import REMEDY, in_one_line, read_notebook
+from lib.atomic import write_whole
 
 
 def value(text):
@@ -40,6 +41,13 @@ def arguments():
     given = parser.parse_intermixed_args()
     if bad := [p for p in given.parameters if not p.partition("=")[0].isidentifier() or "=" not in p]:
         parser.error(f"{bad[0]!r} is not of the form name=value")
+    names = [p.partition("=")[0] for p in given.parameters]
+    if twice := [name for name in names if names.count(name) > 1]:
+        parser.error(f"{twice[0]} is given twice")
+    if given.threads is not None and given.threads < 1:
+        parser.error(f"--threads must be 1 at least, got {given.threads}")
+    if given.executed.resolve() == given.source.resolve():
+        parser.error(f"{given.source} would be written over; name another file for the executed notebook")
     return given
 
 
@@ -75,7 +83,7 @@ def end_with_launcher():
 
 def divert(path):
     """Send what the kernel prints past the notebook to a file; return the terminal, as it was."""
-    terminal = os.fdopen(os.dup(2), "w")
+    terminal = os.fdopen(os.dup(2), "w", errors="backslashreplace")  # no letter of an error ends it
     with path.open("w") as log:
         os.dup2(log.fileno(), 2)
     return terminal
@@ -117,18 +125,20 @@ def run(given):
     what = " ".join([given.source.stem, *given.parameters])
     kernel_log = given.executed.with_suffix(".stderr")
     with in_one_line():
+        write_whole(given.executed, given.source.read_bytes())  # papermill would cut the older one where it has no room
         terminal, start = divert(kernel_log), time.monotonic()
     kernel = {"kernel_name": "python3", "language": "python", "progress_bar": False}
     kernel["cwd"] = str(given.source.parent)  # as in JupyterLab and nbval
     try:
         papermill.execute_notebook(str(given.source), str(given.executed), parameters, **kernel)
     except Exception as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # a full disk has no room for the log either
+            traceback.print_exc()
         cause, where = f"{type(error).__name__}: {error}", kernel_log
         if isinstance(error, PapermillExecutionError):
             cause, where = f"{error.ename}: {error.evalue}", given.executed
-        elif isinstance(error, OSError) and not error.filename:
-            cause = f"{given.executed} cannot be written ({error.strerror}); {REMEDY}"
+        elif isinstance(error, OSError):
+            cause = f"{error.filename or given.executed}: {error.strerror}; {REMEDY}"
         tail = "\n  ".join(cause.strip().splitlines()[-3:])
         print(f"FAILED: {what}\n  {tail}\n  traceback in {where}", file=terminal, flush=True)
         sys.exit(1)
