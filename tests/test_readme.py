@@ -122,7 +122,7 @@ def test_the_run_of_the_readme_is_a_valid_configuration(monkeypatch):
 
     seen = []
     monkeypatch.setattr(runs, "run", lambda config: seen.append(runs.resolve(config)) or {})
-    with pytest.raises(KeyError):  # the print below it wants a record
+    with pytest.raises(ValueError, match="a list of records is needed"):  # the print below it wants a record
         exec(BLOCKS[1], {})
     assert [stage["name"] for stage in seen[0]["stages"]] == ["train", "pruned", "tuned"]
 
