@@ -233,3 +233,19 @@ def test_a_notebook_whose_name_has_blanks_and_quotes_is_run(tmp_path):
     (line,) = [line for line in (done.stderr + done.stdout).splitlines() if "companion.workflow.run" in line]
     words = shlex.split(line.removeprefix("Shell command: "))
     assert words[3:5] == ["notebooks/50 it's mine.ipynb", "logs/quick/50 it's mine.ipynb"]
+
+
+@pytest.mark.parametrize(
+    ("module", "given", "said"),
+    [
+        ("companion.workflow.fold", [], "fold NOTEBOOK ...: give at least one"),
+        ("companion.workflow.normalise", ["--check"], "NOTEBOOK ...: give at least one"),
+        ("companion.claims", ["P1.1"], "takes no argument, got 'P1.1'"),
+    ],
+)
+def test_a_command_that_is_given_too_little_or_too_much_says_so(module, given, said, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [module, *given])
+    for name in ("COMPANION_TRAIN", "TQDM_DISABLE", "COMPANION_COMMITTED"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # which normalise sets
+    with pytest.raises(SystemExit, match=said):
+        runpy.run_module(module, run_name="__main__")

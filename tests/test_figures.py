@@ -29,6 +29,23 @@ def test_a_folder_that_cannot_be_written_names_its_variable(tmp_path, monkeypatc
     assert len(raised.value._render_traceback_()) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "alt", "which", "said"),
+    [
+        ("a/b", "dots", 0, "'a/b.svg' becomes the name of a file"),
+        ("../b", "dots", 0, "'../b.svg' becomes the name of a file"),
+        ("b", " ", 0, "alt says what 'b' shows"),
+        ("b", "dots", 1, "save takes a figure, got Axes"),
+    ],
+)
+def test_what_cannot_be_saved_says_why_and_leaves_nothing(tmp_path, monkeypatch, name, alt, which, said):
+    monkeypatch.setenv("COMPANION_FIGURES", str(tmp_path / "figures"))
+    setup = parameters.Setup("mine", "quick", "all", default=True)
+    with pytest.raises(ValueError, match=said):
+        figures.save(figures.canvas()[which], name, setup, alt=alt)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_only_coordinates_and_hashes_of_an_svg_are_steadied():
     svg = '<use x="-37.3130525" href="#m01234567ef"/><path id="m01234567ef" transform="scale(0.015625)" d="M 1.0001"/>'
     steady = '<use x="-37.313" href="#m0"/><path id="m0" transform="scale(0.015625)" d="M 1"/>'

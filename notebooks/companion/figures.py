@@ -15,6 +15,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 import seaborn as sns
 from IPython.display import HTML, Image, Markdown, display
+from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FixedLocator,
     LogFormatterSciNotation,
@@ -60,8 +61,13 @@ def save(figure, name, setup, *, alt):
     """Write a figure as SVG and PNG, and its numbers as CSV, and show it with its caption, the text alternative.
 
     The files carry no date and no ids but numbers, so the same records give the same bytes. Axes in which nothing is
-    drawn say so. OSError: a file cannot be written; the older one is left as it was.
+    drawn say so. OSError: a file cannot be written; the older one is left as it was. ValueError: these are axes and no
+    figure, the name is none of a file, or `alt` is empty.
     """
+    if not isinstance(figure, Figure):
+        raise ValueError(f"save takes a figure, got {type(figure).__name__}; figures.canvas() gives a figure and axes")
+    if not alt.strip():
+        raise ValueError(f"alt says what {name!r} shows to whoever cannot see it, and may not be empty")
     for axes in figure.axes:
         if axes.axison and np.isinf([axes.dataLim.x0, axes.dataLim.y0]).all():
             axes.text(0.5, 0.5, "no runs", transform=axes.transAxes, ha="center", va="center", color="0.4")
@@ -93,6 +99,8 @@ def table(frame, name, setup, *, caption):
 
 
 def _write(setup, name, content):
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(f"{name!r} becomes the name of a file: letters, digits, _, - and points alone")
     try:
         write_whole(setup.figures / name, content)
     except OSError as error:

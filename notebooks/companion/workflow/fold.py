@@ -44,6 +44,8 @@ def fold(cell):
 
 @in_one_line()
 def main(names):
+    if not names:
+        sys.exit("python -m companion.workflow.fold NOTEBOOK ...: give at least one")
     for path in map(Path, names):
         book = read_notebook(path)
         for cell in book.cells:

@@ -66,6 +66,8 @@ def execute(path):
 
 @in_one_line()
 def main(names, *, check):
+    if not names:
+        sys.exit("python -m companion.workflow.normalise [--check] NOTEBOOK ...: give at least one")
     wrong = []
     for path in map(Path, names):
         book = read_notebook(path) if check else execute(path)
