@@ -99,8 +99,8 @@ def table(frame, name, setup, *, caption):
 
 
 def _write(setup, name, content):
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise ValueError(f"{name!r} becomes the name of a file: letters, digits, _, - and points alone")
+    if not re.fullmatch(r"\w[\w .-]*", name):
+        raise ValueError(f"{name!r} becomes the name of a file: letters, digits, spaces, _, - and points alone")
     try:
         write_whole(setup.figures / name, content)
     except OSError as error:
