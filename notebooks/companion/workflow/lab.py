@@ -57,11 +57,9 @@ class Protecting(AsyncLargeFileManager):
 
     def refuse(self, path):
         """HTTPError 403: a path leads to a committed notebook, or to a folder with one in it."""
-        place, remedy = (
-            self._place(path),
-            "File > Save Notebook As... keeps yours, `make lab WRITE=1` lets you change it",
-        )
-        if place in committed():
+        place, theirs = self._place(path), committed()
+        if place in theirs:
+            remedy = "File > Save Notebook As... keeps yours, `make lab WRITE=1` lets you change it"
             raise HTTPError(403, f"{path} is a committed notebook: {remedy}")
-        if any(place in notebook.parents for notebook in committed()):
+        if any(place in notebook.parents for notebook in theirs):
             raise HTTPError(403, f"{path} has committed notebooks in it; `make lab WRITE=1` lets you change them")
