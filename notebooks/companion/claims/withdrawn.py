@@ -2,8 +2,19 @@
 
 from companion.claims import p1, p2, p2_competitors, p3
 from companion.claims.p1 import SETTINGS, down_to_none, gains, improves, over_full, partial_ratios
-from companion.claims.p1_structure import structure as settled
-from companion.claims.rules import INCONCLUSIVE, NOT, PARTLY, REPRODUCED, alike, chosen, graded, of_all, paired
+from companion.claims.p1_structure import ONE_IN, SETTLED, survivors
+from companion.claims.rules import (
+    INCONCLUSIVE,
+    NOT,
+    NOT_AS_STATED,
+    PARTLY,
+    REPRODUCED,
+    alike,
+    chosen,
+    graded,
+    of_all,
+    paired,
+)
 
 GRIDS = {  # what is trained: the weakest λ of its grid then, how settings are chosen, what is judged
     "fits": (3e-5, {"score": "validation_rmse", "smallest": True}, {"score": "rmse", "overlap": 1 / 9}),
@@ -121,9 +132,25 @@ def slightly_less(table):
     return p3.only_slightly_less(table, margins=dict.fromkeys(table["network"], 0.01))[0]
 
 
-def structure(table, penalised=False):
-    """The rule as it stands, without runs of more steps; all units are counted, also those that partial leaves free."""
-    return settled(table, penalised=penalised)[0]
+def structure(table, penalised=False, longer=False):
+    """As the next one, without runs of more steps; all units are counted, also those that partial leaves free."""
+    from scipy import stats  # a second to import
+
+    table = table.assign(survivors=survivors(table, penalised=penalised))
+    few = table["steps"] == table.groupby("data")["steps"].transform("min")
+    table, more = table[few], table[~few]
+    low, high = sorted(set(table["width"]))[-2:]
+    settled, depends = [], []
+    for _, group in table.groupby("penalty"):
+        means = group.groupby(["data", "width"])["survivors"].mean().unstack()
+        settled += [*(means[high] / means[low]).between(1 / SETTLED, SETTLED)]
+        last = [lines["survivors"] for _, lines in group[group["width"] == high].groupby("data")]
+        depends.append(stats.f_oneway(*last).pvalue < ONE_IN)
+    by = ["penalty", "data", "width"]
+    left = (more.groupby(by)["survivors"].mean() / table.groupby(by)["survivors"].mean()).dropna()
+    if longer and not left.between(1 / SETTLED, SETTLED).all():
+        return NOT_AS_STATED
+    return graded(all(settled) and all(depends), sum(settled) >= len(settled) / 2 and any(depends))
 
 
 def _largest(group, margin):
