@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import nbformat
 import pytest
@@ -14,7 +15,7 @@ from filelock import FileLock
 from tornado.web import HTTPError
 
 from companion import runs, settings, site
-from companion.workflow import home, keep, lab, launch, run, within
+from companion.workflow import home, keep, lab, launch, normalise, readme, run, within
 
 CONFIG = {"experiment": "tiny", "data": {"name": "digits"}, "model": {"name": "mlp", "widths": [4], "inputs": 64}}
 CONFIG |= {"stages": [{"name": "train", "steps": 2}]}
@@ -249,3 +250,16 @@ def test_a_command_that_is_given_too_little_or_too_much_says_so(module, given, s
         monkeypatch.setenv(name, os.environ.get(name, ""))  # which normalise sets
     with pytest.raises(SystemExit, match=said):
         runpy.run_module(module, run_name="__main__")
+
+
+@pytest.mark.parametrize(
+    "command", [readme.main, partial(normalise.main, ["notebooks/40_playground.ipynb"], check=False)]
+)
+def test_what_is_committed_is_not_renewed_from_foreign_records(command, monkeypatch, tmp_path):
+    before = (settings.ROOT / "README.md").read_bytes()
+    for name in ("COMPANION_RUNS", "COMPANION_FIGURES"):
+        monkeypatch.setenv(name, str(tmp_path))
+        with pytest.raises(SystemExit, match=f"{name}=.* is not .* of this checkout.*unset it"):
+            command()
+        monkeypatch.delenv(name)
+    assert (settings.ROOT / "README.md").read_bytes() == before

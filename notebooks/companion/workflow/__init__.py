@@ -3,6 +3,8 @@
 import contextlib
 import sys
 
+from companion import settings
+
 REMEDY = "make room, or make it readable and writable, and run the same command again"
 
 
@@ -15,6 +17,19 @@ def in_one_line():
         if error.filename is None:  # no file of ours
             raise
         sys.exit(f"{error.filename}: {error.strerror}; {REMEDY}")
+
+
+def own_folders():
+    """SystemExit: records or figures are asked from elsewhere; what is committed here must not be made from those."""
+    here = {
+        "COMPANION_RUNS": (settings.runs_folder(), "data/runs"),
+        "COMPANION_FIGURES": (settings.figures_folder(), "figures"),
+    }
+    for name, (asked, own) in here.items():
+        if asked.resolve() != (settings.ROOT / own).resolve():
+            sys.exit(
+                f"{name}={asked} is not {own} of this checkout, from which README and notebooks are renewed; unset it"
+            )
 
 
 def read_notebook(path):

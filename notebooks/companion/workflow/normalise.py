@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from companion.settings import ROOT
-from companion.workflow import in_one_line, read_notebook
+from companion.workflow import in_one_line, own_folders, read_notebook
 from lib.atomic import write_whole
 
 WIDGETS = ("application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json")
@@ -68,6 +68,8 @@ def execute(path):
 def main(names, *, check):
     if not names:
         sys.exit("python -m companion.workflow.normalise [--check] NOTEBOOK ...: give at least one")
+    if not check:
+        own_folders()
     wrong = []
     for path in map(Path, names):
         book = read_notebook(path) if check else execute(path)

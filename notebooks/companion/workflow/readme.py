@@ -11,7 +11,7 @@ import nbformat
 
 from companion import claims
 from companion.settings import ROOT
-from companion.workflow import front, in_one_line, read_notebook
+from companion.workflow import front, in_one_line, own_folders, read_notebook
 from lib.atomic import write_whole
 
 README, NOTEBOOKS = ROOT / "README.md", ROOT / "notebooks"
@@ -51,6 +51,7 @@ def figure(notebook, name):
 
 @in_one_line()
 def main():
+    own_folders()
     write_whole(README, render(README.read_text(encoding="utf-8")))
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         book = read_notebook(path)
