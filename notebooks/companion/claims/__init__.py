@@ -8,7 +8,7 @@ import re
 import pandas as pd
 
 from companion import runs
-from companion.claims import amendments, budget, companion, p1, p1_structure, p2, p3, written
+from companion.claims import amendments, budget, companion, images, p1, p1_structure, p2, p3, written
 from companion.claims.rules import (
     INCONCLUSIVE,
     NOT,

@@ -1,6 +1,7 @@
 """Intervals that cover the test images as well as the seeds: both are drawn anew together."""
 
 import numpy as np
+import pandas as pd
 from scipy import special
 
 from companion.claims import p3
@@ -12,6 +13,15 @@ DRAWS = 2000
 def application(table, *, share, margins, seeds):
     """What `p3.application` judges, with intervals over seeds and test images; seeds: how many are needed."""
     return p3.application(table, share=share, margins=margins, difference=over_images, seeds=seeds)
+
+
+def intervals(table, scores):
+    """A line per score: stochastic − dense in points, over seeds alone and over seeds and test images."""
+    table, lines = p3.pruned_and_dense(table), {}
+    for score in scores:
+        alone, drawn = p3.by_seed(table, score), over_images(table, score)
+        lines[score] = {"seeds": alone.n, "over seeds": alone.points(), "over seeds and images": drawn.points()}
+    return pd.DataFrame(lines).T
 
 
 def over_images(group, score):
