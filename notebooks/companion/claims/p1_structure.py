@@ -50,7 +50,7 @@ def structure(table):
         verdict = PARTLY
     else:
         verdict = NOT if not_there > len(told) / 2 else INCONCLUSIVE
-    lead = f"penalised units that survive, from width {widths[1]}, and the factor from width {widths[0]}"
+    lead = f"hidden units that survive, from width {widths[1]}, and the factor from width {widths[0]}"
     return verdict, "; ".join([lead, *words])
 
 
