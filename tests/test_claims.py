@@ -298,6 +298,13 @@ def test_structure(growth, differ, noise, verdict):
     assert found == verdict, evidence
 
 
+def test_data_sets_with_another_lam_each_do_not_show_that_the_structure_depends_on_them():
+    table = pd.DataFrame(_survived(1.1, 50))
+    own = table.assign(lam=table["data"].map({"a": 1e-4, "b": 1e-3}))
+    assert claims.p1_structure.structure(own)[0] == "inconclusive"
+    assert claims.p1_structure.structure(table.assign(lam=1e-4))[0] == "reproduced"
+
+
 def test_a_structure_of_units_that_are_all_gone_says_nothing():
     table = pd.DataFrame(_survived(1.1, 50))
     none = table.assign(penalty="GL partial")

@@ -30,18 +30,19 @@ def structure(table):
         raise Lacking("a second data set")
     cases, depends, words = [], [], []
     for penalty, group in table.groupby("penalty", sort=False):
-        each, numbers = [], []
+        each, last = [], group[group["width"] == widths[-1]]
         for name, lines in group.groupby("data", sort=False):
             grown = growth(lines, *widths)
             cases.append(None if grown is None else alike(grown, math.log(SETTLED)))
             if grown is not None:
                 enough(grown)
-            numbers.append(lines.loc[lines["width"] == widths[-1], "survivors"])
             lam = f" (λ {lines['lam'].iloc[0]:g})" if "lam" in lines else ""
-            each.append(f"{name}{lam} {numbers[-1].mean():.0f} units, {_factor(grown)}")
-        differ = stats.f_oneway(*numbers).pvalue < ONE_IN
-        depends.append(differ)
-        words.append(f"{penalty}: {'; '.join(each)}{'; data sets differ' * bool(differ)}".replace("; ", ", "))
+            units = last.loc[last["data"] == name, "survivors"].mean()
+            each.append(f"{name}{lam} {units:.0f} units, {_factor(grown)}")
+        alike_but_for_data = [last] if "lam" not in last else [lines for _, lines in last.groupby("lam")]
+        sets = [[g["survivors"] for _, g in lines.groupby("data")] for lines in alike_but_for_data]
+        depends.append(any(stats.f_oneway(*numbers).pvalue < ONE_IN for numbers in sets if len(numbers) > 1))
+        words.append(f"{penalty}: {', '.join(each)}{', data sets of one λ differ' * depends[-1]}")
     told = [case for case in cases if case is not None]
     exists, not_there = told.count(REPRODUCED), told.count(NOT)
     if told and exists == len(told) and all(depends):
