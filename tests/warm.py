@@ -48,6 +48,7 @@ def tried(work, log, *, kill_after=None, kill_when=None, seconds=300):
     The status is 0, or 1 where it raised, whose type and message are then the last line. kill_after: seconds until
     kill -9; kill_when: what is true as soon as it is to come.
     """
+    Path(log).write_bytes(b"")  # a kill may come before the child has opened it
     child = os.fork()
     if child == 0:
         _as_child(work, log)
