@@ -32,7 +32,7 @@ def structure(table):
     for penalty, group in table.groupby("penalty", sort=False):
         each, last = [], group[group["width"] == widths[-1]]
         for name, lines in group.groupby("data", sort=False):
-            grown = growth(lines, *widths)
+            grown = _growth(lines, *widths)
             cases.append(None if grown is None else alike(grown, math.log(SETTLED)))
             if grown is not None:
                 enough(grown)
@@ -55,7 +55,7 @@ def structure(table):
     return verdict, "; ".join([lead, *words])
 
 
-def growth(lines, low, high):
+def _growth(lines, low, high):
     """The `Difference` of the logarithms of the survivors at two widths, paired by seed; None where a run has none."""
     wide = lines.pivot(index="seed", columns="width", values="survivors")[[low, high]].dropna()
     return None if wide.empty or (wide == 0).any(axis=None) else interval(np.log(wide[high] / wide[low]))
