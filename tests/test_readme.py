@@ -1,7 +1,10 @@
 """README and the overview: their tables and figures are what the records give, code runs, links lead somewhere."""
 
+import ast
+import io
 import json
 import re
+import tokenize
 from pathlib import Path
 
 import nbformat
@@ -14,6 +17,8 @@ from companion.workflow import front, readme
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "figures"
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
+QUIET = (tokenize.COMMENT, tokenize.INDENT)
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
@@ -29,12 +34,32 @@ def test_tables_are_what_the_records_give():
 
 def test_the_front_page_is_short_and_opens_with_what_it_is():
     by_hand = readme.MARKED.sub("", TEXT)  # a claim more, or a method, adds a line to a table
-    assert len(by_hand.splitlines()) <= 181
+    assert len(by_hand.splitlines()) <= 183
     headings = re.findall(r"^## (.*)", TEXT, re.MULTILINE)
     assert headings[:5] == ["What you take home", "Two commands", "Three ideas", "Gallery", "Verdicts"]
     first = TEXT[: TEXT.index("## What you take home")]
     assert "![" in first and TEXT.index("git clone") < TEXT.index("make lab")
     assert 8 <= len(front.GALLERY) <= 12
+
+
+def code_lines(path):
+    """How many lines hold code: no blank one, no comment, no docstring."""
+    text = path.read_text(encoding="utf-8")
+    told = [n.body[0] for n in ast.walk(ast.parse(text)) if isinstance(n, DOCUMENTED) and ast.get_docstring(n)]
+    docstrings = {line for node in told for line in range(node.lineno, node.end_lineno + 1)}
+    tokens = [
+        t for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.string.strip() and t.type not in QUIET
+    ]
+    return len({line for t in tokens for line in range(t.start[0], t.end[0] + 1)} - docstrings)
+
+
+def test_the_method_is_as_short_as_it_says():
+    paragraph = next(text for text in TEXT.split("\n\n") if "fewer than a thousand lines of code" in text)
+    lib, paths = ROOT / "lib", []
+    for name in re.findall(r"`([a-z/]+\.py)`", paragraph):  # `closed.py` lies where the one before it does
+        beside = paths[-1].parent / name if paths else lib / name
+        paths.append(beside if beside.is_file() else lib / name)
+    assert len(paths) == 9 and 500 < sum(map(code_lines, paths)) < 1000
 
 
 def test_claims_are_told_in_plain_words_and_findings_speak_of_their_verdict():

@@ -237,6 +237,29 @@ def test_resumed_equals_uninterrupted_to_the_bit(digits, tmp_path, optimizer, cu
         assert torch.equal(a, b)
 
 
+def test_a_checkpoint_does_not_wait_for_the_end_of_an_epoch(digits, tmp_path):
+    """An epoch of a large network takes minutes; this one has eight steps."""
+    kill, seen = {}, []
+
+    def hook(model, step):
+        seen.append(step)
+        if step == kill.get("at"):
+            raise KeyboardInterrupt
+
+    options = {"steps": 20, "log_points": 1, "after_step": [hook], "checkpoint_seconds": 0}
+    whole, cut, resumed = mlp(), mlp(), mlp()
+    first = training.fit(whole, digits, **options)
+    kill["at"] = 5
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(cut, digits, checkpoint=tmp_path / "0.pt", **options)
+    kill.clear()
+    seen.clear()
+    second = training.fit(resumed, digits, checkpoint=tmp_path / "0.pt", **options)
+    assert seen == list(range(5, 20)) and second.curves == first.curves
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_a_damaged_checkpoint_is_said_and_kept_aside(digits, tmp_path, capsys):
     file = tmp_path / "checkpoint.pt"
     training.fit(mlp(), digits, steps=20, checkpoint=file, checkpoint_seconds=0)

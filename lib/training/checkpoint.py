@@ -109,9 +109,13 @@ class Checkpoint:
         self.path, self.parts, self.key, self.warned = path and Path(path), parts, key, False
         self.every, self.saved_at = every, time.monotonic()
 
+    def due(self):
+        """Whether the last writing is as long ago as one may be from the next."""
+        return self.path is not None and time.monotonic() - self.saved_at >= self.every
+
     def save(self, **beside):
         """Write the states where that is due; a full disk is said once: training can do without its checkpoints."""
-        if not self.path or time.monotonic() - self.saved_at < self.every:
+        if not self.due():
             return
         states = {name: part.state_dict() for name, part in self.parts.items()}
         beside |= {"passing": _passing(self.parts), "drawn": _drawn()}

@@ -150,9 +150,10 @@ def _train(trainer, history, kept, watch, watching):
             total = total + trainer(k)
             history.step = k + 1
             pause = history.step in log_at or history.step == stop
-            if not (pause or history.step % trainer.batches.per_epoch == 0):
+            look = pause or history.step % trainer.batches.per_epoch == 0  # not by the clock: a record tells the step
+            if not (look or kept.due()):
                 continue
-            if why := _diverged(total, trainer, history.step == stop):
+            if look and (why := _diverged(total, trainer, history.step == stop)):
                 history.status, history.message = "diverged", f"{why} in epoch {k // trainer.batches.per_epoch + 1}"
                 break
             history.seconds += time.perf_counter() - started
