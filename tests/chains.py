@@ -22,7 +22,7 @@ def config(seed, experiment="chain"):
 
 
 def trained(seed, *, collected=True):
-    """Train it with a checkpoint at every look, and collect it."""
+    """Train it with a checkpoint after every step, and collect it."""
     training.loop.CHECKPOINT_SECONDS = 0
     runs.run(config(seed))
     if collected:
