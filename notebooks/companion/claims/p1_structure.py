@@ -20,30 +20,25 @@ def survivors(table, *, penalised=False):
 
 def structure(table):
     """P1's fourth claim: growth of the number of surviving units at a doubling, and difference of data sets."""
-    from scipy import stats  # a second to import
-
     table = table.assign(survivors=survivors(table, penalised=True))
     widths = sorted(set(table["width"]))[-2:]
     if len(widths) < 2:
         raise Lacking("a second starting width")
     if table["data"].nunique() < 2:
         raise Lacking("a second data set")
-    cases, depends, words = [], [], []
+    told, depends, words = [], [], []
     for penalty, group in table.groupby("penalty", sort=False):
-        each, last = [], group[group["width"] == widths[-1]]
+        each = []
         for name, lines in group.groupby("data", sort=False):
             grown = _growth(lines, *widths)
-            cases.append(None if grown is None else alike(grown, math.log(SETTLED)))
             if grown is not None:
                 enough(grown)
+                told.append(alike(grown, math.log(SETTLED)))
             lam = f" (λ {lines['lam'].iloc[0]:g})" if "lam" in lines else ""
-            units = last.loc[last["data"] == name, "survivors"].mean()
+            units = lines.loc[lines["width"] == widths[-1], "survivors"].mean()
             each.append(f"{name}{lam} {units:.0f} units, {_factor(grown)}")
-        alike_but_for_data = [last] if "lam" not in last else [lines for _, lines in last.groupby("lam")]
-        sets = [[g["survivors"] for _, g in lines.groupby("data")] for lines in alike_but_for_data]
-        depends.append(any(stats.f_oneway(*numbers).pvalue < ONE_IN for numbers in sets if len(numbers) > 1))
+        depends.append(_depends(group[group["width"] == widths[-1]]))
         words.append(f"{penalty}: {', '.join(each)}{', data sets of one λ differ' * depends[-1]}")
-    told = [case for case in cases if case is not None]
     exists, not_there = told.count(REPRODUCED), told.count(NOT)
     if told and exists == len(told) and all(depends):
         verdict = REPRODUCED
@@ -53,6 +48,15 @@ def structure(table):
         verdict = NOT if not_there > len(told) / 2 else INCONCLUSIVE
     lead = f"hidden units that survive, from width {widths[1]}, and the factor from width {widths[0]}"
     return verdict, "; ".join([lead, *words])
+
+
+def _depends(table):
+    """Whether the numbers of survivors differ between data sets that got the same λ, by an analysis of variance."""
+    from scipy import stats  # a second to import
+
+    alike_but_for_data = [table] if "lam" not in table else [lines for _, lines in table.groupby("lam")]
+    sets = [[g["survivors"] for _, g in lines.groupby("data")] for lines in alike_but_for_data]
+    return any(stats.f_oneway(*numbers).pvalue < ONE_IN for numbers in sets if len(numbers) > 1)
 
 
 def _growth(lines, low, high):
