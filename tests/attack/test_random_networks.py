@@ -128,7 +128,7 @@ class Drawn(nn.Module):
                 len(self.program) < lines
                 and 1 < result.dim() < 5
                 and result.isfinite().all()
-                and result.numel() < 10**4
+                and 0 < result.numel() < 10**4
             ):
                 self.program.append((function, sources, [len(self.layers) + k for k in range(len(layers))]))
                 self.layers.extend(layers)
