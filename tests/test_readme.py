@@ -34,7 +34,7 @@ def test_tables_are_what_the_records_give():
 
 def test_the_front_page_is_short_and_opens_with_what_it_is():
     by_hand = readme.MARKED.sub("", TEXT)  # a claim more, or a method, adds a line to a table
-    assert len(by_hand.splitlines()) <= 183
+    assert len(by_hand.splitlines()) <= 181
     headings = re.findall(r"^## (.*)", TEXT, re.MULTILINE)
     assert headings[:5] == ["What you take home", "Two commands", "Three ideas", "Gallery", "Verdicts"]
     first = TEXT[: TEXT.index("## What you take home")]
