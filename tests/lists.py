@@ -17,7 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 STEPS = int(os.environ.get("ATTACK_STEPS", "0"))  # cut every training to so many; 0: as `quick` has them
 BOUND = int(os.environ.get("ATTACK_BOUND", "0"))  # end a call after so many of the processor's seconds; 0: let it end
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-ENTRIES = {"targets": [0.5, 0.7, 0.9], "lams_l2": [1e-3, 1e-2], "lams_l1": [1e-4, 1e-3]}  # where the default is None
+ENTRIES = {  # where the default is None
+    "targets": [0.5, 0.7, 0.9],
+    "lams_l2": [1e-3, 1e-2],
+    "lams_l1": [1e-4, 1e-3],
+    "penalties": ["none", "ℓ2", "ℓ0 + ℓ2"],
+}
 
 
 def code(notebook):
