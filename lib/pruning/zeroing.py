@@ -10,7 +10,7 @@ from .options import ZeroingOptions, fresh
 
 
 def zeroing_probability(w, s, q=2):
-    """p(zero | w) = exp(−(|w|/s)^q), s > 0. The companion's choice: arXiv 2012.03827 leaves the function open."""
+    """p(zero | w) = exp(−(|w|/s)^q), s > 0. The companion's choice: that of arXiv 2012.03827 is not known here."""
     return torch.exp(-((w.abs() / s) ** q))
 
 
