@@ -1,1 +1,1 @@
-"""The parts that the notebooks are made of: models, penalties, pruning, training, measures, records, figures."""
+"""The method: models, penalties, pruning, shrinking, training, measures, data sets, files."""

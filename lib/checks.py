@@ -120,8 +120,7 @@ def number(what, value, allowed, *, whole=False):
 
 def flag(what, value):
     """The value, if it is True or False; ValueError otherwise."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{what} must be True or False, got {seen(value)}")
+    check(what, value, bool)
     return value
 
 

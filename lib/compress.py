@@ -31,7 +31,7 @@ class Compressed:
         return self.table.to_string(float_format="{:,.4g}".format)
 
 
-@told(net=a_network, score=a_function)
+@told(net=a_network, score=a_function, share="(0, 1]", of=OF)
 def compress(net, data, share=0.5, *, of="units", penalty=None, score=None, keep=(), seconds=SECONDS, **options):
     """A smaller network of the same class, with the given share of its units, weights or operations.
 
@@ -44,8 +44,6 @@ def compress(net, data, share=0.5, *, of="units", penalty=None, score=None, keep
     The argument `net` is left as it is. ValueError: a training diverged, or not even one unit of each layer is few
     enough. ShrinkError: a search has come to its bound.
     """
-    checks.number("share", share, "(0, 1]")
-    checks.one_of("of", of, OF)
     (train, held), options = _parts(data, net), sized(options, data)
     example, score = train.x[:1], score or _score(held.y, options.get("loss"))
     refuse(net, Example(net, example), keep)

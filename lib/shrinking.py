@@ -13,11 +13,11 @@ from .models import prunable
 
 
 class ShrinkError(ValueError):
-    """A network that cannot be shrunk because a layer has no unit left."""
+    """A network that cannot be shrunk; the message says why."""
 
 
 def dead_units(model):
-    """Dead units of each group, bool (width,), again until nothing changes: without one, others may die too.
+    """Dead units, name of the group → bool (width,), until nothing changes: without one, others may die too.
 
     By the weights alone: `shrink` keeps those whose constant cannot be folded (`removed_by`: "stuck").
     """
@@ -172,15 +172,15 @@ def _constants(model, state, group):
         elif isinstance(step, models.Act):
             value = model.get_submodule(step.layer)(value.clone())
         elif isinstance(step, models.Produce):
-            value = value + _affine(model, state, step, torch.zeros_like(value))
+            value = value + _shift(model, state, step, group)
         else:  # at the border a depthwise filter sees the zeros of the padding beside the constant
             constant = _zero_rows(state[f"{step.layer}.weight"]) | constant & (value == 0)
-            value = _affine(model, state, step, torch.zeros_like(value))
+            value = _shift(model, state, step, group)
 
 
-def _affine(model, state, step, value):
-    """A layer's bias and the batch norm behind it, applied to constants."""
-    value = value + state.get(f"{step.layer}.bias", torch.zeros(())).double()
+def _shift(model, state, step, group):
+    """What a layer makes of zeros: its bias, and the batch norm behind it."""
+    value = state.get(f"{step.layer}.bias", torch.zeros(group.width)).double()
     if step.norm is None:
         return value
     tensors = (state[f"{step.norm}.{key}"].double() for key in ("running_mean", "running_var", "weight", "bias"))

@@ -2,6 +2,8 @@
 
 import torch
 
+from .slicing import kept_groups
+
 
 def settle(trace, banned, rows=()):
     """Which numbers are removed, bool; again until nothing changes and what must be even is.
@@ -48,10 +50,9 @@ def _uneven_groups(trace, removed):
     """Channels to be left, so that all groups of a convolution that are left have equally many."""
     for param in trace.params:
         if param.grouped is not None:
-            sides = [removed[side] for side in param.grouped]
-            left = ~(sides[0].all(1) & sides[1].all(1))
-            for side, gone in zip(param.grouped, sides, strict=True):
-                yield from _uneven_rows([side[left]], removed) if left.any() and gone.any() else ()
+            left = kept_groups(param, removed)
+            for side in param.grouped:
+                yield from _uneven_rows([side[left]], removed) if left.any() and removed[side].any() else ()
 
 
 def _uneven_rows(tables, removed):
@@ -96,7 +97,7 @@ def silence(trace, chosen, tensors):
 
 
 def doubt(trace, removed):
-    """Take no constant for one any more, at first no other than zero; whether one of those removed was."""
+    """Stop relying on constants, first on those that are not zero, then on zeros too; whether one removed was one."""
     for least in (0.0, -1.0):
         found = [reader.value.abs() > least for reader in trace.readers]
         if any((removed[reader.inputs] & high).any() for reader, high in zip(trace.readers, found, strict=True)):

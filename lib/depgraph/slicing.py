@@ -25,7 +25,7 @@ def remove(model, params, removed):
                 setattr(layer, key, smaller[id(tensor)])
                 layer._non_persistent_buffers_set.discard(key)  # a fresh network makes it as wide as it was
                 if known[id(tensor)].grouped is not None and hasattr(layer, "groups"):
-                    layer.groups = int(_kept_groups(known[id(tensor)], removed).sum())
+                    layer.groups = int(kept_groups(known[id(tensor)], removed).sum())
                     layer.regrouped = not (known[id(tensor)].alone and isinstance(layer, CONVOLUTIONS))
         tell_widths(layer)
 
@@ -46,14 +46,15 @@ def sliced(param, tensor, removed):
     return small
 
 
-def _kept_groups(param, removed):
+def kept_groups(param, removed):
+    """Which groups of a grouped convolution keep a channel on one side at least, bool (groups,)."""
     return ~(removed[param.grouped[0]].all(1) & removed[param.grouped[1]].all(1))
 
 
 def _blocks(param, weight, removed):
     """A grouped convolution's weight with each group's own rows and columns."""
     blocks = []
-    for group in _kept_groups(param, removed).nonzero().flatten().tolist():
+    for group in kept_groups(param, removed).nonzero().flatten().tolist():
         part = weight.unflatten(0, (len(param.grouped[0]), -1))[group]
         for axis, side in enumerate(param.grouped):
             part = part.index_select(axis, (~removed[side[group]]).nonzero().flatten().to(weight.device))
@@ -65,7 +66,7 @@ def left(param, tensor, removed):
     """A parameter after it was sliced."""
     slots, sides = [slots[~removed[slots]] for slots in param.slots], None
     if param.grouped is not None:
-        kept = [side[_kept_groups(param, removed)] for side in param.grouped]
+        kept = [side[kept_groups(param, removed)] for side in param.grouped]
         sides = tuple(side[~removed[side]].view(len(side), -1) for side in kept)
         slots = [sides[0].reshape(-1), param.slots[1][: sides[1].shape[1]], *param.slots[2:]]
     return Param(param.name, tensor, slots, sides, param.alone)

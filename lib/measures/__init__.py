@@ -29,7 +29,7 @@ def _decisive(score):
 
     @wraps(score)
     def scored(logits, y):
-        _decided(logits, y)
+        _fitting(logits, y)
         return float("nan") if logits.isnan().any() else score(logits, y)
 
     return scored
@@ -38,17 +38,16 @@ def _decisive(score):
 @_decisive
 def accuracy(logits, y):
     """Share of rows (N, classes) whose largest logit is at the class in y (N,); −100 does not count, as in losses."""
-    return (_decided(logits, y) == y)[y != IGNORED].double().mean().item()
+    return (logits.argmax(1) == y)[y != IGNORED].double().mean().item()
 
 
 @_decisive
 def f1(logits, y):
     """F1 of class 1 for logits (N, 2): harmonic mean of precision and recall, 0 where nothing is found."""
-    decided = _decided(logits, y).cpu()
     with needing("data"):
         from sklearn.metrics import f1_score
 
-    return float(f1_score(y.cpu(), decided, zero_division=0))
+    return float(f1_score(y.cpu(), logits.argmax(1).cpu(), zero_division=0))
 
 
 @_decisive
@@ -61,8 +60,8 @@ def auc(logits, y):
     return float(roc_auc_score(y.cpu(), chances[:, 1] if chances.shape[1] == 2 else chances, multi_class="ovr"))
 
 
-def _decided(logits, y):
-    """The class of every row. ValueError: there is not one target for each, and a comparison would broadcast."""
+def _fitting(logits, y):
+    """ValueError: there is not one target for each row, and a comparison would broadcast."""
     _tensors(logits, y)
     if logits.ndim < 2 or logits.shape[:1] + logits.shape[2:] != y.shape:
         raise ValueError(f"logits {tuple(logits.shape)} and classes {tuple(y.shape)} do not fit: (N, classes) and (N,)")
@@ -70,7 +69,6 @@ def _decided(logits, y):
     if y.is_floating_point() or (len(counted) and (counted.min() < 0 or counted.max() >= logits.shape[1])):
         got = f"{counted.min()} to {counted.max()}"
         raise ValueError(f"classes are whole numbers from 0 to {logits.shape[1] - 1}, as there are logits, got {got}")
-    return logits.argmax(1)
 
 
 def rmse(outputs, y):
@@ -141,7 +139,7 @@ def histogram(model, **options):
 
 
 def compression(model):
-    """Prunable weights / nonzero weights, infinite if there are none."""
+    """Prunable weights / nonzero weights: infinite if all are zero, NaN if there are none."""
     left = nonzero(model)
     total = sum(w.numel() for w in networks.weights(model).values())
     return total / left if left else float("inf" if total else "nan")

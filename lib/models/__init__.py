@@ -157,8 +157,8 @@ def trained(tensors):
 def in_mode(*nets, training):
     """Networks in training or eval mode; each layer has its own mode again afterwards.
 
-    In training the layers rest that a network in training mode has in eval mode, and so do batch norms whose parameters
-    are frozen: they keep their statistics.
+    In training, layers that a network in training mode has in eval mode stay in it, and so do batch norms whose
+    parameters are frozen: they keep their statistics.
     """
     before = [(layer, layer.training) for net in nets for layer in net.modules()]
     resting = [layer for net in nets if training for layer in net.modules() if _rests(net, layer)]

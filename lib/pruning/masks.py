@@ -83,7 +83,7 @@ def nonzero_masks(model):
 
 
 def hold(masks):
-    """An `after_step` hook that keeps the masked weights at zero, in the layers that training moves.
+    """An `after_step` hook that keeps at zero the weights that the masks leave out, in the layers that training moves.
 
     One product over all layers, with masks of the weights' own type and memory format: far cheaper than `apply`.
     """

@@ -59,7 +59,7 @@ class ZeroingOptions(checks.Checked):
     take one number, or a list with one for each layer. scope: "global" has one s for all layers instead, and the target
     is the share of all weights: layers of small weights lose more. every: draw only every k-th step, with the
     probability 1 − (1 − p)^k of being zeroed at least once in k steps. by: "size", or a control:
-    "chance" takes as many weights but wherever they are, "rank" the smallest ones, without sampling. From the share
+    "chance" zeroes as many weights but wherever they are, "rank" the smallest ones, without sampling. From the share
     `freeze` of the training on, what is zero stays zero.
     """
 

@@ -7,7 +7,7 @@ from . import closed
 from . import penalties as of
 
 # Of a penalty with the parameter gamma, on the tensors ws, and with the scales λ times the layers' factors:
-#   value      @finite def mine(ws, gamma=1.0)           one number for all tensors, weights finite and not 0/0
+#   value      @finite def mine(ws, gamma=1.0)           one number, a sum over tensors: `bind` gives it each alone
 #   gradient   def mine_grad_(ws, grads, scales, gamma)  added in place, tensor by tensor
 #   proximal   def prox_mine_(ws, scales, gamma)         in place, or None
 #: name -> (value, gradient added in place, proximal operator or None, the parameters it takes)
@@ -31,10 +31,10 @@ HEAVIEST = 1e30  # λ times all factors
 def layer_factors(ws, rule="none", layer_weights=None):
     """One factor per tensor: ``layer_weights`` as given, times 1, √(N_l/N_ref) or (N/L)/N_l.
 
-    N_l is the number of weights of layer l, N_ref that of the largest layer of its kind (dense or convolutional;
-    arXiv 2109.05075, authors' code), N their total and L the number of layers (a reimplementation's rule).
+    N_l is the number of weights of layer l, N_ref that of the largest layer of its kind (dense, or convolutions of one
+    number of axes; arXiv 2109.05075, authors' code), N their total and L the number of layers (a reimplementation's
+    rule).
     """
-    checks.one_of("layer_rule", rule, LAYER_RULES)
     sizes = [max(1, w.numel()) for w in ws]
     factors = [1.0] * len(ws)
     if rule == "sqrt":

@@ -33,7 +33,7 @@ def dihedral(x, generator):
 
 
 def dihedral_window(x, generator):
-    """`dihedral` of a window of half the side, anywhere in the image: a quarter of the work; (N, C, H, H)."""
+    """`dihedral` of a window of half the side, anywhere in the image; (N, C, H, H) -> (N, C, H/2, H/2)."""
     side = x.shape[-1] // 2
     starts = torch.randint(0, side + 1, (2, len(x), 1), generator=generator, device=x.device)
     rows, columns = starts + torch.arange(side, device=x.device)

@@ -91,11 +91,6 @@ def _draw_on(state):
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
 
 
-def _odd(path):
-    """Whether something lies there that is no file."""
-    return Path(path).exists() and not Path(path).is_file()
-
-
 class Checkpoint:
     """The file of one training; without a path it keeps nothing.
 
@@ -104,13 +99,14 @@ class Checkpoint:
     """
 
     def __init__(self, path, parts, key, *, every):
-        if path is not None and (not isinstance(path, str | os.PathLike) or not str(path) or _odd(path)):
+        self.path = Path(path) if isinstance(path, str | os.PathLike) and str(path) else None
+        if path is not None and (self.path is None or (self.path.exists() and not self.path.is_file())):
             raise ValueError(f"checkpoint must be the path of a file, not of a folder or a device, got {path!r}")
-        self.path, self.parts, self.key, self.warned = path and Path(path), parts, key, False
+        self.parts, self.key, self.warned = parts, key, False
         self.every, self.saved_at = every, time.monotonic()
 
     def due(self):
-        """Whether the last writing is as long ago as one may be from the next."""
+        """Whether `every` seconds have passed since the last writing."""
         return self.path is not None and time.monotonic() - self.saved_at >= self.every
 
     def save(self, **beside):

@@ -25,7 +25,7 @@ CHECKPOINT_SECONDS = 60.0  # at most this much training is lost when a run is ki
 @torch.no_grad()
 @told(model=a_network, outputs=a_function)
 def predict(model, x, *, batch=1000, precision="fp32", outputs=None):
-    """Outputs in eval mode as float32, where the network is, the layers' modes restored; (N, …) -> (N, …).
+    """Outputs in eval mode, half floats as float32, where the network is, the layers' modes restored; (N, …) -> (N, …).
 
     `outputs` picks the tensor from what the network returns.
     """
@@ -72,10 +72,10 @@ class History:
 
 @dataclass(frozen=True)
 class Watching(Checked):
-    """When a training is looked at: `watch(model) -> dict of numbers` is asked at `log_points` steps, or at fewer.
+    """When a training is looked at: `watch(model) -> dict of numbers` is asked at `log_points` steps.
 
-    until: stop after that many of the steps. checkpoint_seconds: at most this much training is lost by a kill.
-    label: what the progress bar is called.
+    Of fewer steps only the last is asked at. until: stop after that many of the steps. checkpoint_seconds: at most this
+    much training is lost by a kill. label: what the progress bar is called.
     """
 
     log_points: Annotated[int, "[1, inf)"] = 50
@@ -96,11 +96,11 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
     These are read once, to their end: what they draw by chance (crops) is drawn once, while `augment` draws in every
     step. Of a DataLoader the collate_fn, the sampler and, as `batch`, the batch size count. `options` are the fields of
     `Options` and of `Watching`. `after_step` hooks are called as hook(model, step) after every update; one that has
-    state carries `state_dict` and `load_state_dict`. `watch(model) -> dict of numbers` is asked at the (at most 50) log
-    points. From a `checkpoint` file a killed training goes on and ends with the same bits on the same machine: this
+    state carries `state_dict` and `load_state_dict`. `watch(model) -> dict of numbers` is asked at the `log_points`.
+    From a `checkpoint` file a killed training goes on and ends with the same bits on the same machine: this
     training, of the same options, data and hooks, from the same weights. A loss or a weight that is not finite ends it
     as "diverged". Layers in eval mode in a network that is not, and batch norms whose parameters are frozen, stay so.
-    Trained is where the network is, `net.to("cuda")` or "mps", to which the data are copied; only CPUs have been tried.
+    The training runs where the network is, `net.to("cuda")` or "mps", and copies the data there; only CPUs were tried.
     """
     watching = Watching(**{k: options.pop(k) for k in Watching.__match_args__ if k in options})
     history, options = History(), Options.of(sized(options, data), "fit")
@@ -175,7 +175,7 @@ def _resumed(kept, history, device):
 
 
 def _diverged(total, trainer, last):
-    """Why a training has diverged, or nothing: losses, and after the last update weights and statistics, are finite."""
+    """Why a training has diverged: a loss or, after the last update, a weight or a statistic is not finite; else ""."""
     if not math.isfinite(float(total)):
         return "loss not finite"
     kept = [buffer for name, buffer in trainer.model.named_buffers() if "running_" in name]  # of batch norms

@@ -43,7 +43,7 @@ def sized(sizes, given):
 
 @dataclass(frozen=True)
 class Application:
-    """Every run in two halves: with zeroing, or trained densely; then what is zero is held, and the rest tuned.
+    """Every run has two halves: it trains with zeroing or densely, then holds what is zero and tunes the rest.
 
     networks, experiments, data: network → its model, the experiment that its runs belong to, their data set.
     controls: network → what it is compared with beside the dense one, if anything: any of FINALS[2:].

@@ -1,4 +1,4 @@
-"""The papers' claims, each with a rule in numbers that was written before the records that it judges.
+"""The papers' claims, each with a rule in numbers; `amendments` has the rules that were replaced after their runs.
 
 A rule reads tables (see `companion.runs.frame`) and returns a verdict and the evidence for it in words.
 """

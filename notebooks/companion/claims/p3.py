@@ -57,7 +57,7 @@ def _in_all(found, side):
 
 
 def more_nodes(table):
-    """P3's second claim: removed nodes with a regularizer against none, at the same share of pruned weights."""
+    """P3.1: removed nodes with a regularizer against none, at the same share of pruned weights."""
     found = against_none(table.assign(removed=removed(table)), "removed")
     enough(*found.values())
     unequal = max(abs(difference.mean) for difference in against_none(table, "sparsity").values())
@@ -156,7 +156,7 @@ def application(table, *, share, margins, difference=by_seed, seeds=SEEDS):
 
 
 def only_slightly_less(table, *, margins):
-    """P3's last claim: weight-pruned networks against dense ones, and against the smallest weights cut at once.
+    """P3.9: weight-pruned networks against dense ones, and against the smallest weights cut at once.
 
     margins: network → what it may lose.
     """

@@ -37,8 +37,8 @@ API_PAGE = """# lib.{name}
 """
 API_INDEX = """# The pages of lib
 
-`lib` is the method and nothing else: no experiment, no path, no environment variable. A name in a notebook's code leads
-here, and each name here lists the notebooks that use it.
+`lib` is the method and nothing else: no experiment, no path, no environment variable of its own. A name in a
+notebook's code leads here, and each name here lists the notebooks that use it.
 
 | module | what it is for |
 |---|---|
