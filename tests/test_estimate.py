@@ -8,6 +8,8 @@ from companion.runs import estimate
 class Run:
     def __init__(self, experiment, steps):
         self.config = {"experiment": experiment, "stages": [{"steps": steps, "batch": 100}, {"prune": {}, "steps": 0}]}
+        if experiment == "own":
+            self.config["stages"] = None
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +17,9 @@ def recorded(monkeypatch):
     records = {
         k: {"wall_s": wall, "config": {"stages": [{"steps": 1000, "batch": 100}]}} for k, wall in enumerate((9, 10, 40))
     }
-    monkeypatch.setattr(estimate, "committed", lambda name: records if name == "known" else {})
+    own = {"a": {"wall_s": 50, "config": {"code": "f-1"}}}
+    known = {"known": records, "own": own}
+    monkeypatch.setattr(estimate, "committed", lambda name: known.get(name, {}))
 
 
 @pytest.mark.parametrize(
@@ -24,6 +28,8 @@ def recorded(monkeypatch):
         ([Run("known", 5000)], None),  # 50 seconds
         ([Run("known", 60_000), Run("known", 12_000)], "about 12 minutes for 2, at the pace of the recorded runs"),
         ([Run("new", 500)], None),
+        ([Run("own", 0)], None),
+        ([Run("own", 0)] * 6, "about 5 minutes for 6, at the pace of the recorded runs"),
         ([Run("new", 30_000)], "30,000 training steps of which no recorded run tells the pace"),
         ([], None),
     ],

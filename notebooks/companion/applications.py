@@ -238,10 +238,14 @@ def log(table, choices, *, score="validation_accuracy"):
 def methods(records, networks):
     """A table with a line per method of a run: `runs.frame` of the last stages, `method` and share `removed` added.
 
-    In the order of `networks`, then of METHODS, then by seed.
+    In the order of `networks`, then of METHODS, then by seed. The pruned share of a network from scratch, a small one
+    with all of its weights, is counted against the dense network's.
     """
     table = runs.frame(records)
     table = table[table["stage"].isin(FINALS)]
+    if (scratch := table["stage"] == "scratch").any():
+        dense = table[table["stage"] == "dense"].groupby("network")["nonzero"].max()
+        table.loc[scratch, "sparsity"] = 1 - table["nonzero"] / table["network"].map(dense)
     named = table["stage"].where(table["stage"] != "stochastic", "zeroing, " + table["penalty"])
     table = table.assign(removed=removed(table), method=named, place=named.map(METHODS.index))
     table = table.assign(rank=table["network"].map(list(networks).index))

@@ -15,19 +15,24 @@ def examples(config):
     return sum(stage["steps"] * stage.get("batch", 128) for stage in config.get("stages") or ())
 
 
-def pace(experiment):
-    """Seconds per example of an experiment's recorded chains, their median; None where it has no such record."""
-    trained = [(record["wall_s"], examples(record["config"])) for record in committed(experiment).values()]
-    return statistics.median([wall / n for wall, n in trained if n] or [0]) or None
+def pace(experiment, trains):
+    """Seconds per example of an experiment's recorded chains, their median; None where it has no such record.
+
+    trains: False for runs of a notebook's own code and for timings, of which it is seconds per run.
+    """
+    done = [(record["wall_s"], examples(record["config"])) for record in committed(experiment).values()]
+    found = [wall / (n or 1) for wall, n in done if (n > 0) == trains]
+    return statistics.median(found) if found else None
 
 
 def words(these):
     """A sentence on the time that these runs will take, None where that is short."""
     known, unknown, seconds = 0, 0, 0.0
-    paces = {name: pace(name) for name in {run.config["experiment"] for run in these}}
-    for run in these:
-        if speed := paces[run.config["experiment"]]:
-            known, seconds = known + 1, seconds + speed * examples(run.config)
+    kinds = [(run.config["experiment"], examples(run.config) > 0) for run in these]
+    paces = {kind: pace(*kind) for kind in set(kinds)}
+    for run, kind in zip(these, kinds, strict=True):
+        if speed := paces[kind]:
+            known, seconds = known + 1, seconds + speed * (examples(run.config) or 1)
         else:
             unknown += sum(stage["steps"] for stage in run.config.get("stages") or ())
     told = [f"about {seconds / 60:.0f} minutes for {known}, at the pace of the recorded runs"] if seconds > SAID else []
