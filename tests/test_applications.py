@@ -125,6 +125,18 @@ def test_methods_are_the_last_stages_in_their_order():
     assert list(table["seed"]) == [1, 0, 0, 1, 1] and set(table["removed"]) == {0.75}
 
 
+def test_the_pruned_share_of_a_network_from_scratch_is_counted_against_the_dense_one():
+    def record(stage, left, pruned):
+        rows = [{"stage": stage, "alive": [5], "nonzero": left, "sparsity": pruned, "curves": {}}]
+        config = {"case": {"network": "net", "units": 10, "penalty": "none"}}
+        return {"id": stage, "seed": 0, "config": config, "rows": rows, "status": "done"}
+
+    table = applications.methods(
+        [record("dense", 200, 0.0), record("units", 40, 0.8), record("scratch", 50, 0.0)], ["net"]
+    )
+    assert table.set_index("method")["sparsity"].to_dict() == {"dense": 0.0, "units": 0.8, "scratch": 0.75}
+
+
 @pytest.mark.parametrize("diverged", [(), ("L1",), ("L2",)])
 def test_a_choice_goes_on_without_runs_that_diverged(application, monkeypatch, diverged):
     def record(config):
