@@ -15,13 +15,14 @@ from companion.claims.rules import NOT_JUDGED, NOT_RUN, Lacking
 class Amendment:
     """A claim's rule that was replaced: when, why, and what it judged by.
 
-    judge: from `withdrawn`; rule: what it does, in words. experiment: where it is another than the claim's now.
+    judge: from `withdrawn`, or today's, "p2.effective_when_small", with other options; rule: what it does, in words.
+    experiment: where it is another than the claim's now.
     """
 
     claim: str
     date: str
     reason: str
-    judge: Callable[[pd.DataFrame], str]
+    judge: Callable[[pd.DataFrame], str | tuple[str, str]]
     rule: str
     experiment: list[str] = ()
 
@@ -30,13 +31,15 @@ class Amendment:
         names = self.experiment or claim.experiments
         records = [record for name in names for record in runs.committed(name).values()]
         try:
-            return self.judge(runs.frame(records)) if records else NOT_RUN
+            found = self.judge(runs.frame(records)) if records else NOT_RUN
+            return found if isinstance(found, str) else found[0]  # today's judges give the evidence as well
         except Lacking:
             return NOT_JUDGED
 
 
 def _amendment(reasons, *, judge, reason, options=None, rule="", **told):
-    judge = getattr(withdrawn, judge)
+    module, _, name = judge.rpartition(".")
+    judge = getattr(written.MODULES[module] if module else withdrawn, name)
     told |= {"reason": reasons.get(reason, reason).replace("\n", " "), "rule": rule or judge.__doc__}
     return Amendment(**told, judge=partial(judge, **(options or {})))
 

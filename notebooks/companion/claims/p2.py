@@ -145,7 +145,7 @@ def sparser_than_l1(table):
 def effective_when_small(table, margin=MNIST, choosing=CHOOSING):
     """P2.2: the largest compression at which the error is hardly above the plain dense network's.
 
-    choosing: the seed that chose the coefficients and is not judged by; None: every seed is.
+    choosing: the seed that chose the coefficients and is not judged by.
     """
     plain, verdicts, words = by_network(table, "none"), [], []
     networks = {name: group[group["seed"] != choosing] for name, group in by_network(table).items()}

@@ -1,6 +1,6 @@
 """Rules that were in force when their runs were made and are no longer; `amendments` shows what they say."""
 
-from companion.claims import p1, p2, p2_competitors, p3
+from companion.claims import p2, p2_competitors, p3
 from companion.claims.p1 import SETTINGS, down_to_none, gains, improves, over_full, partial_ratios
 from companion.claims.p1_structure import ONE_IN, SETTLED, survivors
 from companion.claims.rules import (
@@ -101,11 +101,6 @@ def relabelled_with_full(table):
     return of_all(alike(paired(group, "test_accuracy", **sides), 0.003) for group in pairs)
 
 
-def relabelled_within_more(table):
-    """The rule as it stands, with ±0.3 points."""
-    return p1.relabelled(table, 0.003)[0]
-
-
 def sparse_in_training(table):
     """At least 80 % of the weights small, and the interval above −0.5 points, for both; partly: for one; else not."""
     verdict = p2.sparse_in_training(_of_one_strength(table), share=0.8, margin=0.005, costly=(NOT, NOT))[0]
@@ -124,21 +119,6 @@ def sparse_at_one_strength(table):
 
 def _of_one_strength(table):
     return table[table["l0"].isna()] if "l0" in table else table
-
-
-def effective_by_half_a_point(table):
-    """The rule as it stands, with a margin of 0.5 points."""
-    return p2.effective_when_small(table, 0.005, choosing=None)[0]
-
-
-def effective_by_every_seed(table):
-    """The rule as it stands, judged by the seed that chose the coefficients as well."""
-    return p2.effective_when_small(table, choosing=None)[0]
-
-
-def less_overfitting_by_a_tenth(table):
-    """The rule as it stands, with 0.1 points as the smallest gain of interest."""
-    return p2.less_overfitting(table, 0.001)[0]
 
 
 def slightly_less(table):
