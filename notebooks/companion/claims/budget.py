@@ -114,4 +114,7 @@ def markdown(records=None):
         records = [record for name in EXPERIMENTS for record in runs.committed(name).values()]
     timed = [record for record in records if record["config"]["kind"] == "own"]
     trained = [record for record in records if record["config"]["kind"] != "own"]
-    return table(best(points(trained, timed))) if trained else "Not run yet: there are no records of it.\n"
+    found = points(trained, timed) if trained else None
+    if found is None or "dense" not in set(found["method"]):
+        return f"Not run yet: there are no records of {'it' if found is None else 'the dense network'}.\n"
+    return table(best(found))
