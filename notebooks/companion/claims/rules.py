@@ -135,7 +135,7 @@ def paired(table, value, *, by, of, against, overlap=0.0):
 
 def enough(*differences, seeds=SEEDS):
     """Raise Lacking where a difference has fewer pairs than a rule needs."""
-    enough_seeds(min(difference.n for difference in differences), seeds)
+    enough_seeds(min((difference.n for difference in differences), default=0), seeds)
 
 
 def enough_seeds(n, seeds=SEEDS):
