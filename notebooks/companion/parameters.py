@@ -45,6 +45,10 @@ class Setup:
     batch: range = range(0)
     changed: dict = field(default_factory=dict)
 
+    def first(self, most):
+        """Those of the seeds to run that are among so many first ones of the batch: of what takes long."""
+        return [seed for seed in self.seeds if seed - self.shown_seed < most]
+
     @property
     def setting(self):
         """What was changed, as the name of a folder; a hash of it where it is long or has odd characters."""
