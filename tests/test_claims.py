@@ -119,7 +119,7 @@ def test_faster_steps_in_the_papers_form(wins, verdict):
         lines.append({"penalty": penalty, "extent": "full", "form": form, "step_s": [1.0, 2.0, 1.0]})
         ratio = 0.9 if form == "closed" or penalty in wins else 0.995
         lines.append({"penalty": penalty, "extent": "partial", "form": form, "step_s": [ratio, 2 * ratio, 5.0]})
-    assert claims.p1.faster_partial(pd.DataFrame(lines))[0] == verdict
+    assert claims.p1.faster_partial(pd.DataFrame(lines), layout="torch's")[0] == verdict
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,10 @@ def test_faster_in_almost_all(penalty, step, verdict):
             line = {"situation": "s", "penalty": "GL", "extent": extent, "form": "autograd"}
             lines.append(line | {"what": what, "step_s": times})
     slow = pd.DataFrame(lines[1:]).assign(form="closed", step_s=[[1.0, 2.0, 3.0]] * (len(lines) - 1))
-    assert claims.p1.faster_in_almost_all(pd.concat([pd.DataFrame(lines), slow]))[0] == verdict
+    table = pd.concat([pd.DataFrame(lines), slow])
+    assert claims.p1.faster_in_almost_all(table, layout="torch's")[0] == verdict
+    with pytest.raises(rules.Lacking, match="authors'"):
+        claims.p1.faster_in_almost_all(table)
 
 
 def _survived(growth, differ, noise=1):
@@ -338,11 +341,32 @@ def test_a_case_is_faster_where_every_session_of_measuring_says_so(second, verdi
         for k, (extent, ratio) in enumerate((("full", 1.0), ("partial", ratio)))
     ]
     table = pd.DataFrame(lines).assign(step_s=lambda t: t["step_s"].map(lambda times: times[1:]))
-    found, evidence = claims.p1.faster_partial(table)
-    assert found == verdict and "2 sessions" in evidence and "session 2, autograd: GL" in evidence
+    found, evidence = claims.p1.faster_partial(table, layout="torch's")
+    assert found == verdict and "2 sessions" in evidence and "session 2, torch's layout, autograd: GL" in evidence
     steps = table.assign(situation="s", what="step", extent=table["extent"].replace("partial", "8"))
     both = pd.concat([steps, steps.assign(what="penalty")])
-    assert claims.p1.faster_in_almost_all(both)[0] == verdict
+    assert claims.p1.faster_in_almost_all(both, layout="torch's")[0] == verdict
+
+
+@pytest.mark.parametrize(("theirs", "verdict"), [(0.9, "reproduced"), (1.0, "not reproduced")])
+def test_the_authors_layout_decides_where_there_is_one(theirs, verdict):
+    ratios = {("authors'", "mlp"): theirs, ("torch's", "mlp"): 1.9 - theirs, ("torch's", "LeNet-5"): 0.9}
+    lines = [
+        {"situation": name, "penalty": penalty, "extent": extent, "form": "autograd", "what": what, "layout": layout}
+        | {"seed": 0, "step_s": [2.0 * (ratio if extent == "8" else 1)] * 3}
+        for (layout, name), ratio in ratios.items()
+        for penalty in ("GL", "SGL")
+        for what in ("penalty", "step")
+        for extent in ("full", "8")
+    ]
+    table = pd.DataFrame(lines)
+    table.loc[table["layout"] == "torch's", "layout"] = None
+    found, evidence = claims.p1.faster_in_almost_all(table)
+    assert found == verdict
+    mlp = 2 if verdict == "reproduced" else 0
+    told = f"authors' layout, autograd, in each session: step {mlp + 2} of 4 (mlp {mlp} of 2, LeNet-5 2 of 2)"
+    assert told in evidence
+    assert claims.p1.faster_partial(table[table["situation"] == "mlp"])[0] == verdict
 
 
 def with_none(error):
