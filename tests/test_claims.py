@@ -364,7 +364,7 @@ def test_the_authors_layout_decides_where_there_is_one(theirs, verdict):
     found, evidence = claims.p1.faster_in_almost_all(table)
     assert found == verdict
     mlp = 2 if verdict == "reproduced" else 0
-    told = f"authors' layout, autograd, in each session: step {mlp + 2} of 4 (mlp {mlp} of 2, LeNet-5 2 of 2)"
+    told = f"what decides, in each session: step {mlp + 2} of 4 (mlp {mlp} of 2, LeNet-5 2 of 2)"
     assert told in evidence
     assert claims.p1.faster_partial(table[table["situation"] == "mlp"])[0] == verdict
 

@@ -66,7 +66,7 @@ def faster_in_almost_all(table, layout=AUTHORS_LAYOUT):
     cases = deciding.groupby(["situation", "what", "penalty", "beta"], sort=False)["ratio"].max().reset_index()
     for what, group in cases.groupby("what", sort=False):
         each = ", ".join(f"{name} {_faster(lines)}" for name, lines in group.groupby("situation", sort=False))
-        words.append(f"{layout} layout, {PAPERS_FORM}, in each session: {what} {_faster(group)} ({each})")
+        words.append(f"what decides, in each session: {what} {_faster(group)} ({each})")
     almost_all = [(group["ratio"] < FASTER).mean() >= ALMOST_ALL for _, group in cases.groupby("what")]
     verdict = graded(all(almost_all), any(almost_all))
     return verdict, f"cases in which partial is faster than full, {_sessions(table)}; " + "; ".join(words)
