@@ -268,7 +268,8 @@ def weak(accuracies, *, share=0.9):
     for seed in range(3):
         wobble = 0.0001 * seed
         for name in ("ℓ0", "ℓ0 + ℓ2"):
-            lines.append({"penalty": name, "seed": seed, "sparsity_1e-3": share, "test_accuracy": 0.98 + 2 * wobble})
+            line = {"penalty": name, "seed": seed, "sparsity_1e-3": share, "validation_accuracy": 0.9}
+            lines.append(line | {"test_accuracy": 0.98 + 2 * wobble})
         for alpha, reached, accuracy in zip((1, 2, 3), (0.7, 0.8, 1.0), accuracies, strict=True):
             line = {"penalty": "ℓ1", "l1": alpha, "seed": seed, "sparsity_1e-3": reached}
             lines.append(line | {"test_accuracy": accuracy + wobble})
@@ -286,6 +287,19 @@ def weak(accuracies, *, share=0.9):
 )
 def test_l0_against_l1_at_an_equal_share(accuracies, share, verdict, monkeypatch):
     assert judged(p2.sparser_than_l1, weak(accuracies, share=share), monkeypatch)[0] == verdict
+
+
+def test_l0_against_l1_is_judged_at_the_strength_that_validation_prefers_of_the_sparse_ones(monkeypatch):
+    first = weak((0.99, 0.98, 0.96)).assign(l0=None)  # ℓ0 better by a point
+    better = first[first["penalty"] != "ℓ1"].assign(l0=5e-6, validation_accuracy=0.95)
+    better["test_accuracy"] -= 0.01
+    dense = better.assign(l0=1e-7, validation_accuracy=0.99)
+    dense["sparsity_1e-3"] = 0.75
+    table = pd.concat([first, better, dense], ignore_index=True)
+    found, evidence = judged(p2.sparser_than_l1, table, monkeypatch)
+    assert found == "inconclusive" and "ℓ0 at α_ℓ0 5e-06 +0.01" in evidence
+    others = evidence.partition("not judged: ")[2]
+    assert "ℓ0 at α_ℓ0 1e-07 -1.49" in others and "ℓ0 +1.01" in others
 
 
 def competitor(error, compression):

@@ -3,6 +3,8 @@
 Stages of a pruning chain are called "dense", or by mode, compression and state, as in "gradual 56 cut".
 """
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 
@@ -101,8 +103,7 @@ def sparse_in_training(table, *, share=SMALL_SHARE, margin=MNIST, costly=(PARTLY
         enough(cost)
         kept = {1: REPRODUCED, 0: costly[0], -1: costly[1]}[held(cost, margin)]
         verdicts.append(kept if shares[name] >= share else NOT)
-        strength = table[table["penalty"] == name]["l0"].iloc[0]
-        words.append(f"{name}{f' at α_ℓ0 {strength:g}' if strength else ''} {cost.points()}")
+        words.append(f"{name}{_at(table[table['penalty'] == name])} {cost.points()}")
     small = ", ".join(f"{name} {100 * found:.1f}" for name, found in shares.items())
     costs = f"test accuracy in points, against no penalty, {cost.n} seeds: {', '.join(words)}"
     return of_all(verdicts), f"nothing is pruned; weights below 0.001 in %: {small}; {costs}"
@@ -120,26 +121,43 @@ def _strengths_taken(table, share):
     return table[table["l0"] == table["penalty"].map(taken).fillna(0.0)]
 
 
-def sparser_than_l1(table):
-    """At the share of small weights that ℓ0 reaches, its test accuracy minus that of ℓ1, interpolated over its α."""
-    verdicts, words = [], []
-    weak = table[table["penalty"] == "ℓ1"]
+def sparser_than_l1(table, share=SMALL_SHARE):
+    """At the share of small weights that ℓ0 reaches, its test accuracy minus that of ℓ1, interpolated over its α.
+
+    Judged at the strength at which `sparse_in_training` judges; the others stand beside it.
+    """
+    taken, weak, verdicts, words, others = _strengths_taken(table, share), table[table["penalty"] == "ℓ1"], [], [], []
     for name in ("ℓ0", METHOD):
-        differences = []
-        for seed, ours in table[table["penalty"] == name].groupby("seed"):
-            theirs = weak[weak["seed"] == seed].sort_values("sparsity_1e-3")
-            share = ours["sparsity_1e-3"].iloc[0]
-            if theirs.empty or not theirs["sparsity_1e-3"].min() <= share <= theirs["sparsity_1e-3"].max():
-                raise Lacking(f"ℓ1 at weaker and at stronger α than the share of {name}, {100 * share:.1f} %, needs")
-            at_share = np.interp(share, theirs["sparsity_1e-3"], theirs["test_accuracy"])
-            differences.append(ours["test_accuracy"].iloc[0] - at_share)
-        found = interval(differences)
+        judged = taken[taken["penalty"] == name]
+        found = interval(list(_over_l1(judged, weak)))
         enough(found)
         verdicts.append(REPRODUCED if found.low > 0 else NOT if found.high < 0 else INCONCLUSIVE)
-        words.append(f"{name} {found.points()} ({found.n} seeds, {seen([found])})")
+        words.append(f"{name}{_at(judged)} {found.points()} ({found.n} seeds, {seen([found])})")
+        rest = table.drop(taken.index)
+        for _, group in rest[rest["penalty"] == name].groupby("l0", dropna=False) if "l0" in table else ():
+            with contextlib.suppress(Lacking):
+                others.append(f"{name}{_at(group)} {interval(list(_over_l1(group, weak))).points()}")
     strengths = ", ".join(f"{a:g}" for a in sorted(set(weak["l1"].dropna())))
     lead = f"test accuracy in points, minus that of ℓ1 (α {strengths}) at the same share of weights below 0.001"
+    words += [f"not judged: {', '.join(others)}"] * bool(others)
     return of_all(verdicts), "; ".join([lead, *words])
+
+
+def _over_l1(table, weak):
+    """By seed: the test accuracy of a penalty minus that of ℓ1 at as many small weights; Lacking: ℓ1 has no such."""
+    for seed, ours in table.groupby("seed"):
+        theirs = weak[weak["seed"] == seed].sort_values("sparsity_1e-3")
+        share = ours["sparsity_1e-3"].iloc[0]
+        if theirs.empty or not theirs["sparsity_1e-3"].min() <= share <= theirs["sparsity_1e-3"].max():
+            needed = f"the share of {ours['penalty'].iloc[0]}, {100 * share:.1f} %, needs"
+            raise Lacking(f"ℓ1 at weaker and at stronger α than {needed}")
+        yield ours["test_accuracy"].iloc[0] - np.interp(share, theirs["sparsity_1e-3"], theirs["test_accuracy"])
+
+
+def _at(lines):
+    """The α_ℓ0 of the lines, where their case names it."""
+    strength = lines["l0"].fillna(0.0).iloc[0] if "l0" in lines else 0.0
+    return f" at α_ℓ0 {strength:g}" if strength else ""
 
 
 def effective_when_small(table, margin=MNIST, choosing=CHOOSING):

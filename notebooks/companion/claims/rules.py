@@ -196,9 +196,10 @@ def chosen(table, *, case, among, score, smallest=False, seeds=5):
     """The runs of every case at its best setting: by the mean of a validation `score` over the first `seeds` seeds.
 
     `case` lists the columns that tell cases apart, `among` those of the settings; of equal ones the largest is taken.
+    Equal are those that differ in the seventh decimal place or later, to which records are rounded.
     """
     first = sorted(table["seed"].unique())[:seeds]  # a call may begin at any seed
-    means = table[table["seed"].isin(first)].groupby([*case, *among], sort=False)[score].mean().reset_index()
+    means = table[table["seed"].isin(first)].groupby([*case, *among], sort=False)[score].mean().round(6).reset_index()
     order = means.sort_values([score, *among], ascending=[smallest, *[False] * len(among)])
     best = order.drop_duplicates(case)
     return table.merge(best[[*case, *among]])

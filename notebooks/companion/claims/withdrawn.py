@@ -117,6 +117,11 @@ def sparse_at_one_strength(table):
     return p2.sparse_in_training(_of_one_strength(table))[0]
 
 
+def sparser_at_one_strength(table):
+    """The rule as it stands, at the strength α_ℓ0 = 1e-5."""
+    return p2.sparser_than_l1(_of_one_strength(table))[0]
+
+
 def _of_one_strength(table):
     return table[table["l0"].isna()] if "l0" in table else table
 
