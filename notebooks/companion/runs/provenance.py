@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import torch
 
-from companion.settings import ROOT, git
+from companion.settings import ROOT, changes, git
 from lib.training import bf16_pays
 
 
@@ -43,8 +43,8 @@ def lib_digest():
 
 def sources():
     """What git and the hash say of the sources on the disk."""
-    changes = git("status", "--porcelain", "--untracked-files=all", "--", "lib", "notebooks")
-    return {"git": git("rev-parse", "HEAD") or "unknown", "git_clean": changes == "", "lib": lib_digest()}
+    clean = changes("lib", "notebooks") == ""
+    return {"git": git("rev-parse", "HEAD") or "unknown", "git_clean": clean, "lib": lib_digest()}
 
 
 IMPORTED = sources()
