@@ -83,3 +83,8 @@ def download():
 def committed():
     """COMPANION_COMMITTED=1: this run makes the committed figures and records. ValueError: it is neither 0 nor 1."""
     return choice("COMPANION_COMMITTED", "0", ("0", "1")) == "1"
+
+
+def notebook():
+    """COMPANION_NOTEBOOK: the name of the notebook that `companion.workflow.run` runs; empty where another runs it."""
+    return os.environ.get("COMPANION_NOTEBOOK", "")
