@@ -45,6 +45,22 @@ def test_a_configuration_that_a_table_would_show_wrong_is_refused(changes, messa
         runs.identity(BASE | changes)
 
 
+def test_a_case_has_no_name_that_a_row_would_overwrite(store):
+    (row,) = runs.run(BASE)["rows"]
+    timing = {
+        "experiment": "tiny",
+        "kind": "timing",
+        "data": BASE["data"],
+        "model": BASE["model"],
+        "variants": {"a": {}},
+    }
+    tried = [(BASE, name) for name in {*row, "dynamics", "fit", "widths", "alive_1e-3_free", "test_dice"} - {"steps"}]
+    for config, name in [*tried, (timing, "penalty"), (timing, "step_s")]:
+        with pytest.raises(ValueError, match=f"case has '{name}', which is a column of every table"):
+            runs.identity(config | {"case": {name: 1}})
+    assert runs.frame([runs.run(BASE | {"case": {"penalty": "GL", "steps": 2}})])["penalty"].tolist() == ["GL"]
+
+
 def nothing(seed, **options):
     """For `runs.own`."""
 
