@@ -95,7 +95,7 @@ if SWEEP:
             mem_mb=4000,
             runtime=24 * 60,
         shell:
-            f"{EXECUTE} --threads 1 {{params.given:q}}"
+            f"{EXECUTE} --custom --threads 1 {{params.given:q}}"
 
 elif PROFILE in ("laptop", "paper"):
 

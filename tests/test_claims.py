@@ -446,6 +446,13 @@ def test_more_nodes_and_fewer_orphans():
     assert p3.more_than_independent(dynamics_of(10))[0] == "not reproduced"
 
 
+@pytest.mark.parametrize("lost", ["penalty == 'L2' and q == 2", "penalty == 'L2' and q == 2 and seed > 0"])
+@pytest.mark.parametrize("rule", [p3.more_nodes, p3.more_than_independent])
+def test_a_regularizer_without_enough_runs_at_one_q_is_not_judged(rule, lost, monkeypatch):
+    table = dynamics_of(150)
+    assert judged(rule, table.drop(table.query(lost).index), monkeypatch)[0] == "not judged"
+
+
 @pytest.mark.parametrize(
     ("left", "loss", "verdict"),
     [

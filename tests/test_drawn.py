@@ -28,6 +28,18 @@ def test_points_lines_bars_and_their_ends_are_told():
     plt.close(figure)
 
 
+def test_two_runs_at_one_place_are_two_points_and_a_line_drawn_twice_is_one():
+    figure, axes = plt.subplots()
+    axes.scatter([1, 1, 2], [0.5, 0.5, 0.5], label="run")
+    for _ in range(2):
+        axes.plot([0, 1], [5, 6], label="curve")
+    assert drawn.table(figure).groupby("kind")["x"].apply(list).to_dict() == {"line": [0, 1], "point": [1, 1, 2]}
+    plt.close(figure)
+    figure, _ = plt.subplots()
+    assert drawn.table(figure).empty
+    plt.close(figure)
+
+
 def test_a_figure_is_saved_with_its_numbers_and_a_table_beside_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COMPANION_FIGURES", str(tmp_path))
     setup = parameters.Setup("10_l0_penalty", "laptop", "all", True)

@@ -38,6 +38,13 @@ def test_committed_notebooks_open_read_only_and_copies_do_not(tmp_path, monkeypa
     assert [path.name for path in (tmp_path / "notebooks").glob("*.ipynb")] == [NAME]
 
 
+def test_a_repository_that_knows_no_notebook_protects_all_that_are_there(monkeypatch):
+    monkeypatch.setattr(lab, "git", lambda *_: "")
+    lab.committed.cache_clear()
+    assert ROOT / "notebooks" / NAME in lab.committed()
+    lab.committed.cache_clear()
+
+
 def test_without_git_all_notebooks_that_are_there_count(monkeypatch):
     def missing(*_, **__):
         raise OSError("git")

@@ -111,6 +111,53 @@ def test_a_cell_that_was_edited_by_hand_is_held_against_the_notebook_s_file(note
     assert setup.changed == {"lam": 1e-2} and not setup.default
 
 
+def test_a_file_that_was_edited_and_saved_is_held_against_the_committed_one(notebook, monkeypatch):
+    (notebook / "notebooks").mkdir()
+    file = notebook / "notebooks" / "01_name.ipynb"
+    for lam in ("1e-4", "1e-2"):
+        source = CELL.replace("lam = 1e-4", f"lam = {lam}")
+        file.write_text(json.dumps({"cells": [{"cell_type": "code", "source": source.splitlines(keepends=True)}]}))
+        if lam == "1e-4":
+            for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "all"]):
+                subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=notebook, check=True)
+    edited = VALUES | {"lam": 1e-2, "In": ["", source]}
+    assert parameters.check("01_name", edited).changed == {}, "`make figures` renders what lies there"
+    monkeypatch.setenv("COMPANION_COMMITTED", "0")
+    assert parameters.check("01_name", edited).figures.name == "lam=0.01"
+    assert parameters.check("01_name", VALUES | {"lam": 1e-2, "In": [""]}).changed == {"lam": 1e-2}, "under nbval"
+    shard = VALUES | {"lam": 1e-2, "part": "train", "In": ["", source]}
+    assert parameters.check("01_name", shard).changed == {}, "a shard's render is `make figures`, too"
+
+
+def test_a_copy_that_calls_itself_as_the_first_one_is_refused(notebook, monkeypatch):
+    monkeypatch.setenv("COMPANION_NOTEBOOK", "01_name")
+    assert check()
+    monkeypatch.setenv("COMPANION_NOTEBOOK", "92_mine")
+    with pytest.raises(
+        parameters.ParameterError, match=r"92_mine calls itself 01_name, .* give parameters\.check its own"
+    ):
+        check()
+
+
+def test_what_is_given_above_a_cell_without_its_tag_is_not_lost_in_silence(notebook):
+    history = ["", "# Parameters\nseeds = 2\nlam = 0.0001\n", CELL]
+    said = "^seeds = 2 was given, and a later cell sets it to 5; tag the cell of parameters 'parameters'$"
+    with pytest.raises(parameters.ParameterError, match=said):
+        parameters.check("01_name", VALUES | {"In": history})
+    assert parameters.check("01_name", VALUES | {"In": [*history[:1], "# Parameters\nlam = 0.0001\n", CELL]})
+    by_hand = [history[0], CELL, *history[1:]]
+    assert parameters.check("01_name", VALUES | {"In": by_hand}), "papermill's cell below, and then the cell by hand"
+
+
+def test_seeds_that_choose_are_not_judged(notebook):
+    setup = check(first_seed=3)
+    parameters.apart(setup, grid_seed=[1000, 8])
+    with pytest.raises(
+        parameters.ParameterError, match="seed 7 would choose and be judged; let grid_seed or first_seed"
+    ):
+        parameters.apart(setup, grid_seed=[7])
+
+
 class Shell:
     def __init__(self):
         self.input_transformers_cleanup = []

@@ -26,7 +26,7 @@ from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from companion import runs
-from companion.runs import configuration, datasets, execution, locks
+from companion.runs import configuration, datasets, execution, locks, provenance
 from companion.runs import store as store_module
 from lib import data, measures, models, training
 
@@ -450,6 +450,11 @@ def test_lines_that_cannot_be_read_are_kept_aside_and_a_second_record_of_a_run_i
     runs.collect([config(2)])
     assert (store / "tiny.aside").read_bytes() == whole.encode() and "is kept as tiny.aside" in capsys.readouterr().out
     assert len(runs.committed("tiny")) == 2
+    path.write_bytes(path.read_bytes() + b"cut later\n")
+    runs.run_all([config(0), config(1)])
+    runs.collect([config(0), config(1)])
+    assert (store / "tiny.aside").read_bytes().startswith(whole.encode() + b"\n")
+    assert (store / "tiny.aside").read_bytes().endswith(b"\ncut later\n") and len(runs.committed("tiny")) == 3
 
 
 @pytest.mark.parametrize(
@@ -591,6 +596,38 @@ def test_fresh_retrains_what_is_committed_and_resumes_itself(store, monkeypatch)
     runs.collect([config()])
     assert len((store / "tiny.jsonl").read_text().splitlines()) == 1
     assert (store / "tiny.jsonl").read_text() != before or not fresh.exists()
+
+
+def test_a_live_record_beats_no_committed_one_and_is_fresh_only_where_todays_sources_made_it(
+    store, monkeypatch, capsys
+):
+    kept = runs.run(config())
+    runs.collect([config()])
+    before = (store / "tiny.jsonl").read_text()
+    monkeypatch.setenv("COMPANION_TRAIN", "fresh")
+    monkeypatch.setitem(provenance.IMPORTED, "lib", "half done")
+    stale = runs.run(config())
+    monkeypatch.setitem(provenance.IMPORTED, "lib", kept["provenance"]["lib"])
+    assert runs.find(config()) is None
+    monkeypatch.setenv("COMPANION_TRAIN", "never")
+    assert stale != kept and runs.find(config()) == kept
+    capsys.readouterr()
+    runs.collect([config()])
+    said = "tiny: the committed records stay, beside 1 live ones of the same runs; remove the live ones, or let FRESH=1"
+    assert capsys.readouterr().out.startswith(said) and (store / "tiny.jsonl").read_text() == before
+    monkeypatch.setenv("COMPANION_TRAIN", "fresh")
+    assert runs.run(config())["provenance"]["lib"] == kept["provenance"]["lib"]
+    runs.collect([config()])
+    assert (store / "tiny.jsonl").read_text() != before and not list((store / "live" / "tiny").glob("*.json"))
+
+
+def test_sources_that_change_while_it_runs_are_neither_the_records_nor_clean(store, monkeypatch):
+    monkeypatch.setitem(provenance.IMPORTED, "git_clean", True)
+    made = runs.run(config())["provenance"]
+    assert made["git_clean"] and made["lib"] == provenance.lib_digest()
+    monkeypatch.setattr(provenance, "lib_digest", lambda: "another")
+    later = runs.run(config(1))["provenance"]
+    assert later["lib"] == made["lib"] and later["git_clean"] is False
 
 
 def test_a_full_disk_is_one_clear_error(store, monkeypatch):

@@ -6,13 +6,14 @@ import json
 import math
 import os
 import shutil
+import subprocess
 import time
 
 import numpy as np
 import pytest
 
 from companion import claims, runs, settings
-from companion.runs import datasets, execution
+from companion.runs import datasets, execution, provenance
 from companion.runs import store as store_module
 from companion.workflow import home
 from lib import atomic, saving
@@ -42,6 +43,22 @@ def store(tmp_path, monkeypatch):
 def test_a_configuration_that_a_table_would_show_wrong_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         runs.identity(BASE | changes)
+
+
+def test_a_case_has_no_name_that_a_row_would_overwrite(store):
+    (row,) = runs.run(BASE)["rows"]
+    timing = {
+        "experiment": "tiny",
+        "kind": "timing",
+        "data": BASE["data"],
+        "model": BASE["model"],
+        "variants": {"a": {}},
+    }
+    tried = [(BASE, name) for name in {*row, "dynamics", "fit", "widths", "alive_1e-3_free", "test_dice"} - {"steps"}]
+    for config, name in [*tried, (timing, "penalty"), (timing, "step_s")]:
+        with pytest.raises(ValueError, match=f"case has '{name}', which is a column of every table"):
+            runs.identity(config | {"case": {name: 1}})
+    assert runs.frame([runs.run(BASE | {"case": {"penalty": "GL", "steps": 2}})])["penalty"].tolist() == ["GL"]
 
 
 def nothing(seed, **options):
@@ -220,6 +237,64 @@ def test_variables_that_mean_nothing_are_refused(monkeypatch):
     monkeypatch.setenv("COMPANION_COMMITTED", "true")
     with pytest.raises(ValueError, match="COMPANION_COMMITTED='true' is unknown"):
         settings.committed()
+
+
+def git(folder, *words):
+    around = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    options = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always"]
+    done = subprocess.run(
+        ["git", "-C", folder, *options, *words], env=around, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A repository with one source and one notebook, as ROOT."""
+    folder = tmp_path / "checkout"
+    for name in ("lib/a.py", "notebooks/01_name.ipynb", "requirements.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")
+    git(folder, "init", "--quiet")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "--message", "all")
+    monkeypatch.setattr(settings, "ROOT", folder)
+    monkeypatch.setattr(provenance, "ROOT", folder)
+    return folder
+
+
+def test_an_untracked_source_is_seen_whatever_git_is_told_to_show(checkout):
+    git(checkout, "config", "status.showUntrackedFiles", "no")
+    assert provenance.sources()["git_clean"] and provenance.sources()["git"] == git(checkout, "rev-parse", "HEAD")
+    (checkout / "lib" / "new").mkdir()
+    (checkout / "lib" / "new" / "b.py").write_text("")
+    assert not provenance.sources()["git_clean"] and settings.changes("lib") == "?? lib/new/b.py"
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_the_repository_around_a_checkout_is_not_asked(checkout, monkeypatch, ignored):
+    shutil.rmtree(checkout / ".git")
+    outer = checkout.parent
+    (outer / ".gitignore").write_text("checkout\n" * ignored)
+    git(outer, "init", "--quiet")
+    git(outer, "add", ".")
+    git(outer, "commit", "--quiet", "--message", "outer")
+    told = provenance.sources()
+    assert told["git"] == "unknown" and told["git_clean"] is False and settings.git("ls-files") is None
+    monkeypatch.setenv("GIT_DIR", str(outer / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(checkout))
+    assert provenance.sources() == told
+
+
+def test_a_link_a_worktree_and_a_submodule_are_repositories_of_their_own(checkout, monkeypatch):
+    here = provenance.sources()
+    git(checkout, "worktree", "add", "--quiet", checkout.parent / "tree")
+    git(checkout.parent, "init", "--quiet", "outer")
+    git(checkout.parent / "outer", "submodule", "--quiet", "add", str(checkout), "part")
+    (checkout.parent / "link").symlink_to(checkout)
+    for place in ("tree", "outer/part", "link"):
+        monkeypatch.setattr(settings, "ROOT", checkout.parent / place)
+        assert provenance.sources() == here and here["git_clean"]
 
 
 def test_a_record_of_another_version_stays_where_it_is(store, tmp_path, capsys):

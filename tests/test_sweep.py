@@ -1,13 +1,18 @@
 """A grid of a notebook's parameters: a folder for each point, one table of all, a column per parameter."""
 
 import json
+import shlex
+import shutil
+import subprocess
+import sys
 from functools import partial
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from companion import parameters, runs, settings
-from companion.workflow import fold, normalise, sweep, within
+from companion.workflow import fold, normalise, run, sweep, within
 
 CELL = 'profile = "laptop"\npart = "all"\nseeds = 3\nfirst_seed = 0\nlam = 1e-4\nsteps = None\n'
 
@@ -65,8 +70,8 @@ def test_a_grid_is_one_table_with_a_column_per_parameter(notebook, monkeypatch, 
 
 def test_the_launcher_is_given_every_point_by_its_name(notebook, monkeypatch):
     called = []
-    done = type("Done", (), {"returncode": 0})
-    monkeypatch.setattr(sweep.subprocess, "run", lambda command, **_: called.append(command) or done)
+    done = SimpleNamespace(returncode=0)
+    monkeypatch.setattr(sweep, "subprocess", SimpleNamespace(run=lambda command, **_: called.append(command) or done))
     made = list(sweep.points("01_name", {"lam": [1e-4, 1e-3], "seeds": [2]}))
     assert sweep.launch("01_name", made, "2") == 0
     said = json.loads((notebook.parent.parent / "logs" / "sweep" / "01_name.json").read_text())
@@ -136,7 +141,7 @@ def test_a_grid_without_points_or_with_one_twice_is_refused(notebook, monkeypatc
 
 
 def test_points_of_two_profiles_are_told_apart(notebook, monkeypatch):
-    monkeypatch.setattr(sweep.subprocess, "run", lambda *_, **__: type("Done", (), {"returncode": 0}))
+    monkeypatch.setattr(sweep, "subprocess", SimpleNamespace(run=lambda *_, **__: SimpleNamespace(returncode=0)))
     made = list(sweep.points("01_name", {"profile": ["quick", "laptop"], "lam": [1e-3]}))
     assert sweep.launch("01_name", made, "2") == 0
     said = json.loads((notebook.parent.parent / "logs" / "sweep" / "01_name.json").read_text())
@@ -145,7 +150,50 @@ def test_points_of_two_profiles_are_told_apart(notebook, monkeypatch):
 
 def test_a_notebook_that_is_not_there_is_named(notebook):
     with pytest.raises(ValueError, match="there is no notebooks/02_none.ipynb"):
-        sweep.main("02_none.ipynb", "lam=1")
+        sweep.main(str(notebook.with_name("02_none.ipynb")), "lam=1")
+
+
+def test_a_copy_elsewhere_is_not_taken_for_the_checkouts(notebook, tmp_path):
+    (tmp_path / "mine").mkdir()
+    for place in (shutil.copy(notebook, tmp_path / "mine"), tmp_path / "gone" / notebook.name, notebook.name):
+        with pytest.raises(
+            ValueError, match=r"01_name\.ipynb is not .*notebooks.01_name\.ipynb; .* put yours beside it"
+        ):
+            sweep.main(str(place), "lam=1")
+
+
+def test_a_table_of_an_earlier_sweep_is_not_gathered_and_a_point_without_one_is_named(notebook, monkeypatch, capsys):
+    for _, setup in sweep.points("01_name", {"lam": [1e-4, 1e-3], "steps": [10]}):
+        setup.figures.mkdir(parents=True)
+        (setup.figures / "runs.csv").write_text("id,seed,run,test_accuracy\na,0,done,0.5\n")
+
+    def fails(name, made, cores):
+        shutil.rmtree(made[0][1].figures)
+        trains(name, made[:1], cores)
+        return 1
+
+    monkeypatch.setattr(sweep, "launch", fails)
+    with pytest.raises(SystemExit) as ended:
+        sweep.main(str(notebook), "lam=1e-4,1e-3", "steps=10")
+    said = capsys.readouterr().out
+    assert ended.value.code == 1 and "2 settings, 2 lines" in said
+    assert "no table of runs: {'lam': 0.001, 'steps': 10}" in said and "'lam': 0.0001" not in said
+
+
+def test_a_point_of_a_sweep_is_no_call_that_makes_what_is_committed(tmp_path, monkeypatch):
+    """Not even where only the profile varies: the command of the Snakefile says so."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_name.ipynb").write_text("{}")
+    shutil.copyfile(settings.ROOT / "Snakefile", tmp_path / "Snakefile")
+    (tmp_path / "said.json").write_text(json.dumps({"notebook": "01_name", "points": {"laptop": ["profile='laptop'"]}}))
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", "--printshellcmds"]
+    done = subprocess.run([*command, "--config", "sweep=said.json"], cwd=tmp_path, capture_output=True, text=True)
+    (line,) = [line for line in (done.stderr + done.stdout).splitlines() if "companion.workflow.run" in line]
+    words = shlex.split(line.removeprefix("Shell command: "))[2:]
+    for given, committed in ((words, "0"), ([word for word in words if word != "--custom"], "1")):
+        monkeypatch.setattr(sys, "argv", given)
+        around = dict(run.settings(run.arguments()))
+        assert around["COMPANION_COMMITTED"] == committed and around["COMPANION_NOTEBOOK"] == "01_name"
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -15,7 +15,8 @@ def table(figure):
     """A line per point that is drawn: its panel and series, x and y in the axes' units, the ends of its error bars.
 
     kind: "point", "line", "bar" or "area" (the outline of a filled one). row: what the axis calls the point's place,
-    where its ticks have words. Numbers have six digits. Pictures and lines across the whole panel are left out.
+    where its ticks have words. Numbers have six digits. Pictures and lines across the whole panel are left out, and of
+    lines and areas what is drawn twice; points that cover each other are two runs.
     """
     lines = []
     for k, axes in enumerate(figure.axes):
@@ -25,7 +26,8 @@ def table(figure):
     found = pd.DataFrame(lines, columns=COLUMNS)
     numbers = [c for c in COLUMNS[6:] if found[c].notna().any()]
     found[numbers] = found[numbers].astype(float).map(lambda x: float(f"{x:.6g}"))
-    return found.dropna(axis="columns", how="all").drop_duplicates(ignore_index=True)
+    twice = found.duplicated() & found["kind"].isin(["line", "area"])
+    return found[~twice].dropna(axis="columns", how="all").reset_index(drop=True)
 
 
 def _points(axes):

@@ -83,14 +83,18 @@ def check(notebook, values, *, repeated=(), **ranges):
     (the choices) or of two numbers (lowest and highest) for a name; for a list, every entry must fit, and none may
     stand there twice, but in the lists that `repeated` names. The type of a parameter whose default is None is that of
     its range, and a range in a list, [(0.0, 1.0)], asks for a list.
-    ParameterError: a name that the notebook does not have, or a value that does not fit.
+    ParameterError: a name that the notebook does not have, a value that does not fit or was not taken, or the name of
+    another notebook than the one that runs.
     """
+    if settings.notebook() not in ("", notebook):
+        raise ParameterError(
+            f"{settings.notebook()} calls itself {notebook}, whose figures and records it would replace; give "
+            "parameters.check its own name"
+        )
     run = any(PARAMETERS.search(cell) for cell in values["In"])  # nbval keeps no history of what it runs
     defaults = declared(values["In"]) if run else committed(notebook)
     ranges = {name: allowed for name, allowed in EVERY_NOTEBOOK.items() if name in defaults} | ranges
-    for name in injected(values["In"]):
-        if name not in defaults:
-            raise ParameterError(f"unknown parameter {name!r}; known: {', '.join(defaults)}")
+    _taken(values, defaults)
     for name, default in defaults.items():
         _check_one(name, values[name], default, ranges.get(name), once=name not in repeated)
     setup = made(notebook, {name: values[name] for name in defaults}, defaults)
@@ -99,10 +103,34 @@ def check(notebook, values, *, repeated=(), **ranges):
     return setup
 
 
+def _taken(values, defaults):
+    """Refuse what papermill gives and the notebook does not have, or sets again: then its cell stands above all."""
+    history = values["In"]
+    given = {name: node for cell in history if cell.startswith(INJECTED) for name, node in _assignments(cell)}
+    for name in given:
+        if name not in defaults:
+            raise ParameterError(f"unknown parameter {name!r}; known: {', '.join(defaults)}")
+    cells = [cell for cell in history if cell.startswith(INJECTED) or PARAMETERS.search(cell)]
+    for name, node in given.items() if cells and cells[0].startswith(INJECTED) else ():
+        if ast.unparse(node) != repr(values[name]):
+            raise ParameterError(
+                f"{name} = {ast.unparse(node)} was given, and a later cell sets it to {values[name]!r}; "
+                "tag the cell of parameters 'parameters'"
+            )
+
+
+def apart(setup, **choosing):
+    """Refuse seeds that choose and are judged, too. choosing: a parameter, and the seeds that it asks for."""
+    for name, seeds in choosing.items():
+        if both := sorted(set(seeds) & set(setup.seeds)):
+            raise ParameterError(f"seed {both[0]} would choose and be judged; let {name} or first_seed begin elsewhere")
+
+
 def made(notebook, values, defaults):
     """The Setup of a call with these values of all parameters; `defaults` are those of the cell that it ran."""
-    kept = defaults | committed(notebook)  # a cell that was edited by hand has other defaults
     whole, most = values["part"] == "all", 2 if values["profile"] == "quick" else 10**6
+    # a cell or a file that was edited by hand has other defaults; a shard is one of the render's, of the file as it is
+    kept = defaults | (_kept(notebook) if whole else committed(notebook))
     changed = {name: value for name, value in values.items() if value != kept[name] and name not in ("profile", "part")}
     if min(values["seeds"], most) == min(kept["seeds"], most):
         changed.pop("seeds", None)
@@ -143,9 +171,17 @@ def banner(setup):
 def committed(notebook):
     """Names and literals of the parameters of a notebook's file; none where it has no file of that name."""
     path = settings.ROOT / "notebooks" / f"{notebook}.ipynb"
-    if not path.is_file():
-        return {}
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return _of_file(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _kept(notebook):
+    """Those of git's last commit; of the file where git has none, or where this run makes what is committed."""
+    last = None if settings.committed() else settings.git("show", f"HEAD:notebooks/{notebook}.ipynb")
+    return _of_file(last) if last else committed(notebook)
+
+
+def _of_file(text):
+    cells = json.loads(text)["cells"]
     return declared(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"])
 
 
@@ -157,12 +193,6 @@ def declared(history):
     if not found:
         raise ParameterError("the cell of parameters has not been run: run all cells from the first one on")
     return {name: ast.literal_eval(node) for name, node in found[-1].items()}
-
-
-def injected(history):
-    """Names that papermill assigned in a cell of its own, told by its first line; running cells again adds none."""
-    cells = [cell for cell in history if cell.startswith(INJECTED)]
-    return [name for cell in cells for name, _ in _assignments(cell)]
 
 
 def _assignments(source):

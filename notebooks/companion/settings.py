@@ -30,9 +30,27 @@ def choice(variable, default, known):
 
 
 def git(*words):
-    """What a command of git's says of the checkout; None where there is no git, or no repository."""
+    """What a command of git's says of the checkout; None where there is no git, or ROOT is no repository of its own."""
+    return _git(ROOT, *words) if _is_top(ROOT) else None
+
+
+def changes(*folders):
+    """What `git status` says of folders, with every file that git does not know; None as for `git`."""
+    return git("status", "--porcelain", "--untracked-files=all", "--", *folders)
+
+
+def _is_top(folder):
+    """Whether it is the root of a repository, and not a folder that happens to lie in one."""
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    return bool(top) and Path(top).resolve() == folder.resolve()
+
+
+def _git(folder, *words):
+    """The same of a folder, whatever repository the environment names."""
+    around = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    options = {"capture_output": True, "encoding": "utf-8", "errors": "surrogateescape", "env": around}
     try:
-        return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", "-C", folder, *words], **options, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -65,3 +83,8 @@ def download():
 def committed():
     """COMPANION_COMMITTED=1: this run makes the committed figures and records. ValueError: it is neither 0 nor 1."""
     return choice("COMPANION_COMMITTED", "0", ("0", "1")) == "1"
+
+
+def notebook():
+    """COMPANION_NOTEBOOK: the name of the notebook that `companion.workflow.run` runs; empty where another runs it."""
+    return os.environ.get("COMPANION_NOTEBOOK", "")

@@ -37,7 +37,7 @@ STRONG, WEAK = 20, 10  # compressions that a claim holds at, wholly and partly
 SMALL_SHARE = 1 - 1 / WEAK  # without these small weights a network is as small as P2.2 asks for at least
 DEEP_MARGIN = 0.01
 NETWORKS = 3
-CHOOSING = 0  # the seed with which notebooks 11 and 12 chose coefficients and settings
+CHOOSING = 0  # the seed with which notebooks 11 and 12 choose coefficients and settings
 
 
 def by_ratio(table, mode, state):

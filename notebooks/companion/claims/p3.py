@@ -13,11 +13,11 @@ from companion.claims.rules import (
     Difference,
     Lacking,
     enough,
-    enough_seeds,
     graded,
     held,
     holm,
     interval,
+    need,
     of_all,
     paired,
     seen,
@@ -90,9 +90,10 @@ def beyond_independent(table):
 
 def more_than_independent(table):
     """Weight and node pruning depend on each other: removed nodes beyond what independent zeros would remove."""
-    enough_seeds(table["seed"].nunique())
-    groups = beyond_independent(table)
-    found = {f"{penalty} q={q}": interval(beyond) for (penalty, q), beyond in groups}
+    for _, group in table.groupby("q"):
+        need(group, "penalty", "L1", "L2")
+    found = {f"{penalty} q={q}": interval(beyond) for (penalty, q), beyond in beyond_independent(table)}
+    enough(*found.values())
     verdict = of_all({1: REPRODUCED, -1: NOT, 0: INCONCLUSIVE}[held(beyond, -BEYOND)] for beyond in found.values())
     return verdict, f"removed nodes beyond independent zeros, in points, 95 % interval; {_listed(found)}"
 

@@ -23,6 +23,14 @@ KINDS = {
     "own": {"kind": "own", "version": 1, "seed": 0, "code": None, "options": {}},  # see `companion.runs.own`
 }
 UNHASHED = ("case",)  # what a table calls the run
+#: what a row of each kind puts in a table, in the place of a case's name (but "steps", which records' cases have)
+COLUMNS = {
+    "chain": "stage status message train_s curves dynamics histogram images fit widths parameters nonzero "
+    "nonzero_layers sparsity sparsity_1e-3 alive alive_1e-3 alive_1e-3_free",
+    "timing": "variant step_s penalty extent form what",
+    "own": "",
+}
+SCORES = ("train_", "validation_", "test_")  # what names of a chain's scores begin with
 
 
 @dataclass(frozen=True)
@@ -174,7 +182,8 @@ def resolve(config):
         raise ValueError(f"the configuration lacks {missing[0]!r}")
     file_name(full["experiment"])
     plain_data("case", _of("case", full["case"], dict))
-    if taken := [name for name in ("id", "seed", "run") if name in full["case"]]:
+    columns = {"id", "seed", "run", *COLUMNS[full["kind"]].split()}
+    if taken := [n for n in full["case"] if n in columns or (full["kind"] == "chain" and n.startswith(SCORES))]:
         raise ValueError(f"case has {taken[0]!r}, which is a column of every table already; call it otherwise")
     for name, allowed in (("seed", (0, WHOLE)), ("version", (0, WHOLE))):
         check(name, full[name], int, allowed)

@@ -1,25 +1,25 @@
-"""Where and with what a record was made."""
+"""Where and with what a record was made.
+
+git and the hash of the sources are taken as this module is imported: that is the code that runs, whatever is written to
+the disk while it does.
+"""
 
 import datetime
 import hashlib
 import os
 import platform
-from functools import lru_cache
 from importlib.metadata import version
 
 import torch
 
-from companion.settings import ROOT, git
+from companion.settings import ROOT, changes, git
 from lib.training import bf16_pays
 
 
-@lru_cache(maxsize=2)
 def provenance(device="cpu"):
-    """Where and with what a record was made."""
-    return {
-        "git": git("rev-parse", "HEAD") or "unknown",
-        "git_clean": git("status", "--porcelain", "--", "lib", "notebooks") == "",
-        "lib": lib_digest(),
+    """Where and with what a record was made; sources that have changed since they were imported are not clean."""
+    return IMPORTED | {
+        "git_clean": IMPORTED["git_clean"] and lib_digest() == IMPORTED["lib"],
         "lock": hashlib.sha256((ROOT / "requirements.txt").read_bytes()).hexdigest()[:16],
         "python": platform.python_version(),
         "packages": {name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")},
@@ -39,6 +39,15 @@ def lib_digest():
     for path in sorted([*(ROOT / "lib").rglob("*.py"), *(ROOT / "notebooks").rglob("*.py")]):
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def sources():
+    """What git and the hash say of the sources on the disk."""
+    clean = changes("lib", "notebooks") == ""
+    return {"git": git("rev-parse", "HEAD") or "unknown", "git_clean": clean, "lib": lib_digest()}
+
+
+IMPORTED = sources()
 
 
 def instructions():

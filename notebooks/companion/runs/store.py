@@ -16,6 +16,7 @@ import numpy as np
 from companion import settings
 from companion.runs.configuration import UNHASHED, Run
 from companion.runs.locks import RunError, holding, reaching
+from companion.runs.provenance import IMPORTED
 from companion.settings import runs_folder
 from lib.atomic import write_whole
 
@@ -114,19 +115,24 @@ def committed(experiment):
 
 
 def live_record(run):
-    """The record of a run that has not been collected, or None."""
+    """The record of a run that has not been collected, or None; where all is to be fresh, only one of these sources."""
     content = _content(run.record)
-    return None if content is None else parse(content, run.record.name)
+    record = None if content is None else parse(content, run.record.name)
+    stale = record and _fresh() and record.get("provenance", {}).get("lib") != IMPORTED["lib"]
+    return None if stale else record
+
+
+def _fresh():
+    return settings.train() == "fresh"
 
 
 def find(config):
     """The finished record of a configuration, or None; RunError if the record is of another configuration.
 
-    Where all is to be trained afresh, the committed ones do not count.
+    A committed one goes before a live one. Where all is to be trained afresh, the committed ones do not count.
     """
     run = Run.of(config)
-    fresh = settings.train() == "fresh"
-    record = live_record(run) or (None if fresh else committed(run.config["experiment"]).get(run.id))
+    record = (None if _fresh() else committed(run.config["experiment"]).get(run.id)) or live_record(run)
     if record is None:
         return None
     wanted = {k: v for k, v in json.loads(json.dumps(run.config)).items() if k not in UNHASHED}
@@ -231,15 +237,19 @@ def collect(configs):
 
 def _collect(experiment, runs):
     """The same for one experiment, whose lock is held: another process may have collected some of them meanwhile."""
-    found = {run.id: record for run in runs if (record := live_record(run))}
+    found, known = {run.id: record for run in runs if (record := live_record(run))}, committed(experiment)
+    if stays := [] if _fresh() else [key for key in found if known.get(key, found[key]) != found[key]]:
+        found = {key: record for key, record in found.items() if key not in stays}
+        remedy = "remove the live ones, or let FRESH=1 make all anew"
+        print(f"{experiment}: the committed records stay, beside {len(stays)} live ones of the same runs; {remedy}")
     if not found:
         return
     path = runs_folder() / f"{experiment}.jsonl"
-    known = committed(experiment)
     if (old := _content(path)) is None and os.path.lexists(path):
         raise RunError(f"{path} cannot be read, and new records would take its place; make it readable, or remove it")
     if old and len({line.strip() for line in old.split(b"\n")} - {b""}) > len(known):
-        write(path.with_suffix(".aside"), old)
+        aside = path.with_suffix(".aside")
+        write(aside, b"\n".join(part for part in (_content(aside), old) if part))
         print(f"{path.name} had lines that count as missing: it is kept as {experiment}.aside")
     merged = known | found
     write(path, "".join(record_line(merged[key]) + "\n" for key in sorted(merged)))

@@ -14,8 +14,8 @@ from companion.settings import ROOT, git
 
 @cache
 def committed():
-    """The paths of the committed notebooks; without git, of all that are there at the start."""
-    if (tracked := git("ls-files", "-z", "notebooks/*.ipynb")) is None:  # -z: names as they are, of any letters
+    """The paths of the committed notebooks; without git, or where it knows none, of all that are there at the start."""
+    if not (tracked := git("ls-files", "-z", "notebooks/*.ipynb")):  # -z: names as they are, of any letters
         return frozenset(path.resolve() for path in (ROOT / "notebooks").glob("*.ipynb"))
     return frozenset((ROOT / name).resolve() for name in tracked.split("\0") if name)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from snakemake.cli import main
 
-from companion.settings import ROOT, git
+from companion.settings import ROOT, changes
 from lib.atomic import write_whole
 
 RUNNING = ROOT / "logs" / "running"
@@ -39,7 +39,7 @@ def run(cores, config, options):
 def warn_of_changes(config):
     """Whoever trains with changed sources learns it before the training, not from `make test` after it."""
     trains = not {"profile=laptop", "profile=paper"}.isdisjoint(config)
-    if trains and git("status", "--porcelain", "--", "lib", "notebooks/companion"):
+    if trains and changes("lib", "notebooks/companion"):
         print("the sources have changes that are not committed: records made now say so, and `make test` takes none")
 
 

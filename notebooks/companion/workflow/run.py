@@ -36,6 +36,9 @@ def arguments():
     parser.add_argument(
         "--scratch", action="store_true", help="records of this call alone, thrown away: it really trains"
     )
+    parser.add_argument(
+        "--custom", action="store_true", help="figures and table below figures/custom, whatever is given"
+    )
     parser.add_argument("--threads", type=int, help="threads of the numerical libraries; default: theirs")
     parser.add_argument("--offline", action="store_true", help="no downloads")
     given = parser.parse_intermixed_args()
@@ -55,7 +58,9 @@ def settings(given):
     """The environment that the notebook's kernel inherits."""
     yield "COMPANION_TRAIN", given.train
     yield "TQDM_DISABLE", "1"
-    yield "COMPANION_COMMITTED", "1" if {p.partition("=")[0] for p in given.parameters} <= {"profile"} else "0"
+    committed = not given.custom and {p.partition("=")[0] for p in given.parameters} <= {"profile"}
+    yield "COMPANION_COMMITTED", "1" if committed else "0"
+    yield "COMPANION_NOTEBOOK", given.source.stem
     yield "JUPYTER_PREFER_ENV_PATH", "1"  # this environment's kernel, not a python3 of the user's
     if given.offline:
         yield "COMPANION_DOWNLOAD", "0"

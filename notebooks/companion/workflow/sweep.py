@@ -29,6 +29,14 @@ def entries(text):
         return text.split(",")
 
 
+def own(path):
+    """The name of a notebook of this checkout. ValueError: the path is another's."""
+    file = ROOT / "notebooks" / f"{Path(path).stem}.ipynb"
+    if Path(path).resolve() != file.resolve():
+        raise ValueError(f"{path} is not {file}; a sweep runs what lies there: give that path, or put yours beside it")
+    return file.stem
+
+
 def points(notebook, grid):
     """Every combination of a grid, as (values, Setup). ValueError: a parameter that the notebook does not have."""
     if not (defaults := parameters.committed(notebook)):
@@ -91,9 +99,14 @@ def main(path, *given):
         raise ValueError(f"{twice[0]} is given twice; write its values with commas between them")
     grid = {name: entries(text) for name, _, text in (text.partition("=") for text in given)}
     cores = str(grid.pop("cores", ["all"])[0])
-    made = list(points(Path(path).stem, grid))
+    made = list(points(own(path), grid))
+    for _, setup in made:
+        (setup.figures / "runs.csv").unlink(missing_ok=True)  # of an earlier sweep, it may be
     failed = launch(Path(path).stem, made, cores)
     table = gathered(made)
+    for given, setup in made:
+        if not (setup.figures / "runs.csv").is_file():
+            print(f"no table of runs: {given}")
     if table.empty:
         sys.exit(failed or f"{path}: no point has a table of runs")
     varied = [name for name, values in grid.items() if len(values) > 1]
