@@ -35,7 +35,8 @@ def faster_partial(table, layout=AUTHORS_LAYOUT):
     """P1's first claim from interleaved timings; a line per penalty, extent and form, `step_s` over the rounds."""
     need(table, "penalty", "GL", "SGL")
     need(table, "form", PAPERS_FORM)
-    table = _with_layouts(table[table["penalty"].isin(["GL", "SGL"])], layout)
+    table = _with_layouts(table[table["penalty"].isin(["GL", "SGL"])])
+    need(table, "layout", layout)
     table = table[table["what"].fillna("step") == "step"] if "what" in table else table
     table = table.assign(extent=table["extent"].where(table["extent"] == "full", "partial"))
     ratios, words = {}, []
@@ -55,7 +56,8 @@ def faster_in_almost_all(table, layout=AUTHORS_LAYOUT):
 
     A situation that was not timed in the layout that decides, having convolutions, counts as torch stores it.
     """
-    ratios = partial_ratios(_with_layouts(table, layout))
+    ratios = partial_ratios(_with_layouts(table))
+    need(ratios, "layout", layout)
     need(ratios, "form", PAPERS_FORM)
     words = []
     for session, of in _by_session(ratios):
@@ -73,12 +75,9 @@ def faster_in_almost_all(table, layout=AUTHORS_LAYOUT):
     return verdict, f"cases in which partial is faster than full, {_sessions(table)}; " + "; ".join(words)
 
 
-def _with_layouts(table, layout):
-    """The table with the layout of the weights in every line, torch's where none is said; Lacking: not this one."""
-    said = table["layout"].fillna(TORCHS_LAYOUT) if "layout" in table else TORCHS_LAYOUT
-    table = table.assign(layout=said)
-    need(table, "layout", layout)
-    return table
+def _with_layouts(table):
+    """The table with the layout of the weights in every line, torch's where none is said."""
+    return table.assign(layout=table["layout"].fillna(TORCHS_LAYOUT) if "layout" in table else TORCHS_LAYOUT)
 
 
 def _faster(lines):
