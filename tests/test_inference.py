@@ -207,6 +207,49 @@ def test_networks_with_tensors_of_five_axes(dims):
     assert torch.allclose(small(x), net(x), atol=1e-5)
 
 
+class Hiding(nn.Module):
+    """A network that changes its layer's output in place before the norm sees it, and puts out what hides that."""
+
+    def __init__(self, hide):
+        super().__init__()
+        self.conv, self.norm, self.last, self.hide = nn.Conv1d(4, 8, 3), nn.BatchNorm1d(8), nn.Linear(8, 6), hide
+
+    def forward(self, x):
+        return self.hide(self.last(self.norm(F.relu_(self.conv(x))).mean(2)))
+
+
+HIDES = {
+    "filled": lambda h: h.masked_fill(torch.arange(6) % 2 == 0, -1e9),
+    "filled with the least": lambda h: h.masked_fill(torch.arange(6) % 2 == 0, torch.finfo(h.dtype).min),
+    "complex": lambda h: torch.complex(h.detach() * 0 + 1, h),
+    "as many as there are": lambda h: h[h > 0],
+    "an empty one beside": lambda h: (h, h[:0]),
+}
+
+
+@pytest.mark.parametrize("name", HIDES)
+def test_a_wrong_fold_is_seen_beside_what_hides_it(name):
+    net, x = trained(Hiding(HIDES[name])), torch.randn(3, 4, 9)
+    assert inference.form(net, x).folded == []
+
+
+@pytest.mark.parametrize("tail", [nn.Softmax(1), nn.Sigmoid(), nn.Hardtanh()])
+def test_outputs_that_are_alike_where_they_saturate_hinder_no_fold(tail):
+    layers = [nn.Linear(5, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 4), nn.BatchNorm1d(4)]
+    net, x = trained(nn.Sequential(*layers, tail)), torch.randn(4, 5)
+    nn.init.constant_(net[4].weight, 9)
+    assert inference.form(net, x).folded == [["0", "1"], ["3", "4"]]
+
+
+def test_numbers_drawn_by_chance_are_the_same_ones_before_and_after():
+    class Chance(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x) + torch.randn(2)
+
+    net = trained(Chance(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)))
+    assert inference.form(net, torch.randn(2, 3)).folded == [["0", "1"]]
+
+
 def test_outputs_that_are_no_numbers_are_said():
     net = nn.Sequential(nn.Linear(3, 4), nn.Threshold(1e9, torch.inf))
     with pytest.raises(inference.InferenceError, match="Sequential puts out inf or NaN on the example"):
