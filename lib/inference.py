@@ -97,6 +97,10 @@ def _lively(model, inputs):
 def folded(model, pairs):
     """A copy in which the batch norm of each pair of names (layer, batch norm) is part of the layer."""
     net = copy.deepcopy(model)
+    if taken := {"folded", "channels_last"} & net._modules.keys():
+        raise InferenceError(
+            f"a layer of {type(model).__name__} is called {min(taken)!r}, as what a form says of itself"
+        )
     for layer_name, norm_name in pairs:
         layer, norm = net.get_submodule(layer_name), net.get_submodule(norm_name)
         fuse = fusion.fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fusion.fuse_conv_bn_eval
@@ -104,8 +108,7 @@ def folded(model, pairs):
         net.set_submodule(layer_name, fuse(copy.deepcopy(layer).double(), copy.deepcopy(norm).double()).to(kind))
         net.set_submodule(norm_name, nn.Identity())
     net.folded, net.channels_last = [list(pair) for pair in pairs], False
-    if hasattr(model, "groups"):
-        net.groups = models.table(net) if model.groups and models.built(model) else model.groups
+    models.renew(net)
     return net
 
 
@@ -117,6 +120,8 @@ def save(net, folder):
     """
     if not hasattr(net, "folded"):
         raise ValueError(f"{type(net).__name__} is no inference form; save what inference.form returns")
+    if models.built(net):
+        models.unaltered(net, "make a form of the changed network")
     about = {"config": models.built(net), "folded": net.folded, "channels_last": net.channels_last}
     saving.write_pair(Path(folder) / "inference.json", about, saving.to_bytes(net))
 

@@ -67,6 +67,9 @@ def built_of(model):
     _refuse(
         model.state_dict(), _built(config, "the configuration"), "the network was changed since models.build made it"
     )
+    models.unaltered(
+        model, "keep saving.to_bytes of it and give that to saving.load_into, with a network changed alike"
+    )
     return config
 
 

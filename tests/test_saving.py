@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from lib import depgraph, models, shrinking
+from lib import depgraph, inference, models, shrinking
 
 pytest.importorskip("safetensors")
 import safetensors.torch
 
-from lib import saving
+from lib import saving, sparse
 
 SHAPES = {"mlp": (784,), "lenet5": (1, 28, 28), "unet": (1, 33, 40), "ct_cnn": (1, 37, 50)}
 
@@ -166,6 +166,64 @@ def test_a_full_disk_leaves_the_old_network(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"No space left on device.*model\.safetensors"):
         saving.save(small("mlp"), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def another():
+    """A network of ours that is no more what its configuration says, though its tensors fit."""
+    net = models.build("mlp", widths=[16, 8], inputs=4, outputs=2).eval()
+    net.act1 = nn.GELU()
+    return net
+
+
+@pytest.mark.parametrize("name", ["saving", "sparse", "shrink", "alive", "form"])
+def test_a_network_whose_layers_were_changed_is_not_taken_for_another(name, tmp_path):
+    net, x = another(), torch.randn(3, 4)
+    form = inference.form(net, x)
+    assert torch.allclose(form(x), net(x), atol=1e-6) and models.built(form) is None
+    form = inference.form(models.build("mlp", widths=[16, 8], inputs=4, outputs=2), x)
+    form.act1 = nn.GELU()
+    call = {
+        "saving": lambda: saving.save(net, tmp_path),
+        "sparse": lambda: sparse.save(net, tmp_path / "net"),
+        "shrink": lambda: shrinking.shrink(net),
+        "alive": lambda: shrinking.alive(net),
+        "form": lambda: inference.save(form, tmp_path),
+    }[name]
+    with pytest.raises(ValueError, match="'act1' was changed since models.build made the network, .*(use|keep|make) "):
+        call()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_norm_of_another_eps_is_another_layer_and_one_of_another_momentum_is_not():
+    net = small("vgg16")
+    net.norm1.momentum = None
+    assert models.altered(net) is None
+    net.norm3.eps = 0.1
+    assert models.altered(net) == "norm3"
+
+
+@torch.no_grad()
+def test_a_network_of_ours_that_any_other_way_has_shrunk_is_saved_and_shrunk_on(tmp_path):
+    net, x = small("lenet5"), torch.randn(2, 1, 28, 28)
+    net.conv2.weight[:3] = 0
+    net.conv2.bias[:3] = 0
+    whole = nn.Sequential(net, nn.ReLU()).eval()
+    for shrunken in (depgraph.shrink(net, x), depgraph.shrink(whole, x)[0]):
+        assert shrunken.config["widths"] == [2, 2, 50] == list(shrinking.alive(shrunken).values())
+        shrunken.fc1.weight[:7] = 0
+        shrunken.fc1.bias[:7] = 0
+        less = shrinking.shrink(shrunken)
+        saving.save(less, tmp_path)
+        assert less.config["widths"] == [2, 2, 43] and torch.equal(saving.load(tmp_path)(x), less(x))
+    net.act1 = nn.GELU()
+    assert models.built(depgraph.shrink(net, x)) is None, "build makes no such one"
+
+
+def test_what_was_frozen_is_frozen_in_the_smaller_network():
+    net = small("lenet5")
+    net.conv1.requires_grad_(False)
+    frozen = [name for name, p in shrinking.shrink(net).named_parameters() if not p.requires_grad]
+    assert frozen == ["conv1.weight", "conv1.bias"]
 
 
 def own():
