@@ -127,13 +127,16 @@ def load_into(model, path):
     """Give a network of any class the tensors of a safetensors file and its layers the widths that they have there.
 
     So a network shrunk by `lib.depgraph` is saved as `to_bytes` of it and loaded into a freshly made one of its class.
-    Tensors that the network shares between layers stay shared. ValueError names a tensor that is missing, unknown or
-    of a shape that the layer cannot take.
+    Tensors that the network shares between layers stay shared, where the file has no two for them. ValueError names a
+    tensor that is missing, unknown or of a shape that the layer cannot take.
     """
     state, about = _state(read_file(path), path)
     if about.get("sum", whole := _sum_of_tensors(state)) != whole:
         raise ValueError(f"{path} is damaged: it does not fit its checksum; save the network again")
     shared = _shared(model.state_dict(keep_vars=True))
+    shared = {
+        key: first for key, first in shared.items() if {key, first} - state.keys() or state[key].equal(state[first])
+    }
     state = {key: state[shared[key]] if shared.get(key) in state else tensor for key, tensor in state.items()}
     state |= {key: state[first] for key, first in shared.items() if first in state}
     beside = {key for key, _ in model.named_buffers()} - model.state_dict().keys()  # made with persistent=False
@@ -176,12 +179,17 @@ def to_bytes(model, *, summed=True):
 
 
 def tensors_of(model):
-    """The state_dict of a network. ValueError: something in it is no tensor."""
+    """The state_dict of a network. ValueError: something in it is no tensor, or a sparse one."""
     state = model.state_dict(keep_vars=True)
     if odd := [name for name, value in state.items() if not torch.is_tensor(value)]:
         raise ValueError(
             f"{odd[0]!r} of {type(model).__name__} is no tensor (extra state, quantised weights), for which "
             "there is no place in a safetensors file; save it beside with torch.save"
+        )
+    if odd := [name for name, t in state.items() if t.layout is not torch.strided]:
+        raise ValueError(
+            f"{odd[0]!r} of {type(model).__name__} is a sparse tensor, for which there is no place in a safetensors "
+            "file; save the network before sparse.to_csr, or make it dense"
         )
     return state
 

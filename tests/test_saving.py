@@ -243,6 +243,22 @@ def test_a_shrunk_network_of_ones_own_is_loaded_into_a_fresh_one(tmp_path):
     assert all(a.requires_grad and a.is_leaf for a in again.parameters())
 
 
+def tied():
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    net[2].weight = net[0].weight
+    return net
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_weights_that_a_fresh_network_ties_are_tied_where_the_file_has_no_two(apart, tmp_path):
+    net, x, file = tied(), torch.randn(2, 4), tmp_path / "net"
+    if apart:
+        net[2].weight = nn.Parameter(torch.randn(4, 4))
+    file.write_bytes(saving.to_bytes(net))
+    again = saving.load_into(tied(), file)
+    assert torch.equal(again(x), net(x)) and (again[2].weight is again[0].weight) != apart
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
