@@ -105,8 +105,10 @@ def folded(model, pairs):
         layer, norm = net.get_submodule(layer_name), net.get_submodule(norm_name)
         fuse = fusion.fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fusion.fuse_conv_bn_eval
         kind = layer.weight.dtype
-        net.set_submodule(layer_name, fuse(copy.deepcopy(layer).double(), copy.deepcopy(norm).double()).to(kind))
-        net.set_submodule(norm_name, nn.Identity())
+        fused = fuse(copy.deepcopy(layer).double(), copy.deepcopy(norm).double()).to(kind)
+        for name, module in list(net.named_modules(remove_duplicate=False)):
+            if module in (layer, norm):
+                net.set_submodule(name, fused if module is layer else nn.Identity())
     net.folded, net.channels_last = [list(pair) for pair in pairs], False
     models.renew(net)
     return net

@@ -145,6 +145,14 @@ def test_a_layer_called_twice_a_norm_without_statistics_and_shared_weights():
     assert small.folded == [["5", "6"]] and close(small(x), net(x))
 
 
+def test_layers_of_two_names_are_folded_under_both():
+    net, x = trained(nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Identity())), torch.randn(3, 4)
+    net[2].first, net[2].then = net[0], net[1]
+    small = inference.form(net, x)
+    assert small.folded == [["0", "1"]] and small[2].first is small[0] and not norms(small) and close(small(x), net(x))
+    assert isinstance(small[2].then, nn.Identity)
+
+
 def test_a_parametrised_layer_and_other_outputs():
     class Two(nn.Module):
         def __init__(self):
