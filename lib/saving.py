@@ -1,6 +1,7 @@
 """A network as files: plain tensors (safetensors) beside a small JSON, and ONNX. Nothing is pickled."""
 
 import hashlib
+import inspect
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from . import models
 from .arguments import a_network, a_path, a_tensor, plain_data, told
@@ -211,21 +213,26 @@ def _one_input(what, example):
 def to_onnx(model, path, example):
     """Export the network in eval mode for batches of any size; the other axes are those of example (N, …).
 
-    The file is written whole or not at all; OSError: it names the file. ValueError: the network cannot be exported.
+    The file is written whole or not at all; OSError: it names the file. ValueError: the network cannot be exported, or
+    computes otherwise for batches of another size.
     """
-    example = torch.cat([example[:1]] * 2)  # a batch of one would be taken for a constant
+    two = torch.cat([example[:1]] * 2)  # a batch of one would be taken for a constant
     with models.in_mode(model, training=False), torch.no_grad():
-        model_proto = _exported(model, example).model_proto
+        made = _exported(model, two)
+        model_proto = made.model_proto
     if not model_proto.graph.input or not model_proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
         raise ValueError(
             f"{type(model).__name__} makes numbers of the size of its batch, so that the file would fit batches of "
             "that size alone; write x.shape[0] without len(x), int() or Python's arithmetic on it"
         )
+    with models.in_mode(model, training=False), torch.no_grad(), torch.random.fork_rng():
+        _of_any_size(model, made.exported_program.module(), example)
     write_whole(path, model_proto.SerializeToString())
 
 
 def _exported(model, example):
     """What torch makes of a network for ONNX. ValueError: the network fails on the example, or torch on the network."""
+    batch, known = {0: torch.export.Dim("batch")}, inspect.signature(model.forward).parameters.values()
     try:
         model(example)  # it says shorter than torch's export what it does not take
         return torch.onnx.export(
@@ -233,7 +240,7 @@ def _exported(model, example):
             (example,),
             input_names=["input"],
             output_names=["output"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=((batch,),) if any(p.kind is p.VAR_POSITIONAL for p in known) else (batch,),
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -241,6 +248,32 @@ def _exported(model, example):
     except (RuntimeError, IndexError) as error:
         said, what = str(error.__cause__ or error).partition("\n")[0], f"inputs of shape {tuple(example.shape)}"
         raise ValueError(f"{type(model).__name__} cannot be exported with {what}: {said}") from error
+
+
+def _of_any_size(model, program, example):
+    """ValueError where what was exported from two examples computes something else for one or for nine."""
+    for n in (1, 2, 9):
+        found, x = [], example[torch.arange(n) % len(example)]
+        try:
+            for run in (model, program):
+                torch.manual_seed(0)
+                found.append([t for t in tree_leaves(run(x)) if torch.is_tensor(t)])
+            same = all(_alike(*pair) for pair in zip(*reversed(found), strict=True))
+        except Exception:  # of a guard, or of the network itself, which takes no such batch
+            same = not found
+        if not same:
+            raise ValueError(
+                f"{type(model).__name__} computes otherwise for a batch of {n} than what was exported from one of 2, "
+                "so that the file would be wrong; write it without an if, min or max on x.shape[0]"
+            )
+
+
+def _alike(out, want):
+    """Whether two outputs are the same but for rounding; NaN is alike."""
+    if out.shape != want.shape:
+        return False
+    other = (out != want) & ~(out.isnan() & want.isnan())
+    return not other.any() or bool((out - want)[other].abs().max() <= 1e-3 * want[other].abs().max())
 
 
 def _refuse(state, model, what, *, resized=False):

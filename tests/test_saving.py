@@ -286,3 +286,19 @@ def test_onnx_agrees_for_any_batch(net, tmp_path):
     (out,) = session.run(None, {"input": x.numpy()})
     expected = net.eval()(x).detach()
     assert (torch.from_numpy(out) - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_onnx_of_a_network_of_any_arguments_that_draws_numbers(tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+
+    class Any(nn.Sequential):
+        def forward(self, *x):
+            return super().forward(x[0]) + 1e-6 * torch.randn_like(x[0][:, :2]), x[0] / 0
+
+    net, x = Any(nn.Linear(4, 2)), torch.zeros(7, 4)
+    saving.to_onnx(net, tmp_path / "net.onnx", x[:1])
+    session = runtime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    out, _ = session.run(None, {"input": x.numpy()})
+    assert torch.allclose(torch.from_numpy(out), net(x)[0], atol=1e-4)

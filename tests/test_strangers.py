@@ -41,6 +41,14 @@ REFUSED = {
     "bf16": (lambda _: fit_bilinear(), "precision='fp32'"),
     "NaN": (lambda _: pruned_nan(), "'1.weight' has weights that are NaN"),
     "lazy": (lambda _: models.weights(nn.Sequential(nn.LazyLinear(4))), "'0' has no weight yet"),
+    "one example": (
+        lambda path: exported(lambda s, x: s.a(x) * (2 if x.shape[0] > 1 else 1), path),
+        "a batch of 1 than",
+    ),
+    "many examples": (
+        lambda path: exported(lambda s, x: s.a(x) * (2 if x.shape[0] > 3 else 1), path),
+        "a batch of 9 than",
+    ),
     "the batch's size": (lambda path: exported(lambda s, x: s.a(x) / len(x), path), "batches of that size alone"),
 }
 
