@@ -55,6 +55,8 @@ def form(model, example, *, channels_last=True):
     pairs = _proved(*_lively(plain, inputs), _pairs(plain, args))
     small = folded(plain, pairs)
     if (error := _difference(small, inputs, expected)) > CLOSE:
+        if not pairs:
+            raise InferenceError(f"{type(model).__name__} puts out other numbers each time that it is called")
         names = ", ".join(norm for _, norm in pairs)
         raise InferenceError(f"outputs differ by {error:.1g} of the largest once {names} are folded; use float64")
     clean = copy.deepcopy(small)

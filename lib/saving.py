@@ -183,15 +183,11 @@ def to_bytes(model, *, summed=True):
 def tensors_of(model):
     """The state_dict of a network. ValueError: something in it is no tensor, or a sparse one."""
     state = model.state_dict(keep_vars=True)
-    if odd := [name for name, value in state.items() if not torch.is_tensor(value)]:
+    if odd := [name for name, t in state.items() if not torch.is_tensor(t) or t.layout is not torch.strided]:
+        kind = "a sparse tensor" if torch.is_tensor(state[odd[0]]) else "no tensor (extra state, quantised weights)"
         raise ValueError(
-            f"{odd[0]!r} of {type(model).__name__} is no tensor (extra state, quantised weights), for which "
-            "there is no place in a safetensors file; save it beside with torch.save"
-        )
-    if odd := [name for name, t in state.items() if t.layout is not torch.strided]:
-        raise ValueError(
-            f"{odd[0]!r} of {type(model).__name__} is a sparse tensor, for which there is no place in a safetensors "
-            "file; save the network before sparse.to_csr, or make it dense"
+            f"{odd[0]!r} of {type(model).__name__} is {kind}, for which there is no place in a safetensors file; save "
+            "it beside with torch.save, or the network as it was before sparse.to_csr"
         )
     return state
 
@@ -216,18 +212,16 @@ def to_onnx(model, path, example):
     The file is written whole or not at all; OSError: it names the file. ValueError: the network cannot be exported, or
     computes otherwise for batches of another size.
     """
-    two = torch.cat([example[:1]] * 2)  # a batch of one would be taken for a constant
-    with models.in_mode(model, training=False), torch.no_grad():
-        made = _exported(model, two)
-        model_proto = made.model_proto
-    if not model_proto.graph.input or not model_proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
-        raise ValueError(
-            f"{type(model).__name__} makes numbers of the size of its batch, so that the file would fit batches of "
-            "that size alone; write x.shape[0] without len(x), int() or Python's arithmetic on it"
-        )
     with models.in_mode(model, training=False), torch.no_grad(), torch.random.fork_rng():
+        made = _exported(model, torch.cat([example[:1]] * 2))  # a batch of one would be taken for a constant
+        given = made.model_proto.graph.input
+        if not given or not given[0].type.tensor_type.shape.dim[0].dim_param:
+            raise ValueError(
+                f"{type(model).__name__} makes numbers of the size of its batch, so that the file would fit batches of "
+                "that size alone; write x.shape[0] without len(x), int() or Python's arithmetic on it"
+            )
         _of_any_size(model, made.exported_program.module(), example)
-    write_whole(path, model_proto.SerializeToString())
+    write_whole(path, made.model_proto.SerializeToString())
 
 
 def _exported(model, example):
@@ -257,7 +251,7 @@ def _of_any_size(model, program, example):
         try:
             for run in (model, program):
                 torch.manual_seed(0)
-                found.append([t for t in tree_leaves(run(x)) if torch.is_tensor(t)])
+                found.append([t for t in tree_leaves(run(x.clone())) if torch.is_tensor(t)])
             same = all(_alike(*pair) for pair in zip(*reversed(found), strict=True))
         except Exception:  # of a guard, or of the network itself, which takes no such batch
             same = not found

@@ -258,6 +258,16 @@ def test_numbers_drawn_by_chance_are_the_same_ones_before_and_after():
     assert inference.form(net, torch.randn(2, 3)).folded == [["0", "1"]]
 
 
+def test_a_network_that_is_another_each_time_is_said():
+    class Count(nn.Linear):
+        def forward(self, x):
+            self.calls = getattr(self, "calls", 0) + 1
+            return super().forward(x) + self.calls
+
+    with pytest.raises(inference.InferenceError, match="Count puts out other numbers each time that it is called"):
+        inference.form(Count(3, 2), torch.randn(2, 3))
+
+
 def test_outputs_that_are_no_numbers_are_said():
     net = nn.Sequential(nn.Linear(3, 4), nn.Threshold(1e9, torch.inf))
     with pytest.raises(inference.InferenceError, match="Sequential puts out inf or NaN on the example"):

@@ -151,7 +151,9 @@ def test_the_layers_of_torchs_transformers_stay():
 
 def test_weights_that_are_made_before_each_call_and_sparse_ones_are_refused():
     net = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2))
-    with pytest.raises(ValueError, match="'0.weight' of Sequential is a sparse tensor, .* save the network before"):
+    with pytest.raises(
+        ValueError, match="'0.weight' of Sequential is a sparse tensor, .* the network as it was before"
+    ):
         saving.to_bytes(sparse.to_csr(net))
     prune.l1_unstructured(net[1], "weight", 0.5)
     with pytest.raises(ValueError, match="'1.weight' is made before each call .*; end that first"):
