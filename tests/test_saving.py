@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib import depgraph, inference, models, shrinking
+from lib import depgraph, inference, measures, models, shrinking
 
 pytest.importorskip("safetensors")
 import safetensors.torch
@@ -179,7 +179,7 @@ def another():
 def test_a_network_whose_layers_were_changed_is_not_taken_for_another(name, tmp_path):
     net, x = another(), torch.randn(3, 4)
     form = inference.form(net, x)
-    assert torch.allclose(form(x), net(x), atol=1e-6) and models.built(form) is None
+    assert torch.allclose(form(x), net(x), atol=1e-6) and models.built(form) is None and measures.alive(net) is None
     form = inference.form(models.build("mlp", widths=[16, 8], inputs=4, outputs=2), x)
     form.act1 = nn.GELU()
     call = {
