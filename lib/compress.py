@@ -82,7 +82,7 @@ def _trained(net, part, **options):
 def _smaller(net, example, share, of, limits):
     """The masked and the shrunk network with this share of units, weights or operations, and the report."""
     units = Units(net, example, **limits)
-    if of == "units":
+    if of == "units" or share == 1:
         return _cut(units, example, share, limits)
     count = measures.flops if of == "operations" else lambda net, _: measures.parameters(net)
     goal, low, high = share * count(net, example), 0.0, 1.0

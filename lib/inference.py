@@ -55,6 +55,8 @@ def form(model, example, *, channels_last=True):
     pairs = _proved(*_lively(plain, inputs), _pairs(plain, args))
     small = folded(plain, pairs)
     if (error := _difference(small, inputs, expected)) > CLOSE:
+        if not pairs:
+            raise InferenceError(f"{type(model).__name__} puts out other numbers each time that it is called")
         names = ", ".join(norm for _, norm in pairs)
         raise InferenceError(f"outputs differ by {error:.1g} of the largest once {names} are folded; use float64")
     clean = copy.deepcopy(small)
@@ -97,15 +99,20 @@ def _lively(model, inputs):
 def folded(model, pairs):
     """A copy in which the batch norm of each pair of names (layer, batch norm) is part of the layer."""
     net = copy.deepcopy(model)
+    if taken := {"folded", "channels_last"} & net._modules.keys():
+        raise InferenceError(
+            f"a layer of {type(model).__name__} is called {min(taken)!r}, as what a form says of itself"
+        )
     for layer_name, norm_name in pairs:
         layer, norm = net.get_submodule(layer_name), net.get_submodule(norm_name)
         fuse = fusion.fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fusion.fuse_conv_bn_eval
         kind = layer.weight.dtype
-        net.set_submodule(layer_name, fuse(copy.deepcopy(layer).double(), copy.deepcopy(norm).double()).to(kind))
-        net.set_submodule(norm_name, nn.Identity())
+        fused = fuse(copy.deepcopy(layer).double(), copy.deepcopy(norm).double()).to(kind)
+        for name, module in list(net.named_modules(remove_duplicate=False)):
+            if module in (layer, norm):
+                net.set_submodule(name, fused if module is layer else nn.Identity())
     net.folded, net.channels_last = [list(pair) for pair in pairs], False
-    if hasattr(model, "groups"):
-        net.groups = models.table(net) if model.groups and models.built(model) else model.groups
+    models.renew(net)
     return net
 
 
@@ -117,6 +124,8 @@ def save(net, folder):
     """
     if not hasattr(net, "folded"):
         raise ValueError(f"{type(net).__name__} is no inference form; save what inference.form returns")
+    if models.built(net):
+        models.unaltered(net, "make a form of the changed network")
     about = {"config": models.built(net), "folded": net.folded, "channels_last": net.channels_last}
     saving.write_pair(Path(folder) / "inference.json", about, saving.to_bytes(net))
 
@@ -171,19 +180,30 @@ def _noise(args, size):
 
 
 def _outputs(model, args):
-    """All tensors that a network puts out for some arguments."""
-    return [out.double() for out in tensors_in(args.run(model))]
+    """All tensors that a network puts out for some arguments, each time with the same numbers drawn by chance."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = tensors_in(args.run(model))
+    return [torch.view_as_real(out.resolve_conj()) if out.is_complex() else out for out in found]
 
 
 def _difference(model, inputs, expected):
-    """The largest difference of the outputs, relative to the largest output."""
-    worst = 0.0
-    for args, wanted in zip(inputs, expected, strict=True):
-        for out, want in zip(_outputs(model, args), wanted, strict=True):
-            worst = max(
-                worst, ((out - want).abs().max() / want.abs().max().clamp(min=1e-30)).nan_to_num(math.inf).item()
-            )
-    return worst
+    """The largest difference of the outputs, relative to the largest of those that differ."""
+    pairs = [zip(_outputs(model, args), wanted, strict=True) for args, wanted in zip(inputs, expected, strict=True)]
+    return max((_apart(out, want) for pair in pairs for out, want in pair), default=0.0)
+
+
+def _apart(out, want):
+    """How far an output is from what it should be; what a mask fills in is alike and says nothing of what is small."""
+    if out.shape != want.shape:
+        return math.inf
+    exact = want.dtype is torch.float64
+    if not (other := out.float() != want.float() if exact else out != want).any():
+        return 0.0
+    out, want = out.double(), want.double()
+    error, size, largest = (t.abs().max().item() for t in ((out - want)[other], want[other], want))
+    size = max(size, 1e-7 * min(largest, 1)) if exact else min(largest, 1e3 * size)  # rounding is no error
+    return error / max(size, 1e-30) if error <= math.inf else math.inf
 
 
 def _runs(model, inputs, expected):

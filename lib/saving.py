@@ -1,6 +1,7 @@
 """A network as files: plain tensors (safetensors) beside a small JSON, and ONNX. Nothing is pickled."""
 
 import hashlib
+import inspect
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from . import models
 from .arguments import a_network, a_path, a_tensor, plain_data, told
@@ -67,6 +69,9 @@ def built_of(model):
     _refuse(
         model.state_dict(), _built(config, "the configuration"), "the network was changed since models.build made it"
     )
+    models.unaltered(
+        model, "keep saving.to_bytes of it and give that to saving.load_into, with a network changed alike"
+    )
     return config
 
 
@@ -124,13 +129,16 @@ def load_into(model, path):
     """Give a network of any class the tensors of a safetensors file and its layers the widths that they have there.
 
     So a network shrunk by `lib.depgraph` is saved as `to_bytes` of it and loaded into a freshly made one of its class.
-    Tensors that the network shares between layers stay shared. ValueError names a tensor that is missing, unknown or
-    of a shape that the layer cannot take.
+    Tensors that the network shares between layers stay shared, where the file has no two for them. ValueError names a
+    tensor that is missing, unknown or of a shape that the layer cannot take.
     """
     state, about = _state(read_file(path), path)
     if about.get("sum", whole := _sum_of_tensors(state)) != whole:
         raise ValueError(f"{path} is damaged: it does not fit its checksum; save the network again")
     shared = _shared(model.state_dict(keep_vars=True))
+    shared = {
+        key: first for key, first in shared.items() if {key, first} - state.keys() or state[key].equal(state[first])
+    }
     state = {key: state[shared[key]] if shared.get(key) in state else tensor for key, tensor in state.items()}
     state |= {key: state[first] for key, first in shared.items() if first in state}
     beside = {key for key, _ in model.named_buffers()} - model.state_dict().keys()  # made with persistent=False
@@ -173,12 +181,13 @@ def to_bytes(model, *, summed=True):
 
 
 def tensors_of(model):
-    """The state_dict of a network. ValueError: something in it is no tensor."""
+    """The state_dict of a network. ValueError: something in it is no tensor, or a sparse one."""
     state = model.state_dict(keep_vars=True)
-    if odd := [name for name, value in state.items() if not torch.is_tensor(value)]:
+    if odd := [name for name, t in state.items() if not torch.is_tensor(t) or t.layout is not torch.strided]:
+        kind = "a sparse tensor" if torch.is_tensor(state[odd[0]]) else "no tensor (extra state, quantised weights)"
         raise ValueError(
-            f"{odd[0]!r} of {type(model).__name__} is no tensor (extra state, quantised weights), for which "
-            "there is no place in a safetensors file; save it beside with torch.save"
+            f"{odd[0]!r} of {type(model).__name__} is {kind}, for which there is no place in a safetensors file; save "
+            "it beside with torch.save, or the network as it was before sparse.to_csr"
         )
     return state
 
@@ -200,21 +209,24 @@ def _one_input(what, example):
 def to_onnx(model, path, example):
     """Export the network in eval mode for batches of any size; the other axes are those of example (N, …).
 
-    The file is written whole or not at all; OSError: it names the file. ValueError: the network cannot be exported.
+    The file is written whole or not at all; OSError: it names the file. ValueError: the network cannot be exported, or
+    computes otherwise for batches of another size.
     """
-    example = torch.cat([example[:1]] * 2)  # a batch of one would be taken for a constant
-    with models.in_mode(model, training=False), torch.no_grad():
-        model_proto = _exported(model, example).model_proto
-    if not model_proto.graph.input or not model_proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
-        raise ValueError(
-            f"{type(model).__name__} makes numbers of the size of its batch, so that the file would fit batches of "
-            "that size alone; write x.shape[0] without len(x), int() or Python's arithmetic on it"
-        )
-    write_whole(path, model_proto.SerializeToString())
+    with models.in_mode(model, training=False), torch.no_grad(), torch.random.fork_rng():
+        made = _exported(model, torch.cat([example[:1]] * 2))  # a batch of one would be taken for a constant
+        given = made.model_proto.graph.input
+        if not given or not given[0].type.tensor_type.shape.dim[0].dim_param:
+            raise ValueError(
+                f"{type(model).__name__} makes numbers of the size of its batch, so that the file would fit batches of "
+                "that size alone; write x.shape[0] without len(x), int() or Python's arithmetic on it"
+            )
+        _of_any_size(model, made.exported_program.module(), example)
+    write_whole(path, made.model_proto.SerializeToString())
 
 
 def _exported(model, example):
     """What torch makes of a network for ONNX. ValueError: the network fails on the example, or torch on the network."""
+    batch, known = {0: torch.export.Dim("batch")}, inspect.signature(model.forward).parameters.values()
     try:
         model(example)  # it says shorter than torch's export what it does not take
         return torch.onnx.export(
@@ -222,7 +234,7 @@ def _exported(model, example):
             (example,),
             input_names=["input"],
             output_names=["output"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=((batch,),) if any(p.kind is p.VAR_POSITIONAL for p in known) else (batch,),
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -230,6 +242,32 @@ def _exported(model, example):
     except (RuntimeError, IndexError) as error:
         said, what = str(error.__cause__ or error).partition("\n")[0], f"inputs of shape {tuple(example.shape)}"
         raise ValueError(f"{type(model).__name__} cannot be exported with {what}: {said}") from error
+
+
+def _of_any_size(model, program, example):
+    """ValueError where what was exported from two examples computes something else for one or for nine."""
+    for n in (1, 2, 9):
+        found, x = [], example[torch.arange(n) % len(example)]
+        try:
+            for run in (model, program):
+                torch.manual_seed(0)
+                found.append([t for t in tree_leaves(run(x.clone())) if torch.is_tensor(t)])
+            same = all(_alike(*pair) for pair in zip(*reversed(found), strict=True))
+        except Exception:  # of a guard, or of the network itself, which takes no such batch
+            same = not found
+        if not same:
+            raise ValueError(
+                f"{type(model).__name__} computes otherwise for a batch of {n} than what was exported from one of 2, "
+                "so that the file would be wrong; write it without an if, min or max on x.shape[0]"
+            )
+
+
+def _alike(out, want):
+    """Whether two outputs are the same but for rounding; NaN is alike."""
+    if out.shape != want.shape:
+        return False
+    other = (out != want) & ~(out.isnan() & want.isnan())
+    return not other.any() or bool((out - want)[other].abs().max() <= 1e-3 * want[other].abs().max())
 
 
 def _refuse(state, model, what, *, resized=False):

@@ -47,6 +47,8 @@ def shrink(model, *, fold=True, keep_one=False):
     except RuntimeError as error:
         remedy = f"use {__package__}.depgraph.shrink(net, example)"
         raise ShrinkError(f"the network was changed since models.build made it: {remedy}; {error}") from None
+    for name, p in small.named_parameters():
+        p.requires_grad_(model.get_parameter(name).requires_grad)
     return small.train(model.training)
 
 
@@ -129,6 +131,8 @@ def _settle(model, *, rule):
             f"{type(model).__name__} was not made by models.build and has no table of groups; use "
             f"{__package__}.depgraph.shrink(net, example), which takes any network and an example of its input"
         )
+    if rule != "weights":
+        models.unaltered(model, f"use {__package__}.depgraph.shrink(net, example)", error=ShrinkError)
     state = {key: tensor.detach().cpu().clone() for key, tensor in model.state_dict().items()}
     causes = {g.name: torch.zeros(g.width, dtype=torch.uint8) for g in model.groups}
     while True:

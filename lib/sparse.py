@@ -156,9 +156,18 @@ class SparseLinear(nn.Module):
 
 @told(model=a_network)
 def to_csr(model):
-    """A copy whose fully connected layers compute with sparse matrices; same outputs to rounding."""
+    """A copy whose fully connected layers compute with sparse matrices; same outputs to rounding.
+
+    Those of an nn.TransformerEncoderLayer stay: it reads their weights itself. ValueError: a weight is made before each
+    call.
+    """
     copied = models.copied(model)
-    for name, layer in list(copied.named_modules()):
-        if name and type(layer) is nn.Linear:
-            copied.set_submodule(name, SparseLinear(layer))
+    blocks, made = [m for m in copied.modules() if isinstance(m, nn.TransformerEncoderLayer)], {}
+    within = {m for block in blocks for m in block.modules()}
+    for name, layer in list(copied.named_modules(remove_duplicate=False)):
+        if name and type(layer) is nn.Linear and layer not in within:
+            if "weight" not in layer._parameters:
+                raise ValueError(models.MADE.format(f"{name}.weight"))
+            made[layer] = made.get(layer) or SparseLinear(layer)
+            copied.set_submodule(name, made[layer])
     return copied.eval()

@@ -180,3 +180,9 @@ def test_quantised_networks_and_networks_without_numbers_are_refused_by_name():
             compress(hindered, (ROWS, CLASSES), **QUICK)
         with pytest.raises(depgraph.ShrinkError, match=message):
             depgraph.shrink(hindered, ROWS)
+
+
+@pytest.mark.parametrize("of", ["weights", "operations"])
+def test_the_whole_of_them_is_the_whole(of):
+    net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 2))
+    assert compress(net, (ROWS, CLASSES), 1.0, of=of, **QUICK).network[0].out_features == 64

@@ -47,6 +47,44 @@ def test_constants_that_other_inputs_change_stay(name):
     assert agree(Call(function, **units()), example, other).i.out_features == 12
 
 
+def twice(s, x):
+    """Three outputs that are others, twice as much, of more than two examples."""
+    return s.o(F.relu(s.i(x)) * (2 if len(x) > 2 else 1))
+
+
+HIDDEN = {
+    "filled": lambda s, x: twice(s, x).masked_fill(x[:, :3] < -0.5, -1e9),
+    "added to": lambda s, x: twice(s, x) + (x[:, :3] < -0.5) * -1e9,
+    "added to, beyond float32 in float64": lambda s, x: twice(s, x) + (x[:, :3] < -0.5) * torch.finfo(x.dtype).min / 3,
+    "complex": lambda s, x: twice(s, x) * (1 + 2j),
+    "of float16": twice,
+    "of bfloat16": twice,
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_small_change_of_the_outputs_is_seen(name):
+    """Beside a mask's large numbers, in complex ones, and in types that round coarsely."""
+    dtype = {"of float16": torch.float16, "of bfloat16": torch.bfloat16}.get(name, torch.float32)
+    first = nn.Linear(8, 32)
+    first.weight.data[:2] = 0
+    first.bias.data[:2] = 1.0
+    net = Call(HIDDEN[name], i=first, o=nn.Linear(32, 3)).to(dtype).eval()
+    assert depgraph.shrink(net, X).i.out_features == 32
+    net.function = lambda s, x: s.o(F.relu(s.i(x))).masked_fill(x[:, :3] < -0.5, -1e4)
+    assert depgraph.shrink(net, X).i.out_features == 30, "a constant is folded all the same"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_what_is_no_constant_is_none_in_types_that_round_coarsely(dtype):
+    net = Call(lambda s, x: s.o(F.relu(s.i(x) + s.place)), **units())
+    net.place = nn.Parameter(0.1 * torch.randn(16, 12))
+    net.place.data[:, HALF] = 1 + (0.05 if dtype is torch.bfloat16 else 0.006) * torch.arange(16)[:, None] / 16
+    net.o.weight.data[:, HALF] = 1
+    net.i.bias.data[HALF] = 0
+    assert depgraph.shrink(net.to(dtype).eval(), torch.randn(2, 16, 8)).i.out_features == 12
+
+
 WIDTHS = {
     "a whole number": lambda s, x: s.o(s.i(x) / s.i(x).shape[1]),
     "a root": lambda s, x: s.o(s.i(x) / s.i(x).shape[1] ** 0.5),

@@ -145,6 +145,14 @@ def test_a_layer_called_twice_a_norm_without_statistics_and_shared_weights():
     assert small.folded == [["5", "6"]] and close(small(x), net(x))
 
 
+def test_layers_of_two_names_are_folded_under_both():
+    net, x = trained(nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Identity())), torch.randn(3, 4)
+    net[2].first, net[2].then = net[0], net[1]
+    small = inference.form(net, x)
+    assert small.folded == [["0", "1"]] and small[2].first is small[0] and not norms(small) and close(small(x), net(x))
+    assert isinstance(small[2].then, nn.Identity)
+
+
 def test_a_parametrised_layer_and_other_outputs():
     class Two(nn.Module):
         def __init__(self):
@@ -205,6 +213,59 @@ def test_networks_with_tensors_of_five_axes(dims):
     small = inference.form(net, x)
     assert small.channels_last == (dims == 2)
     assert torch.allclose(small(x), net(x), atol=1e-5)
+
+
+class Hiding(nn.Module):
+    """A network that changes its layer's output in place before the norm sees it, and puts out what hides that."""
+
+    def __init__(self, hide):
+        super().__init__()
+        self.conv, self.norm, self.last, self.hide = nn.Conv1d(4, 8, 3), nn.BatchNorm1d(8), nn.Linear(8, 6), hide
+
+    def forward(self, x):
+        return self.hide(self.last(self.norm(F.relu_(self.conv(x))).mean(2)))
+
+
+HIDES = {
+    "filled": lambda h: h.masked_fill(torch.arange(6) % 2 == 0, -1e9),
+    "filled with the least": lambda h: h.masked_fill(torch.arange(6) % 2 == 0, torch.finfo(h.dtype).min),
+    "complex": lambda h: torch.complex(h.detach() * 0 + 1, h),
+    "as many as there are": lambda h: h[h > 0],
+    "an empty one beside": lambda h: (h, h[:0]),
+}
+
+
+@pytest.mark.parametrize("name", HIDES)
+def test_a_wrong_fold_is_seen_beside_what_hides_it(name):
+    net, x = trained(Hiding(HIDES[name])), torch.randn(3, 4, 9)
+    assert inference.form(net, x).folded == []
+
+
+@pytest.mark.parametrize("tail", [nn.Softmax(1), nn.Sigmoid(), nn.Hardtanh()])
+def test_outputs_that_are_alike_where_they_saturate_hinder_no_fold(tail):
+    layers = [nn.Linear(5, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 4), nn.BatchNorm1d(4)]
+    net, x = trained(nn.Sequential(*layers, tail)), torch.randn(4, 5)
+    nn.init.constant_(net[4].weight, 9)
+    assert inference.form(net, x).folded == [["0", "1"], ["3", "4"]]
+
+
+def test_numbers_drawn_by_chance_are_the_same_ones_before_and_after():
+    class Chance(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x) + torch.randn(2)
+
+    net = trained(Chance(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)))
+    assert inference.form(net, torch.randn(2, 3)).folded == [["0", "1"]]
+
+
+def test_a_network_that_is_another_each_time_is_said():
+    class Count(nn.Linear):
+        def forward(self, x):
+            self.calls = getattr(self, "calls", 0) + 1
+            return super().forward(x) + self.calls
+
+    with pytest.raises(inference.InferenceError, match="Count puts out other numbers each time that it is called"):
+        inference.form(Count(3, 2), torch.randn(2, 3))
 
 
 def test_outputs_that_are_no_numbers_are_said():

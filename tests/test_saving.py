@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from lib import depgraph, models, shrinking
+from lib import depgraph, inference, measures, models, shrinking
 
 pytest.importorskip("safetensors")
 import safetensors.torch
 
-from lib import saving
+from lib import saving, sparse
 
 SHAPES = {"mlp": (784,), "lenet5": (1, 28, 28), "unet": (1, 33, 40), "ct_cnn": (1, 37, 50)}
 
@@ -168,6 +168,64 @@ def test_a_full_disk_leaves_the_old_network(tmp_path, monkeypatch):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def another():
+    """A network of ours that is no more what its configuration says, though its tensors fit."""
+    net = models.build("mlp", widths=[16, 8], inputs=4, outputs=2).eval()
+    net.act1 = nn.GELU()
+    return net
+
+
+@pytest.mark.parametrize("name", ["saving", "sparse", "shrink", "alive", "form"])
+def test_a_network_whose_layers_were_changed_is_not_taken_for_another(name, tmp_path):
+    net, x = another(), torch.randn(3, 4)
+    form = inference.form(net, x)
+    assert torch.allclose(form(x), net(x), atol=1e-6) and models.built(form) is None and measures.alive(net) is None
+    form = inference.form(models.build("mlp", widths=[16, 8], inputs=4, outputs=2), x)
+    form.act1 = nn.GELU()
+    call = {
+        "saving": lambda: saving.save(net, tmp_path),
+        "sparse": lambda: sparse.save(net, tmp_path / "net"),
+        "shrink": lambda: shrinking.shrink(net),
+        "alive": lambda: shrinking.alive(net),
+        "form": lambda: inference.save(form, tmp_path),
+    }[name]
+    with pytest.raises(ValueError, match="'act1' was changed since models.build made the network, .*(use|keep|make) "):
+        call()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_norm_of_another_eps_is_another_layer_and_one_of_another_momentum_is_not():
+    net = small("vgg16")
+    net.norm1.momentum = None
+    assert models.altered(net) is None
+    net.norm3.eps = 0.1
+    assert models.altered(net) == "norm3"
+
+
+@torch.no_grad()
+def test_a_network_of_ours_that_any_other_way_has_shrunk_is_saved_and_shrunk_on(tmp_path):
+    net, x = small("lenet5"), torch.randn(2, 1, 28, 28)
+    net.conv2.weight[:3] = 0
+    net.conv2.bias[:3] = 0
+    whole = nn.Sequential(net, nn.ReLU()).eval()
+    for shrunken in (depgraph.shrink(net, x), depgraph.shrink(whole, x)[0]):
+        assert shrunken.config["widths"] == [2, 2, 50] == list(shrinking.alive(shrunken).values())
+        shrunken.fc1.weight[:7] = 0
+        shrunken.fc1.bias[:7] = 0
+        less = shrinking.shrink(shrunken)
+        saving.save(less, tmp_path)
+        assert less.config["widths"] == [2, 2, 43] and torch.equal(saving.load(tmp_path)(x), less(x))
+    net.act1 = nn.GELU()
+    assert models.built(depgraph.shrink(net, x)) is None, "build makes no such one"
+
+
+def test_what_was_frozen_is_frozen_in_the_smaller_network():
+    net = small("lenet5")
+    net.conv1.requires_grad_(False)
+    frozen = [name for name, p in shrinking.shrink(net).named_parameters() if not p.requires_grad]
+    assert frozen == ["conv1.weight", "conv1.bias"]
+
+
 def own():
     layers = [nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3, groups=6, bias=False), nn.BatchNorm2d(6)]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(6 * 4, 3)).eval()
@@ -183,6 +241,22 @@ def test_a_shrunk_network_of_ones_own_is_loaded_into_a_fresh_one(tmp_path):
     assert str(again) == str(shrunken) != str(net)
     assert torch.equal(again(x), shrunken(x))
     assert all(a.requires_grad and a.is_leaf for a in again.parameters())
+
+
+def tied():
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    net[2].weight = net[0].weight
+    return net
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_weights_that_a_fresh_network_ties_are_tied_where_the_file_has_no_two(apart, tmp_path):
+    net, x, file = tied(), torch.randn(2, 4), tmp_path / "net"
+    if apart:
+        net[2].weight = nn.Parameter(torch.randn(4, 4))
+    file.write_bytes(saving.to_bytes(net))
+    again = saving.load_into(tied(), file)
+    assert torch.equal(again(x), net(x)) and (again[2].weight is again[0].weight) != apart
 
 
 @pytest.mark.parametrize(
@@ -212,3 +286,19 @@ def test_onnx_agrees_for_any_batch(net, tmp_path):
     (out,) = session.run(None, {"input": x.numpy()})
     expected = net.eval()(x).detach()
     assert (torch.from_numpy(out) - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_onnx_of_a_network_of_any_arguments_that_draws_numbers(tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+
+    class Any(nn.Sequential):
+        def forward(self, *x):
+            return super().forward(x[0]) + 1e-6 * torch.randn_like(x[0][:, :2]), x[0] / 0
+
+    net, x = Any(nn.Linear(4, 2)), torch.zeros(7, 4)
+    saving.to_onnx(net, tmp_path / "net.onnx", x[:1])
+    session = runtime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    out, _ = session.run(None, {"input": x.numpy()})
+    assert torch.allclose(torch.from_numpy(out), net(x)[0], atol=1e-4)

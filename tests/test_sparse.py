@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import prune
 
 from lib import models, pruning, saving, sparse
 
@@ -131,3 +132,29 @@ def test_sparse_matrices_compute_the_same(batch):
     x = torch.randn(batch, 784)
     assert (sparse.to_csr(net)(x) - net(x)).abs().max() < 1e-5 * net(x).abs().max()
     assert isinstance(net.fc1, nn.Linear) and isinstance(sparse.to_csr(net).fc1, sparse.SparseLinear)
+
+
+def test_layers_of_two_names_are_sparse_under_both():
+    net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
+    net.again = net[0]
+    csr = sparse.to_csr(net)
+    assert type(csr[0]) is sparse.SparseLinear and csr.again is csr[0]
+
+
+@torch.no_grad()
+def test_the_layers_of_torchs_transformers_stay():
+    layer, head = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Linear(8, 3)
+    net, x = nn.Sequential(nn.TransformerEncoder(layer, 1), head).eval(), torch.randn(2, 3, 8)
+    csr = sparse.to_csr(net)
+    assert torch.allclose(csr(x), net(x), atol=1e-5) and type(csr[1]) is sparse.SparseLinear
+
+
+def test_weights_that_are_made_before_each_call_and_sparse_ones_are_refused():
+    net = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2))
+    with pytest.raises(
+        ValueError, match="'0.weight' of Sequential is a sparse tensor, .* the network as it was before"
+    ):
+        saving.to_bytes(sparse.to_csr(net))
+    prune.l1_unstructured(net[1], "weight", 0.5)
+    with pytest.raises(ValueError, match="'1.weight' is made before each call .*; end that first"):
+        sparse.to_csr(net)

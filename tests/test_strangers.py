@@ -41,6 +41,14 @@ REFUSED = {
     "bf16": (lambda _: fit_bilinear(), "precision='fp32'"),
     "NaN": (lambda _: pruned_nan(), "'1.weight' has weights that are NaN"),
     "lazy": (lambda _: models.weights(nn.Sequential(nn.LazyLinear(4))), "'0' has no weight yet"),
+    "one example": (
+        lambda path: exported(lambda s, x: s.a(x) * (2 if x.shape[0] > 1 else 1), path),
+        "a batch of 1 than",
+    ),
+    "many examples": (
+        lambda path: exported(lambda s, x: s.a(x) * (2 if x.shape[0] > 3 else 1), path),
+        "a batch of 9 than",
+    ),
     "the batch's size": (lambda path: exported(lambda s, x: s.a(x) / len(x), path), "batches of that size alone"),
 }
 
@@ -94,3 +102,32 @@ def test_a_network_that_views_its_images_is_trained(precision):
     net.table = nn.Parameter(torch.rand(1, 2, 3, 2, 2))
     history = training.fit(net, (torch.randn(8, 3, 8, 8), torch.arange(8) % 2), steps=2, batch=4, precision=precision)
     assert history.status == "done"
+
+
+class Ensemble(nn.Linear):
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.weight = nn.Parameter(torch.randn(3, outputs, inputs))
+
+    def forward(self, x):
+        return x @ self.weight.mT + self.bias
+
+
+def test_a_linear_layer_of_three_axes_is_saved_and_shrunk(tmp_path):
+    net, x = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), Ensemble(16, 4)).eval(), torch.randn(2, 8)
+    nn.init.zeros_(net[0].weight[:4])
+    nn.init.zeros_(net[0].bias[:4])
+    (tmp_path / "net").write_bytes(saving.to_bytes(net))
+    again = saving.load_into(nn.Sequential(nn.Linear(8, 16), nn.ReLU(), Ensemble(16, 4)), tmp_path / "net")
+    assert torch.equal(again(x), net(x))
+    assert torch.allclose(depgraph.shrink(net, x)(x), net(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("use", [depgraph.shrink, inference.form])
+def test_a_network_that_takes_a_gradient_without_saying_so_is_told_how(use):
+    def force(s, x):
+        x = x.requires_grad_()
+        return torch.autograd.grad(s.a(x).square().sum(), x)[0]
+
+    with pytest.raises(ValueError, match="does not require grad.* within torch.enable_grad()"):
+        use(Call(force, a=nn.Linear(10, 4)).eval(), X)

@@ -29,6 +29,7 @@ can spare; constants before padding; channels read by an operation without a rul
 CONTRIBUTING.md has the table.
 """
 
+from .. import models
 from ..shrinking import ShrinkError
 from .report import Report, made, warn
 from .search import SECONDS, Search
@@ -52,7 +53,9 @@ def shrink(model, example, *, keep=(), keep_one=False, seconds=SECONDS):
 def shrunk(model, example, *, keep=(), keep_one=False, seconds=SECONDS):
     """What `shrink` returns, without a warning, and the report of it."""
     search = Search(model, example, keep=keep, keep_one=keep_one, seconds=seconds)
-    return search.run(), made(search)
+    small = search.run()
+    models.renew(small)
+    return small, made(search)
 
 
 def report(model, example, *, keep=(), seconds=SECONDS):

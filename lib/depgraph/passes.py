@@ -122,7 +122,9 @@ def tensors_in(output):
 
 def first_line(failure):
     """A failure in a line."""
-    return f"{type(failure).__name__}: {next(iter(str(failure).splitlines()), '')}"
+    said = next(iter(str(failure).splitlines()), "")
+    said += "; the network takes a gradient: do so within torch.enable_grad()" if "not require grad" in said else ""
+    return f"{type(failure).__name__}: {said}"
 
 
 def refuse(model, example, keep):

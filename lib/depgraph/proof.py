@@ -1,5 +1,6 @@
 """Whether two networks compute the same: on the example, on noise, and on inputs of other sizes."""
 
+import copy
 import time
 
 import torch
@@ -8,6 +9,8 @@ from .passes import first_line, quiet, tensors_in
 from .trace import TooLong
 
 CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+WIDENED = {torch.float32, torch.float16, torch.bfloat16}
+FEW = 100  # times the largest number that differs: more is what a mask fills in, not what rounding is measured by
 NEEDED = 3  # the first inputs, without which nothing is proved
 DRAWS = 8  # of noise, for a network that goes one way or another by what it sees
 MANY = 8  # times the examples, for a network that goes another way when there are more
@@ -17,19 +20,22 @@ LARGE = 200_000  # numbers from which on no larger inputs than the example are t
 def difference(model, small, example, trace):
     """What is wrong with the outputs of two networks, which it may change, or nothing.
 
-    Those of float32 are compared in float64, but where they draw random numbers; ten times what rounding does to the
-    first is allowed. trace: that of the first; when its time is over other sizes are not tried. TooLong: it is over
-    before the first three inputs were.
+    Those of float32, float16 and bfloat16 are compared in float64, but where they draw random numbers; ten times what
+    rounding does to the first is allowed, twice in the shorter types. trace: that of the first; when its time is over
+    other sizes are not tried. TooLong: it is over before the first three inputs were.
     """
     model.eval()
     small.eval()
     kinds = {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()}
-    bound, single = max((CLOSE.get(kind, 1e-1) for kind in kinds), default=1e-5), kinds == {torch.float32}
+    bound, single = max((CLOSE.get(kind, 1e-1) for kind in kinds), default=1e-5), bool(kinds) and kinds <= WIDENED
     with quiet():
         trials = enumerate([example, *_trials(example, DRAWS if trace.forks else 1)])
         runs = [_run(model, given) for k, given in trials if not _over(trace, k)]
-        wide = single and not trace.draws and _widen(model, small, example)
-        bound *= 10 if single and not wide else 1
+        wide = single and not trace.draws and runs[0] and _widen(model, small, *runs[0])
+        if wide:
+            bound = max(1e-5, *(2 * torch.finfo(kind).eps for kind in kinds))
+        elif kinds == {torch.float32}:
+            bound *= 10
         for k, (given, near) in enumerate(filter(None, runs)):
             if _over(trace, k):
                 break
@@ -106,15 +112,16 @@ def _where(given, example):
     return f" on inputs of shape {', '.join(map(str, shapes[0]))}" if shapes[0] != shapes[1] else ""
 
 
-def _widen(model, small, example):
+def _widen(model, small, example, near):
     """Make both networks float64; whether they can, which those that make numbers of a type of their own cannot."""
     try:
-        _output(model.double(), _double(example))
+        found = _output(copy.deepcopy(model).double(), _double(example))
+        able = all((a.isfinite() | ~b.isfinite()).all() for a, b in zip(found, near, strict=True))
     except Exception:
-        model.float()
         return False
-    small.double()
-    return True
+    if able:
+        model.double(), small.double()
+    return able
 
 
 def _double(example):
@@ -127,14 +134,20 @@ def _output(net, example):
 
 
 def _apart(a, b, near, bound):
-    """What is wrong with an output b that should be a, or nothing; near: a, rounded."""
-    whole, atol = not a.is_floating_point(), 0
+    """What is wrong with an output b that should be a, or nothing; near: a, rounded.
+
+    Numbers that are alike once rounded, as those that a mask fills in, do not count, nor say what is small.
+    """
+    whole, atol = not (a.is_floating_point() or a.is_complex()), 0
     if near.shape != a.shape or (whole and not torch.equal(a, near)):
         return None  # rounding alone changes what is picked
-    if a.numel() and not whole:
+    if a.numel() and not whole and (b.shape, b.dtype) == (a.shape, a.dtype):
         finite = a.isfinite() & near.isfinite()
-        size, slack = (t.where(finite, 0).abs().max().item() for t in (a, near - a))
-        atol = max(bound, CLOSE.get(a.dtype, 1e-1)) * size + 10 * slack
+        b = b.where(b.to(near.dtype) != a.to(near.dtype), a)
+        largest = a.where(finite, 0).abs().max().item()
+        size, slack = (t.where(finite & (b != a), 0).abs().max().item() for t in (a, near - a))
+        size = size if a.dtype != near.dtype else min(largest, FEW * size)  # rounded, what is small is not as exact
+        atol = max(bound, 2 * torch.finfo(a.dtype).eps) * size + (10 if bound < 1e-3 else 2) * slack
     try:
         torch.testing.assert_close(b, a, rtol=0, atol=atol, equal_nan=True)
     except AssertionError as failure:

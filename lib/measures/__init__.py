@@ -147,8 +147,9 @@ def compression(model):
 
 @told(model=a_network)
 def alive(model):
-    """Hidden units left after `shrink`, summed over the layers; None for a network without `groups`."""
-    return sum(shrinking.alive(model).values()) if networks.groups(model) else None
+    """Hidden units left after `shrink`, summed over the layers; None for a network that models.build does not make."""
+    ours = networks.built(model) and networks.altered(model) is None
+    return sum(shrinking.alive(model).values()) if ours else None
 
 
 @told(model=a_network)

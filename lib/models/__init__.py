@@ -1,9 +1,10 @@
 """Networks as builder and widths: `build(name, widths=…)`, their tables of groups, their prunable weights."""
 
+import contextlib
 import copy
 import inspect
+import re
 import warnings
-from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -70,6 +71,48 @@ def built(net):
     config = getattr(net, "config", None)
     known = isinstance(config, dict) and config.get("name") in BUILDERS
     return config if known and isinstance(getattr(net, "groups", None), tuple) else None
+
+
+def altered(net):
+    """The first layer of a network of `build` that is not what its configuration makes, or None.
+
+    Those that an inference form has folded may be others, and so may what changes no output: `momentum` and `inplace`.
+    """
+    with torch.device("meta"):
+        fresh = build(**net.config)
+    folded = {name for pair in getattr(net, "folded", ()) for name in pair}
+    mine, made = (
+        {name: _kind(m) for name, m in n.named_modules(remove_duplicate=False) if name not in folded}
+        for n in (net, fresh)
+    )
+    return next((name for name in mine | made if mine.get(name) != made.get(name)), None)
+
+
+def _kind(layer):
+    return type(layer), re.sub(r"(momentum|inplace)=[\w.]+", "", layer.extra_repr())
+
+
+def unaltered(net, remedy, *, error=ValueError):
+    """An error where a network of `build` is not what its configuration makes."""
+    if (name := altered(net)) is not None:
+        raise error(
+            f"{name!r} was changed since models.build made the network, which its config does not say; {remedy}"
+        )
+
+
+def renew(net):
+    """Make `config` and `groups` of a network, and of those in it, true again where layers became narrower.
+
+    One that `build` does not make any more loses both.
+    """
+    for part in [part for part in net.modules() if "config" in vars(part) and built(part)]:
+        config, part.config = part.config, None
+        with contextlib.suppress(Exception):  # of any kind, for layers of any kind
+            part.groups = table(part)
+            part.config = config | {"widths": [group.width for group in part.groups]}
+            part.config = part.config if altered(part) is None else None
+        if part.config is None:
+            del part.config, part.groups
 
 
 def copied(net):
@@ -153,7 +196,7 @@ def trained(tensors):
     return [(t.grad is not None or not some) and (t.requires_grad or not isinstance(t, nn.Parameter)) for t in tensors]
 
 
-@contextmanager
+@contextlib.contextmanager
 def in_mode(*nets, training):
     """Networks in training or eval mode; each layer has its own mode again afterwards.
 

@@ -188,6 +188,7 @@ def fits(model, inputs, targets=None):
             what = f"{type(model).__name__} and the loss do not take inputs {_told(inputs)}, targets {_told(targets)}"
         said = str(error).partition("\n")[0]
         hint = _of_types(said, model, inputs, targets) if "type" in said else ""
+        hint = "; take its gradient within torch.enable_grad()" if "not require grad" in said else hint
         raise ValueError(f"{what}: {said}{hint}") from error
 
 
