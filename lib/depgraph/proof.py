@@ -120,7 +120,8 @@ def _widen(model, small, example, near):
     except Exception:
         return False
     if able:
-        model.double(), small.double()
+        model.double()
+        small.double()
     return able
 
 
