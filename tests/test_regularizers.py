@@ -315,6 +315,13 @@ def test_groups_of_grouped_and_transposed_convolutions(name, groups, kind):
     torch.testing.assert_close(w.detach(), shrunk)
 
 
+def test_a_call_in_inference_mode_leaves_later_ones_alone():
+    w = torch.ones(1000, 900)  # larger than any before
+    with torch.inference_mode():
+        reg.prox_group_lasso_([torch.ones_like(w)], [0.1])
+    reg.group_lasso_grad_([w], [torch.zeros_like(w)], [1.0])
+
+
 def test_a_penalty_without_weights_is_refused():
     with pytest.raises(ValueError, match="needs weights and was given none; see lib.models.weights"):
         reg.bind({"name": "gl", "lam": 1.0}, [])
