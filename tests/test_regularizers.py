@@ -1,5 +1,6 @@
 """Every penalty against the authors' own functions, against autograd, and against its definition."""
 
+import copy
 import json
 import math
 import re
@@ -313,6 +314,22 @@ def test_groups_of_grouped_and_transposed_convolutions(name, groups, kind):
         torch.testing.assert_close(w.grad, expected)
     reg.bind({"name": name, "lam": 1.0, "prox": True}, [w], views=models.unit_views(layer))[2](0.02)
     torch.testing.assert_close(w.detach(), shrunk)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_weights_that_are_given_other_data_are_penalised(groups):
+    """`p.data = p.data.clamp(-1, 1)` puts the numbers elsewhere."""
+    layer = torch.nn.Conv2d(6, 12, 3, groups=groups)
+    w, expected = layer.weight, copy.deepcopy(layer.weight)
+    terms = [{"name": "gl", "lam": 1.0}, {"name": "sgl", "lam": 1.0, "prox": True}]
+    bound = [reg.bind(terms, [t], views=models.unit_views(layer)) for t in (w, expected)]
+    w.data = w.data.clamp(-0.1, 0.1)
+    expected.data.clamp_(-0.1, 0.1)
+    for t, (_, add_gradient_, prox_) in zip((w, expected), bound, strict=True):
+        t.grad = torch.zeros_like(t)
+        add_gradient_()
+        prox_(0.02)
+    assert torch.equal(w, expected) and torch.equal(w.grad, expected.grad)
 
 
 def test_a_call_in_inference_mode_leaves_later_ones_alone():
