@@ -151,6 +151,32 @@ def runs_channels_last(model, x):
     return True
 
 
+def update_of(optimizer):
+    """What takes an optimizer's step."""
+    kind, group = type(optimizer), optimizer.param_groups[0]
+    if kind is torch.optim.SGD and group["momentum"] and group["fused"]:
+        return even(optimizer)
+    plain = kind is torch.optim.Adam and group["fused"] and not any(group[name] for name in NOT_LEAN)
+    return lean(optimizer) if plain else optimizer.step
+
+
+def even(optimizer):
+    """optimizer.step of torch's fused SGD with momentum, also where some layers have their first gradient and some not.
+
+    That step is not a fused one, which takes either parameters without momentum so far or those with some.
+    """
+    params = optimizer.param_groups[0]["params"]
+
+    def update():
+        mixed, begun = False, optimizer.state
+        if len(begun) < len(params):
+            mixed = len({p in begun for p in params if p.grad is not None}) > 1
+        optimizer.param_groups[0]["fused"] = not mixed
+        optimizer.step()
+
+    return update
+
+
 def lean(optimizer):
     """optimizer.step of torch's fused Adam, less the bookkeeping that costs a small network a tenth of its step."""
     params, moments = optimizer.param_groups[0]["params"], []
