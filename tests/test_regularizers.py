@@ -140,6 +140,14 @@ def test_behind_a_flatten_a_group_is_a_channel():
         torch.testing.assert_close(g, math.sqrt(w.numel()) * w / w.norm())
 
 
+@pytest.mark.parametrize("wrap", [lambda n: torch.nn.Sequential(torch.nn.Identity(), n), torch.compile])
+def test_behind_a_flatten_a_group_is_a_channel_in_a_wrapped_network_too(wrap):
+    net = models.build("lenet5", widths=[4, 6, 8])
+    shapes = [[view(w).shape for view, w in zip(models.unit_views(n), models.weights(n).values(), strict=True)]
+              for n in (net, wrap(net))]  # fmt: skip
+    assert shapes[0] == shapes[1] and shapes[0][2] == (8, 6, 16)
+
+
 def test_rescale_multiplies_only_the_partial_penalty():
     w = [torch.randn(4, 16)]
     plain = reg.bind({"name": "gl", "lam": 1.0, "partial": 8}, w)[0]()
