@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -109,6 +110,9 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
     follows = options.schedule == "plateau"
     if follows and (watch is None or getattr(data, "task", "") == "regression"):
         raise ValueError("schedule 'plateau' needs a watched 'validation' score that rises; take another one")
+    if follows and (times := len(watching.at(options.steps))) < 3:
+        said = f"watch is asked after {times} of {options.steps:,} steps; train for more, or lower log_points"
+        warnings.warn(f"schedule 'plateau' never lowers the rate: {said}", stacklevel=3)
     part = part_of(data, model)
     if options.loss is None and getattr(data, "task", "") == "classification" and part.y.is_floating_point():
         raise ValueError(f"the task is classification, but y holds {part.y.dtype}; pass whole numbers, or a loss")

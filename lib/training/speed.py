@@ -142,11 +142,11 @@ def convolutions(model):
 
 def runs_channels_last(model, x):
     """Whether a network trains on these images with the channels last: at a `view` of theirs torch raises."""
-    trial = convert_conv2d_weight_memory_format(copied(model), torch.channels_last).train()
     try:
+        trial = convert_conv2d_weight_memory_format(copied(model), torch.channels_last).train()
         with torch.no_grad(), torch.random.fork_rng():
             trial(x.contiguous(memory_format=torch.channels_last))
-    except Exception:  # of any kind: the trial is of a network from outside
+    except Exception:  # of any kind: the trial is of a network from outside, which need not have copies
         return False
     return True
 
