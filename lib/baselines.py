@@ -178,6 +178,7 @@ def variational_dropout(layers, options):
     return [VariationalDropout(layer, log_variance=options.log_variance) for layer in layers], weight
 
 
+MIXING = (nn.GLU, nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax, nn.MultiheadAttention)  # of torch's activations
 KINDS = {"hard_concrete": hard_concrete, "variational_dropout": variational_dropout}
 OPTIONS = {"hard_concrete": HardConcreteOptions, "variational_dropout": VariationalDropoutOptions}
 
@@ -222,19 +223,26 @@ def noisy(model, *, name, examples, compile=False, **options):
 def folded(net):
     """The state_dict of the plain network that a noisy one is in eval mode.
 
-    A unit whose gate is shut takes its incoming weights along, as in the paper's counts.
+    A unit whose gate is shut takes its incoming weights along, as in the paper's counts, where nothing between the two
+    layers mixes units.
     """
     state, shut = {}, None
     for key, layer in reversed(list(net.named_children())):
         if not hasattr(layer, "plain"):
-            if kept := layer.state_dict():  # a frozen layer
-                state |= {f"{key}.{name}": t.clone() for name, t in kept.items()}
-                shut = None
+            state |= {f"{key}.{name}": t.clone() for name, t in layer.state_dict().items()}
+            shut = shut if _unit_by_unit(layer) else None
             continue
         with models.in_mode(layer, training=False):
             weight = layer.plain()
-        if shut is not None:
+        if shut is not None and len(shut) == len(weight):  # a flatten may make several of one
             weight[shut] = 0
         state |= {f"{key}.weight": weight} | ({} if layer.bias is None else {f"{key}.bias": layer.bias.clone()})
         shut = ~weight.any(0) if isinstance(layer, HardConcrete) else None
     return state
+
+
+def _unit_by_unit(layer):
+    """Whether a layer without weights leaves every unit its own: activations, dropout, nn.Flatten and nn.Identity."""
+    activation = type(layer).__module__ == nn.ReLU.__module__ and not isinstance(layer, MIXING)
+    dropout = type(layer).__module__ == nn.Dropout.__module__
+    return (activation or dropout or type(layer) in (nn.Flatten, nn.Identity)) and not layer.state_dict()

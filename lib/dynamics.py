@@ -65,7 +65,7 @@ class Dynamics:
         removed_*: units by what died first; orphans: those without outgoing weights first, with incoming ones left.
         fan_in, fan_out: Euclidean norms of the incoming and outgoing weights of the noted units.
         """
-        self._look(model)
+        self._look(model := models.unwrapped(model))
         ws, norms = models.weights(model), {g.name: _norms(model, g) for g in model.groups}
         kinds = shrinking.CAUSES.items()
         found = {f"removed_{kind}": [int((c == code).sum()) for c in self.first.values()] for kind, code in kinds}

@@ -31,6 +31,7 @@ def shrink(model, *, fold=True, keep_one=False):
     fold: fold nonzero constants where that is exact (otherwise their units stay); without, they all stay.
     keep_one: leave one silent unit where a layer died wholly, instead of ShrinkError.
     """
+    model = models.unwrapped(model)
     state, causes = _settle(model, rule="exact" if fold else "zero")
     keep = {name: cause == 0 for name, cause in causes.items()}
     if empty := [name for name, kept in keep.items() if not kept.any()]:
@@ -126,6 +127,7 @@ def _settle(model, *, rule):
     All groups are judged on the same weights, then all dead units are cut, until nothing changes. rule:
     "exact" folds what can be folded, "zero" takes no constant but zero, "weights" does not look at constants.
     """
+    model = models.unwrapped(model)
     if models.built(model) is None:
         raise ShrinkError(
             f"{type(model).__name__} was not made by models.build and has no table of groups; use "

@@ -170,6 +170,29 @@ def test_layers_without_biases_and_in_double_precision_fold_and_keep_their_modes
     torch.testing.assert_close(training.predict(net, x), training.predict(noisy, x))
 
 
+@pytest.mark.parametrize(
+    ("between", "width", "gone"),
+    [
+        (torch.nn.Identity(), 16, True),
+        (torch.nn.GELU(), 16, True),
+        (torch.nn.LayerNorm(16, elementwise_affine=False), 16, False),
+        (torch.nn.Softmax(1), 16, False),
+        (torch.nn.GLU(), 8, False),
+    ],
+    ids=str,
+)
+def test_incoming_weights_go_along_where_nothing_mixes_units(between, width, gone):
+    layers = [torch.nn.Linear(8, 16), between, torch.nn.Dropout(0.1), torch.nn.Linear(width, 2)]
+    net, x = torch.nn.Sequential(*layers), torch.randn(9, 8)
+    noisy, _ = baselines.noisy(net, examples=64, name="hard_concrete")
+    with torch.no_grad():
+        noisy[-1].log_alpha[: width // 2] = -4
+        expected = noisy.eval()(x)
+        net.load_state_dict(baselines.folded(noisy))
+        torch.testing.assert_close(net.eval()(x), expected)
+    assert (net[0].weight[: width // 2] == 0).all() == gone and (net[-1].weight[:, : width // 2] == 0).all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_frozen_layers_stay_plain_and_as_they_are(kind):
     net = mlp(30, 20)

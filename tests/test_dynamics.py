@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib import data, models, pruning, training
+from lib import data, models, pruning, shrinking, training
 from lib.dynamics import Dynamics, independent
 
 
@@ -46,6 +46,13 @@ def test_norms_are_those_of_rows_and_columns(net):
     point = Dynamics(net, steps=10, units=2).point(net)
     assert point["fan_in"][1] == pytest.approx(net.fc2.weight[:2].norm(dim=1).tolist(), rel=1e-3)
     assert point["fan_out"][0] == pytest.approx(net.fc2.weight[:, :2].norm(dim=0).tolist(), rel=1e-3)
+
+
+def test_a_compiled_network_is_known_by_its_layers(net):
+    compiled = torch.compile(net)
+    pruning.apply(compiled, pruning.units(compiled, [5, 3]))
+    assert Dynamics(compiled, steps=10).point(compiled) == Dynamics(net, steps=10).point(net)
+    assert shrinking.shrink(compiled).config["widths"] == shrinking.shrink(net).config["widths"] == [5, 3]
 
 
 def test_independent_zeros_remove_what_the_formula_says():

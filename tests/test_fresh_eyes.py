@@ -1,5 +1,6 @@
 """What a stranger's first tries came to in silence: parameters replaced, curves that part, threads, runs twice."""
 
+import copy
 import threading
 
 import numpy as np
@@ -119,6 +120,26 @@ def test_threads_train_what_they_would_alone(store, monkeypatch):
     monkeypatch.setenv("COMPANION_RUNS", str(store / "alone"))
     for seed, config in enumerate(configs):
         assert runs.run(config)["rows"][0]["curves"] == found[seed]["rows"][0]["curves"]
+
+
+@pytest.mark.parametrize("penalty", [{"name": "sgl", "lam": 1e-3}, {"name": "gl", "lam": 1e-3, "prox": True}], ids=str)
+def test_threads_penalise_what_they_would_alone(penalty):
+    x, y = torch.randn(256, 64), torch.arange(256) % 10
+
+    def train(net, seed):
+        optimizer = {"name": "sgd", "lr": 0.05}
+        training.fit(net, (x, y), steps=100, batch=64, seed=seed, penalty=penalty, optimizer=optimizer)
+
+    alone = [models.build("mlp", widths=[200, 100], inputs=64, outputs=10) for _ in range(2)]
+    together = copy.deepcopy(alone)
+    threads = [threading.Thread(target=train, args=(net, k)) for k, net in enumerate(together)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k, net in enumerate(alone):
+        train(net, k)
+        assert all(map(torch.equal, net.parameters(), together[k].parameters()))
 
 
 def test_a_run_that_is_given_twice_counts_once_in_a_table(store):

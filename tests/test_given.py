@@ -2,6 +2,7 @@
 
 import copy
 import os
+import threading
 import warnings
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from torchvision.transforms import v2
 
 from lib import inference, measures, models, pruning, regularizers, saving, shrinking, sparse, training
 from lib.compress import compress
-from lib.training.given import part_of
+from lib.training.given import part_of, sized
 
 X = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()
@@ -90,6 +91,8 @@ def test_data_become_the_tables_that_they_are(name):
 
 def test_a_loaders_sampler_and_batch_size_count():
     assert sorted(part_of(loader(sampler=FIRST), mlp()).x[:, 0].tolist()) == sorted(X[:10, 0].tolist())
+    batches = loader(batch_sampler=torch_data.BatchSampler(FIRST, 5, False), batch_size=1)
+    assert sized({}, batches) == {"batch": 5} and "batch" not in sized({}, loader(X, batch_size=None))
     seen = []
 
     class Net(nn.Linear):
@@ -138,6 +141,18 @@ REFUSED = {
     "rows of several lengths": (lambda: fit(mlp(), loader(LENGTHS)), "collate_fn of a DataLoader"),
     "dicts": (lambda: fit(mlp(), Rows(lambda k: {"x": X[k], "y": 0})), r"dict of 2 in place of a pair \(x, y\)"),
     "x alone": (lambda: fit(mlp(), X[:2]), "no pair of tables"),
+    "a loss in double precision": (
+        lambda: fit(mlp(), (X, Y), loss=nn.CrossEntropyLoss(torch.ones(2).double()), precision="fp32"),
+        "a tensor of the loss, as its weight, is float64: make it a float32 one",
+    ),
+    "maps that number objects": (
+        lambda: fit(nn.Conv2d(1, 3, 1), (torch.rand(8, 1, 4, 4), torch.full((8, 4, 4), 7))),
+        "y has the class 7; .*maps that number objects take loss='boundary'",
+    ),
+    "pictures that are not square": (
+        lambda: fit(nn.Conv2d(1, 3, 1), (torch.rand(8, 1, 8, 6), torch.zeros(8, 8, 6).long()), augment="dihedral"),
+        "turn square images, got 8 × 6; crop or resize them",
+    ),
     "whole numbers for a product": (lambda: fit(mlp(), (X.long(), Y)), r"pass x.float\(\)"),
     "whole numbers for a loss": (lambda: fit(mlp(), (X, Y), loss=nn.MSELoss()), "size"),
     "numbers that are whole": (lambda: fit(mlp(1), (X, 5 * Y)), r"outputs \(8, 1\) are for one class; .* y.float"),
@@ -518,6 +533,17 @@ def test_networks_that_view_pictures_train_as_in_a_plain_loop():
     torch.testing.assert_close(nets[0].state_dict(), nets[1].state_dict())
     assert training.predict(nets[0], x).shape == (24, 2)
     assert fit(nets[0], (x, y), augment="flip_crop").status == "done"
+
+
+def test_networks_that_have_no_copies_train_on_pictures():
+    net = Viewing()
+    net.lock = threading.Lock()
+    assert fit(net, (torch.randn(24, 3, 6, 6), Y[:24])).status == "done"
+
+
+def test_a_plateau_that_is_never_seen_is_said():
+    with pytest.warns(UserWarning, match="'plateau' never lowers the rate: watch is asked after 1 of 40 steps"):
+        fit(mlp(), (X, Y), steps=40, schedule="plateau", watch=lambda net: {"validation": 0.0})
 
 
 MAPS = torch.rand(16, 2, 8, 8)

@@ -1,6 +1,7 @@
 """A checkpoint belongs to one training: any other starts anew, as without it; its own goes on where it was."""
 
 import functools
+import types
 
 import numpy as np
 import pytest
@@ -31,6 +32,27 @@ class Net(nn.Module):
 
 def smoothed(share):
     return lambda outputs, y: F.cross_entropy(outputs, y, label_smoothing=share)
+
+
+class Scaled:
+    def __init__(self, gain):
+        self.gain = gain
+
+    def loss(self, outputs, y):
+        return self.gain * F.cross_entropy(outputs, y)
+
+
+class Averaged(nn.Module):
+    """A loss over its mean so far, which is a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.ones(()))
+
+    def forward(self, outputs, y):
+        loss = F.cross_entropy(outputs, y)
+        self.mean.mul_(0.9).add_(loss.detach(), alpha=0.1)
+        return loss / self.mean
 
 
 def hold(k):
@@ -71,6 +93,13 @@ PAIRS = {
         {},
         {"loss": nn.CrossEntropyLoss(torch.tensor([9.0, 2, 3]))},
     ),
+    "owner": ({}, {"loss": Scaled(1.0).loss}, {}, {"loss": Scaled(5.0).loss}),
+    "namespace": (
+        {},
+        {"loss": functools.partial(Scaled.loss, types.SimpleNamespace(gain=1.0))},
+        {},
+        {"loss": functools.partial(Scaled.loss, types.SimpleNamespace(gain=5.0))},
+    ),
     "masks": ({}, {"after_step": hold(2)}, {}, {"after_step": hold(3)}),
     "rows": ({}, {"data": (X, Y)}, {}, {"data": swapped()}),
 }
@@ -109,3 +138,53 @@ def test_the_same_training_goes_on(what, tmp_path, capsys):
     np.random.seed(4)  # noqa: NPY002
     fit(nets[2], options, checkpoint=file)
     assert same(nets[0], nets[2]) and torch.equal(nets[0].mean, nets[2].mean) and not capsys.readouterr().out
+
+
+def test_the_seed_of_zeroing_makes_another_training(tmp_path):
+    def trained(seed, checkpoint):
+        net = Net()
+        zeroing = pruning.StochasticZeroing(net, steps=12, seed=seed, target=0.5)
+        fit(net, {}, after_step=[zeroing], checkpoint=checkpoint)
+        return net
+
+    first, other = trained(1, tmp_path / "0.pt"), trained(2, tmp_path / "0.pt")
+    assert same(other, trained(2, None)) and not same(first, other)
+
+
+@pytest.mark.parametrize("frozen", ["a", "n"])
+def test_what_a_loss_keeps_and_a_hook_freezes_goes_on(frozen, tmp_path):
+    def freeze(model, step):
+        if step == 3:
+            getattr(model, frozen).requires_grad_(False)
+            model.b.requires_grad_(True)
+
+    nets, file = [Net() for _ in range(3)], {"checkpoint": tmp_path / "0.pt"}
+    for net, options in zip(nets, ({}, file | {"until": 7}, file), strict=True):
+        net.b.requires_grad_(False)
+        fit(net, {}, loss=Averaged(), after_step=[freeze], optimizer={"name": "sgd", "lr": 0.1}, **options)
+    assert same(nets[0], nets[2]) and not getattr(nets[2], frozen).weight.requires_grad
+
+
+class Noting:
+    def __init__(self, noted):
+        self.noted = noted
+
+    def __call__(self, model, step):
+        pass
+
+    def state_dict(self):
+        return {"noted": [self.noted]}
+
+
+@pytest.mark.parametrize("noted", [np.float64(0), np.zeros(2), {np.int64(1): 2}, PAIRS.keys()], ids=str)
+def test_a_state_that_would_not_be_read_back_is_refused(noted, tmp_path):
+    with pytest.raises(ValueError, match=r"the state_dict of hook 0 \(Noting\) holds .*; keep plain numbers"):
+        fit(Net(), {}, after_step=[Noting(noted)], checkpoint=tmp_path / "0.pt")
+
+
+def test_rates_of_numpy_are_read_back(tmp_path, capsys):
+    options = {"optimizer": {"name": "adam", "lr": np.float64(0.01), "betas": (np.float64(0.9), 0.99)}}
+    options |= {"schedule": lambda t: np.float64(1 - t), "checkpoint": tmp_path / "0.pt"}
+    fit(Net(), options, until=7)
+    fit(Net(), options)
+    assert not capsys.readouterr().out

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from sklearn.metrics import roc_auc_score
 from torch.nn.utils import prune
 
 from lib import measures, models, shrinking
@@ -25,6 +26,45 @@ def test_scores_of_classification():
     assert measures.f1(LOGITS, Y) == pytest.approx(4 / 5), "of class 1"
     three = torch.eye(3)[[0, 1, 2, 0]]
     assert measures.auc(three, torch.tensor([0, 1, 2, 0])) == 1
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_auc_is_that_of_the_chances_where_these_do_not_saturate(count):
+    logits, y = torch.randn(200, count), torch.arange(200) % count
+    chances = logits.double().softmax(1)
+    expected = roc_auc_score(y, chances[:, 1] if count == 2 else chances, multi_class="ovr")
+    assert measures.auc(logits, y) == expected
+
+
+def test_confident_networks_have_an_auc():
+    assert measures.auc(torch.tensor([[0.0, 50], [0, 40], [0, -3]]), torch.tensor([1, 0, 0])) == 1
+    assert measures.auc(torch.tensor([[0.0, 50], [0, 40], [0, -torch.inf]]), torch.tensor([1, 0, 0])) == 1
+    three = torch.tensor([[60.0, 0, 0], [50, 0, 0], [0, 60, 0], [0, 0, 60]])
+    assert measures.auc(three, torch.tensor([0, 1, 1, 2])) == 1
+
+
+@pytest.mark.parametrize("score", [measures.accuracy, measures.f1, measures.auc])
+def test_ignored_targets_do_not_count(score):
+    more, y = torch.cat([LOGITS, 9 * LOGITS[:2]]), torch.cat([Y, torch.tensor([-100, -100])])
+    assert score(more, y) == score(LOGITS, Y) and math.isnan(score(LOGITS, torch.full((4,), -100)))
+
+
+@pytest.mark.parametrize(("score", "shape", "message"), [
+    (measures.f1, (8, 3), r"f1 is of two classes, logits \(N, 2\), got \(8, 3\)"),
+    (measures.f1, (2, 2, 4, 4), r"a row for each target, \(N, classes\) and \(N,\), got \(2, 2, 4, 4\)"),
+    (measures.auc, (2, 2, 4, 4), r"a row for each target, \(N, classes\) and \(N,\), got \(2, 2, 4, 4\)"),
+    (measures.auc, (8, 3), "no target is of class 2"),
+])  # fmt: skip
+def test_scores_of_classes_refuse_what_they_do_not_know(score, shape, message):
+    y = (torch.rand(shape[:1] + shape[2:]) > 0.5).long()
+    with pytest.raises(ValueError, match=message):
+        score(torch.randn(shape), y)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_histogram_of_half_floats_has_all_weights(dtype):
+    net = torch.nn.Linear(20, 20).to(dtype)
+    assert sum(measures.histogram(net, within=0.1)["counts"]) == 400
 
 
 def test_scores_of_regression():

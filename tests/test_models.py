@@ -139,6 +139,7 @@ def test_truncated_normal_is_that_of_the_demo():
         ({"name": "mlp", "activation": "gelu"}, "unknown activation 'gelu'; known: relu"),
         ({"name": "resnet50", "stem": "small"}, "unknown stem 'small'; known: cifar"),
         ({"name": "vgg16", "size": 28}, "size >= 32, got 28"),
+        ({"name": "ct_cnn", "widths": []}, "ct_cnn takes one width at least, got none"),
     ],
 )
 def test_errors_name_the_value_and_the_remedy(arguments, message):

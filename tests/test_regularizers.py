@@ -1,5 +1,6 @@
 """Every penalty against the authors' own functions, against autograd, and against its definition."""
 
+import copy
 import json
 import math
 import re
@@ -137,6 +138,14 @@ def test_behind_a_flatten_a_group_is_a_channel():
         reg.bind({"name": "gl", "lam": 1.0}, ws, views=views)[1]()
         w, g = group(ws[layer].detach()), group(ws[layer].grad)
         torch.testing.assert_close(g, math.sqrt(w.numel()) * w / w.norm())
+
+
+@pytest.mark.parametrize("wrap", [lambda n: torch.nn.Sequential(torch.nn.Identity(), n), torch.compile])
+def test_behind_a_flatten_a_group_is_a_channel_in_a_wrapped_network_too(wrap):
+    net = models.build("lenet5", widths=[4, 6, 8])
+    shapes = [[view(w).shape for view, w in zip(models.unit_views(n), models.weights(n).values(), strict=True)]
+              for n in (net, wrap(net))]  # fmt: skip
+    assert shapes[0] == shapes[1] and shapes[0][2] == (8, 6, 16)
 
 
 def test_rescale_multiplies_only_the_partial_penalty():
@@ -313,6 +322,29 @@ def test_groups_of_grouped_and_transposed_convolutions(name, groups, kind):
         torch.testing.assert_close(w.grad, expected)
     reg.bind({"name": name, "lam": 1.0, "prox": True}, [w], views=models.unit_views(layer))[2](0.02)
     torch.testing.assert_close(w.detach(), shrunk)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_weights_that_are_given_other_data_are_penalised(groups):
+    """`p.data = p.data.clamp(-1, 1)` puts the numbers elsewhere."""
+    layer = torch.nn.Conv2d(6, 12, 3, groups=groups)
+    w, expected = layer.weight, copy.deepcopy(layer.weight)
+    terms = [{"name": "gl", "lam": 1.0}, {"name": "sgl", "lam": 1.0, "prox": True}]
+    bound = [reg.bind(terms, [t], views=models.unit_views(layer)) for t in (w, expected)]
+    w.data = w.data.clamp(-0.1, 0.1)
+    expected.data.clamp_(-0.1, 0.1)
+    for t, (_, add_gradient_, prox_) in zip((w, expected), bound, strict=True):
+        t.grad = torch.zeros_like(t)
+        add_gradient_()
+        prox_(0.02)
+    assert torch.equal(w, expected) and torch.equal(w.grad, expected.grad)
+
+
+def test_a_call_in_inference_mode_leaves_later_ones_alone():
+    w = torch.ones(1000, 900)  # larger than any before
+    with torch.inference_mode():
+        reg.prox_group_lasso_([torch.ones_like(w)], [0.1])
+    reg.group_lasso_grad_([w], [torch.zeros_like(w)], [1.0])
 
 
 def test_a_penalty_without_weights_is_refused():

@@ -165,6 +165,36 @@ def test_lean_adam_is_torch_adam(digits):
         assert torch.equal(a, b)
 
 
+def test_momentum_begins_where_a_layer_has_its_first_gradient(digits):
+    """A layer that a hook sets free, and one that every second pass runs; as in torch's own loop."""
+
+    class Late(torch.nn.Sequential):
+        passes = 0
+
+        def forward(self, x):
+            self.passes += 1
+            return self[0](x) + (self[1](x) if self.passes % 2 == 0 else 0) + self[2](x)
+
+    def free(model, step):
+        model[2].requires_grad_(step >= 3)
+
+    torch.manual_seed(0)
+    nets = [Late(*(torch.nn.Linear(64, 10) for _ in range(3))) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    for net in nets:
+        net[2].requires_grad_(False)
+    x, y, sgd = digits.train.x[:50].flatten(1), digits.train.y[:50], {"lr": 0.1, "momentum": 0.9}
+    training.fit(nets[0], (x, y), steps=9, after_step=[free], optimizer={"name": "sgd"} | sgd, precision="fp32")
+    optimizer = torch.optim.SGD(nets[1].parameters(), **sgd)
+    for k in range(9):
+        optimizer.zero_grad()
+        training.LOSSES["cross_entropy"](nets[1](x), y).backward()
+        optimizer.step()
+        free(nets[1], k)
+    for a, b in zip(*(net.parameters() for net in nets), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 @pytest.mark.parametrize("penalty", [{"name": "sgl", "lam": 1e-3, "partial": 4}, {"name": "l0", "lam": 1e-4}])
 def test_compiled_penalty_is_the_penalty(penalty):
     """Where there is no compiler the function itself comes back, which is right, too."""
@@ -675,14 +705,14 @@ def test_wrong_names_list_the_known(digits, options, message):
         training.fit(mlp(), digits, steps=1, **options)
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_the_proximal_step_ends_at_the_lasso(momentum):
+@pytest.mark.parametrize("more", [{}, {"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.5}, {"dampening": 0.5}])
+def test_the_proximal_step_ends_at_the_lasso(more):
     """scikit-learn's solution of the same problem, its exact zeros included, with momentum as without."""
     table = data.load("diabetes")
     lasso = linear_model.Lasso(alpha=0.05).fit(table.train.x, table.train.y)  # ½·mean square + α·Σ|w|
     torch.manual_seed(0)
     net = models.build("mlp", widths=[], inputs=10, outputs=1)
-    sgd = {"name": "sgd", "lr": 0.01, "momentum": momentum}
+    sgd = {"name": "sgd", "lr": 0.01} | more
     penalty = {"name": "l1", "lam": 0.1, "prox": True}
     training.fit(net, table, steps=1500, batch=10**6, optimizer=sgd, penalty=penalty, loss="mse", precision="fp32")
     found = net.fc1.weight.detach().flatten()

@@ -25,12 +25,12 @@ from .segmentation import average_precision, dice, foreground_dice, instance_sco
 
 
 def _decisive(score):
-    """A score that is NaN where a logit is: no class is the largest then."""
+    """A score that is NaN where a logit is, as no class is the largest then, and where no target counts."""
 
     @wraps(score)
     def scored(logits, y):
         _fitting(logits, y)
-        return float("nan") if logits.isnan().any() else score(logits, y)
+        return float("nan") if logits.isnan().any() or (y == IGNORED).all() else score(logits, y)
 
     return scored
 
@@ -43,21 +43,44 @@ def accuracy(logits, y):
 
 @_decisive
 def f1(logits, y):
-    """F1 of class 1 for logits (N, 2): harmonic mean of precision and recall, 0 where nothing is found."""
+    """F1 of class 1 for logits (N, 2): harmonic mean of precision and recall, 0 where nothing is found.
+
+    As in `accuracy`, −100 does not count.
+    """
+    logits, y = _counted(logits, y)
+    if logits.shape[1] != 2:
+        raise ValueError(f"f1 is of two classes, logits (N, 2), got {tuple(logits.shape)}; accuracy takes more")
     with needing("data"):
         from sklearn.metrics import f1_score
 
-    return float(f1_score(y.cpu(), logits.argmax(1).cpu(), zero_division=0))
+    return float(f1_score(y, logits.argmax(1), zero_division=0))
 
 
 @_decisive
 def auc(logits, y):
-    """Area under the ROC curve: of class 1 for logits (N, 2), mean of one against rest for more classes."""
+    """Area under the ROC curve: of class 1 for logits (N, 2), mean of one against rest for more classes.
+
+    Rows are ranked by log p/(1 − p), which has no ties where p rounds to 1. As in `accuracy`, −100 does not count.
+    """
+    logits, y = _counted(logits, y)
+    count = logits.shape[1]
+    if lacking := sorted({*range(count)} - {*y.tolist()}) if count > 2 else []:
+        raise ValueError(f"auc: no target is of class {lacking[0]}, so it has no curve; score without its column")
     with needing("data"):
         from sklearn.metrics import roc_auc_score
 
-    chances = logits.double().softmax(1).cpu()
-    return float(roc_auc_score(y.cpu(), chances[:, 1] if chances.shape[1] == 2 else chances, multi_class="ovr"))
+    logits = logits.double().clamp(-1e300, 1e300)  # −∞ rules a class out
+    rest = [torch.cat([logits[:, :k], logits[:, k + 1 :]], 1).logsumexp(1) for k in range(count)]
+    ranks = logits - torch.stack(rest, 1)
+    scored = range(count) if count > 2 else [1]
+    return float(np.mean([roc_auc_score(y == k, ranks[:, k]) for k in scored]))
+
+
+def _counted(logits, y):
+    """The rows that count and their classes. ValueError: they are maps."""
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ValueError(f"f1 and auc take a row for each target, (N, classes) and (N,), got {tuple(logits.shape)}")
+    return logits.detach()[y != IGNORED].cpu(), y[y != IGNORED].cpu()
 
 
 def _fitting(logits, y):
@@ -134,7 +157,7 @@ def histogram(model, **options):
     given = HistogramOptions.of(options, "histogram")
     ws = torch.cat([w.detach().flatten() for w in prunable(model).values()])
     within = float(given.within)
-    counts = torch.histc(ws.clamp(-within, within).float().cpu(), given.bins, -within, within)
+    counts = torch.histc(ws.float().clamp(-within, within).cpu(), given.bins, -within, within)
     return {"within": given.within, "counts": [int(n) for n in counts]}
 
 

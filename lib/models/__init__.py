@@ -149,7 +149,7 @@ def weights(net):
     named = getattr(net, "prunable", None)
     if isinstance(named, list | tuple):
         return _named(net, named)
-    listed = {step.layer for group in groups(net) for step in group.steps if not isinstance(step, Act)}
+    listed = {name for name, step in _steps(net) if not isinstance(step, Act)}
     found, seen = {}, set()
     for name, module in net.named_modules():
         for key in ("weight",) if name in listed else _matrices(module):
@@ -234,14 +234,27 @@ def groups(net):
     return found if isinstance(found, tuple) else ()
 
 
+def unwrapped(net):
+    """The network that `torch.compile` was given, whose layers have the names of its table; others as they are."""
+    return getattr(net, "_orig_mod", net)
+
+
+def _steps(net):
+    """The steps of a network's table and of those of its parts, by the names of their layers in the network."""
+    tables = [(name, group) for name, part in net.named_modules() for group in groups(part)]
+    steps = [(name, step) for name, group in tables for step in getattr(group, "steps", ())]
+    return [(f"{name}.{step.layer}".lstrip("."), step) for name, step in steps]
+
+
 def unit_views(net):
     """A function for each entry of `weights(net)` that shows such a tensor with one input unit per index of axis 1.
 
     A Linear or Conv weight is seen as it is, behind a flatten with the columns of a channel as (out, channels,
     positions). A transposed convolution's (in, out, …) is turned to (out, in, …), a grouped one's (out, in/groups, …)
-    to (out/groups, in, …). They are views, but for groups of several channels in and out: a copy.
+    to (out/groups, in, …). They are views, but for groups of several channels in and out: a copy. What lies behind a
+    flatten is known of networks of `build`, also within others; elsewhere a unit is a column there.
     """
-    blocks = {step.layer: step.block for group in groups(net) for step in group.consumers}
+    blocks = {name: step.block for name, step in _steps(net) if isinstance(step, Consume)}
     layers = [name.rpartition(".")[0] for name in weights(net)]
     return [_unit_view(net.get_submodule(layer), blocks.get(layer, 1)) for layer in layers]
 

@@ -78,6 +78,8 @@ def vgg16(widths, *, inputs=3, outputs=10, size=32):
 
 def ct_cnn(widths, *, inputs=1, outputs=2):
     """Small CNN of any depth for slices (N, 1, H, W) of any size, pooled globally before a linear layer."""
+    if not widths:
+        raise ValueError("ct_cnn takes one width at least, got none")
     return chain(_convolutions(widths, inputs, pooled=range(1, len(widths))) | head(widths[-1], outputs))
 
 

@@ -49,6 +49,8 @@ def random(model, sparsity, *, scope="global"):
 @torch.no_grad()
 def units(model, widths):
     """The mask that keeps `widths` units of each group, those with the largest Σ|w| coming in (arXiv 1608.08710)."""
+    if (inner := models.unwrapped(model)) is not model:
+        return {f"_orig_mod.{name}": mask for name, mask in units(inner, widths).items()}
     ws, groups, widths = prunable(model), models.groups(model), UnitsOptions(widths=widths).widths
     if len(groups) != len(widths) or not groups:
         raise ValueError(f"units takes a width for each of the {len(groups)} groups of the network, got {widths!r}")

@@ -39,7 +39,7 @@ class StochasticZeroing:
     def __init__(self, model, *, steps, seed=0, **options):
         self.options = ZeroingOptions.of(options, "stochastic zeroing")
         self.steps = checks.number("stochastic zeroing: steps", steps, "[1, inf)", whole=True)
-        seed = checks.number("stochastic zeroing: seed", seed, "[0, 9e18]", whole=True)
+        self.seed = seed = checks.number("stochastic zeroing: seed", seed, "[0, 9e18]", whole=True)
         self.ws, self.norms, self.model = prunable(model), _norms(model), None
         self.tensors = [*self.ws.values(), *(p for _, norm in self.norms for p in norm.parameters())]
         self.scale, self.target = (self.options.for_each(name, self.ws) for name in ("scale", "target"))

@@ -61,7 +61,7 @@ def _prox_(terms, seen, tensors, step):
     """Apply the proximal operators of terms, at one step, to those of the tensors that training moves."""
     if not terms:
         return
-    moved = [w if moves else None for w, moves in zip(seen.plain, models.trained(tensors), strict=True)]
+    moved = [w if moves else None for w, moves in zip(tensors, models.trained(tensors), strict=True)]
     shown = seen.weights(moved)
     for term in terms:
         term.prox_(shown, step)
@@ -113,12 +113,16 @@ class _Seen:
     """Tensors with an input unit per index of axis 1. Where that takes a copy, what is done to it is written back."""
 
     def __init__(self, tensors, views):
-        self.views = [*views, *[lambda t: t] * (len(tensors) - len(views))]
-        self.plain = [t.detach() for t in tensors]
+        self.tensors, self.views = tensors, [*views, *[lambda t: t] * (len(tensors) - len(views))]
+        self._look()
+
+    def _look(self):
+        """Keep where the numbers lie; a hook may put them elsewhere, `p.data = p.data.clamp(-1, 1)`."""
+        self.plain = [t.detach() for t in self.tensors]
         self.shown = self.views_of(self.plain)
         storage = [[t.untyped_storage().data_ptr() for t in ts] for ts in (self.plain, self.shown)]
         copies = [k for k, (a, b) in enumerate(zip(*storage, strict=True)) if a != b]
-        self.orders = {k: self._order(self.views[k], tensors[k]) for k in copies}
+        self.orders = {k: self._order(self.views[k], self.tensors[k]) for k in copies}
 
     @staticmethod
     def _order(view, t):
@@ -130,6 +134,8 @@ class _Seen:
 
     def weights(self, there):
         """The weights now, None where there is None."""
+        if any(t.data_ptr() != p.data_ptr() for t, p in zip(self.tensors, self.plain, strict=True)):
+            self._look()
         shown = [*self.shown]
         for k in self.orders:
             shown[k] = self.views[k](self.plain[k])
@@ -138,4 +144,4 @@ class _Seen:
     def write_back(self, shown, tensors):
         for k, order in self.orders.items():
             if shown[k] is not None:
-                tensors[k].copy_(shown[k].flatten()[order].view(tensors[k].shape))
+                tensors[k].detach().copy_(shown[k].flatten()[order].view(tensors[k].shape))

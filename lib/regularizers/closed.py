@@ -1,11 +1,12 @@
 """Closed forms for training: gradients added in place, and proximal operators.
 
 They exist for speed: added to ``w.grad`` after the backward pass they cost a few passes over memory, where autograd
-keeps, walks and allocates. They write into one scratch buffer, because temporaries of a megabyte are handed back to
-the system and faulted in again at every step.
+keeps, walks and allocates. They write into one scratch buffer a thread, because temporaries of a megabyte are handed
+back to the system and faulted in again at every step.
 """
 
 import math
+import threading
 
 import torch
 
@@ -102,17 +103,26 @@ def prox_sparse_group_lasso_(ws, scales, alpha=0.1):
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
-_BUFFERS = {}
+
+class _Buffers(threading.local):
+    """Work buffers of one thread: torch lets other threads run between filling a buffer and adding it."""
+
+    def __init__(self):
+        self.kept = {}
+
+
+_BUFFERS = _Buffers()
 
 
 def _scratch(w, which=0):
     """A work buffer shaped like ``w``, kept between calls; a compiler does without."""
     if torch.compiler.is_compiling():
         return torch.empty_like(w)
-    key = (w.device, w.dtype, which)
-    if key not in _BUFFERS or _BUFFERS[key].numel() < w.numel():
-        _BUFFERS[key] = torch.empty(w.numel(), dtype=w.dtype, device=w.device)
-    return _BUFFERS[key][: w.numel()].view(w.shape)
+    kept, key = _BUFFERS.kept, (w.device, w.dtype, which)
+    if key not in kept or kept[key].numel() < w.numel():
+        with torch.inference_mode(False):  # one made within it could not be written outside of it
+            kept[key] = torch.empty(w.numel(), dtype=w.dtype, device=w.device)
+    return kept[key][: w.numel()].view(w.shape)
 
 
 def _norms(w):

@@ -24,8 +24,16 @@ def _picked(x, rows, columns):
     return x.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+def _square(x):
+    """ValueError: images that are to be turned have another height than width."""
+    if x.shape[2] != x.shape[3]:
+        shape = f"{x.shape[2]} × {x.shape[3]}"
+        raise ValueError(f"dihedral, dihedral_window and affine turn square images, got {shape}; crop or resize them")
+
+
 def dihedral(x, generator):
     """Each image mirrored, turned by quarters or both, one of eight ways by chance; (N, C, H, H) -> (N, C, H, H)."""
+    _square(x)
     upside, sideways, turned = torch.rand((3, len(x), 1, 1, 1), generator=generator, device=x.device) < 0.5
     x = torch.where(upside, x.flip(2), x)
     x = torch.where(sideways, x.flip(3), x)
@@ -34,6 +42,7 @@ def dihedral(x, generator):
 
 def dihedral_window(x, generator):
     """`dihedral` of a window of half the side, anywhere in the image; (N, C, H, H) -> (N, C, H/2, H/2)."""
+    _square(x)
     side = x.shape[-1] // 2
     starts = torch.randint(0, side + 1, (2, len(x), 1), generator=generator, device=x.device)
     rows, columns = starts + torch.arange(side, device=x.device)
@@ -45,6 +54,7 @@ def affine(x, generator):
 
     Experiment 5 of arXiv 2109.05075 (authors' code); (N, C, H, H) -> (N, C, H, H).
     """
+    _square(x)
     draws = 2 * torch.rand((7, len(x)), generator=generator, device=x.device) - 1
     turn, shear, (right, down) = math.radians(10) * draws[0], 0.1 * draws[1], 0.2 * draws[2:4]  # the side is 2 long
     (wide, high), cos, sin = 1 + 0.1 * draws[4:6], turn.cos(), turn.sin()

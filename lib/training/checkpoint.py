@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import time
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 from ..arguments import a_path, told
 from ..atomic import read_file, write_whole
 
+PLAIN = (int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device)  # what torch reads back
+HOLDING = (dict, OrderedDict, list, tuple, set, torch.Size)  # of these, too
 SUMMED = b"sha256\n"  # a file begins so; the 32 bytes of the sum follow, then what torch.save wrote
 
 
@@ -79,6 +82,21 @@ def _passing(parts):
     return {name: buffer for name, buffer in buffers.items() if name not in kept}
 
 
+def _moving(parts):
+    """The parameters of networks by name: hooks may freeze them, and set them free."""
+    known = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
+    return {f"{name}.{key}": p for name, part in known.items() for key, p in part.named_parameters()}
+
+
+def _odd(state):
+    """What there is in a state that torch writes, but does not read with weights_only: NumPy's, a reader's classes."""
+    if type(state) in HOLDING:
+        for value in [*state, *state.values()] if isinstance(state, dict) else state:
+            yield from _odd(value)
+    elif not isinstance(state, torch.Tensor) and type(state) not in PLAIN:
+        yield state
+
+
 def _drawn():
     """Where Python's and NumPy's random numbers are, which hooks may draw, as plain data."""
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002 as hooks may draw by it
@@ -109,13 +127,24 @@ class Checkpoint:
         """Whether `every` seconds have passed since the last writing."""
         return self.path is not None and time.monotonic() - self.saved_at >= self.every
 
+    def states(self):
+        """The states of the parts. ValueError: one holds what could not be read back."""
+        found = {name: part.state_dict() for name, part in self.parts.items()}
+        if odd := [(name, value) for name, state in found.items() for value in _odd(state)]:
+            (name, value), kind = odd[0], type(odd[0][1])
+            raise ValueError(
+                f"checkpoint: the state_dict of {name} ({type(self.parts[name]).__name__}) holds {value!r:.40} "
+                f"({kind.__module__}.{kind.__name__}), which is not read back; keep plain numbers or tensors there"
+            )
+        return found
+
     def save(self, **beside):
         """Write the states where that is due; a full disk is said once: training can do without its checkpoints."""
         if not self.due():
             return
-        states = {name: part.state_dict() for name, part in self.parts.items()}
-        beside |= {"passing": _passing(self.parts), "drawn": _drawn()}
-        content = {"key": self.key, "states": states, "random": torch.get_rng_state(), "beside": beside}
+        moving = {name: p.requires_grad for name, p in _moving(self.parts).items()}
+        beside |= {"passing": _passing(self.parts), "moving": moving, "drawn": _drawn()}
+        content = {"key": self.key, "states": self.states(), "random": torch.get_rng_state(), "beside": beside}
         try:
             save_whole(content, self.path)
         except OSError as error:
@@ -130,10 +159,14 @@ class Checkpoint:
             return None
         if not isinstance(saved, dict) or saved.get("key") != self.key:
             return set_aside(self.path, "is of another training (its options, network, data or hooks differ)")
-        for name, part in self.parts.items():
-            part.load_state_dict(saved["states"][name])
+        for name, state in saved["states"].items():  # files of before have no loss
+            self.parts[name].load_state_dict(state)
         torch.set_rng_state(saved["random"])
-        for name, tensor in _passing(self.parts).items():
-            tensor.copy_(saved["beside"]["passing"][name])
+        passing = _passing(self.parts)
+        for name, tensor in saved["beside"]["passing"].items():
+            passing[name].copy_(tensor)
+        moving = saved["beside"].get("moving", {})  # files of before have none
+        for name, p in _moving(self.parts).items():
+            p.requires_grad_(moving.get(name, p.requires_grad))
         _draw_on(saved["beside"]["drawn"])
         return saved["beside"]

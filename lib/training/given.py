@@ -79,7 +79,7 @@ def sized(options, data):
     if "device" in options:
         device = str(options["device"])
         raise ValueError(f"device is no option: a network is trained where it is; call net.to({device!r}) first")
-    size = data.batch_size if isinstance(data, DataLoader) else None
+    size = data.batch_size or getattr(data.batch_sampler, "batch_size", 0) if isinstance(data, DataLoader) else None
     return {"batch": size} | options if size else options
 
 
@@ -200,6 +200,8 @@ def _of_types(said, model, inputs, targets):
     if inputs.is_floating_point() and (kinds := kinds - {inputs.dtype}):
         named = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
         return f"; weights of the network are {named}: call net.float() first"
+    if "Double" in said and torch.float64 not in (inputs.dtype, getattr(targets, "dtype", None)):
+        return "; a tensor of the loss, as its weight, is float64: make it a float32 one by .float()"
     whole = [name for name, t in (("x", inputs), ("y", targets)) if t is not None and not t.is_floating_point()]
     return f"; where numbers are asked for pass {whole[0]}.float()" if whole else ""
 

@@ -1,16 +1,19 @@
 """Which training it is: what a checkpoint is known by, so that no other training takes it up."""
 
+import argparse
 import functools
 import hashlib
 import inspect
 import json
-from dataclasses import fields
+import types
+from dataclasses import fields, is_dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
 WHOLE = 2**26  # bytes of a tensor up to which all of it is hashed
+NAMESPACES = types.SimpleNamespace, argparse.Namespace
 OWN = {*vars(nn.Module())}  # what every module keeps for itself
 
 
@@ -26,9 +29,10 @@ def identity(options, model, part, functions):
 
 
 def _hook(function):
-    """A hook that has state or options is known by these, as what else it has moves in training."""
-    if hasattr(function, "state_dict") or hasattr(function, "options"):
-        return [type(function).__qualname__, str(getattr(function, "options", ""))]
+    """A hook that has state or options is known by these and its seed, as what else it has moves in training."""
+    if hasattr(function, "options") or (hasattr(function, "state_dict") and not isinstance(function, nn.Module)):
+        seed = [_told(function.seed)] if hasattr(function, "seed") else []
+        return [type(function).__qualname__, str(getattr(function, "options", "")), *seed]
     return _told(function)
 
 
@@ -68,8 +72,11 @@ def _code(function):
     return hashlib.sha256(json.dumps(parts(function.__code__)).encode()).hexdigest()
 
 
-def _told(value, seen=()):
-    """A value as plain data: numbers and tensors as they are, functions by what they do, others by their class."""
+def _told(value, seen=(), *, owner=False):
+    """A value as plain data: numbers and tensors as they are, functions by what they do, others by their class.
+
+    Objects that are called, of which a method is (owner), and that are made to hold options are known by these, too.
+    """
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return repr(value)
     if isinstance(value, torch.Tensor | np.ndarray):
@@ -84,10 +91,10 @@ def _told(value, seen=()):
     if isinstance(value, functools.partial):
         return [_told(v, seen) for v in (value.func, value.args, value.keywords)]
     if inspect.ismethod(value):
-        return [_told(v, seen) for v in (value.__func__, value.__self__)]
+        return [_told(value.__func__, seen), _told(value.__self__, seen, owner=True)]
     if isinstance(value, nn.Module):
         return _network(value, seen)
-    return _function(value, seen) if inspect.isroutine(value) else _object(value, seen)
+    return _function(value, seen) if inspect.isroutine(value) else _object(value, seen, owner)
 
 
 def _function(function, seen):
@@ -108,8 +115,9 @@ def _settled(value, function):
     return not isinstance(value, list | dict) and not inspect.ismodule(value) and not inspect.isclass(value)
 
 
-def _object(value, seen):
-    kept = vars(value) if hasattr(value, "__call__") and hasattr(value, "__dict__") else {}  # noqa: B004
+def _object(value, seen, owner):
+    known = owner or callable(value) or isinstance(value, NAMESPACES) or is_dataclass(value)
+    kept = vars(value) if known and hasattr(value, "__dict__") else {}
     return [*_kind(value), {k: _told(v, seen) for k, v in kept.items() if _settled(v, value)}]
 
 

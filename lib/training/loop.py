@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -96,10 +97,11 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
     These are read once, to their end: what they draw by chance (crops) is drawn once, while `augment` draws in every
     step. Of a DataLoader the collate_fn, the sampler and, as `batch`, the batch size count. `options` are the fields of
     `Options` and of `Watching`. `after_step` hooks are called as hook(model, step) after every update; one that has
-    state carries `state_dict` and `load_state_dict`. `watch(model) -> dict of numbers` is asked at the `log_points`.
-    From a `checkpoint` file a killed training goes on and ends with the same bits on the same machine: this
-    training, of the same options, data and hooks, from the same weights. A loss or a weight that is not finite ends it
-    as "diverged". Layers in eval mode in a network that is not, and batch norms whose parameters are frozen, stay so.
+    state carries `state_dict`, of plain numbers and tensors, and `load_state_dict`, and so may a loss.
+    `watch(model) -> dict of numbers` is asked at the `log_points`. From a `checkpoint` file a killed training goes on
+    and ends with the same bits on the same machine: this training, of the same options, data and hooks, from the same
+    weights. A loss or a weight that is not finite ends it as "diverged". Layers in eval mode in a network that is not,
+    and batch norms whose parameters are frozen, stay so.
     The training runs where the network is, `net.to("cuda")` or "mps", and copies the data there; only CPUs were tried.
     """
     watching = Watching(**{k: options.pop(k) for k in Watching.__match_args__ if k in options})
@@ -108,6 +110,9 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
     follows = options.schedule == "plateau"
     if follows and (watch is None or getattr(data, "task", "") == "regression"):
         raise ValueError("schedule 'plateau' needs a watched 'validation' score that rises; take another one")
+    if follows and (times := len(watching.at(options.steps))) < 3:
+        said = f"watch is asked after {times} of {options.steps:,} steps; train for more, or lower log_points"
+        warnings.warn(f"schedule 'plateau' never lowers the rate: {said}", stacklevel=3)
     part = part_of(data, model)
     if options.loss is None and getattr(data, "task", "") == "classification" and part.y.is_floating_point():
         raise ValueError(f"the task is classification, but y holds {part.y.dtype}; pass whole numbers, or a loss")
@@ -115,10 +120,12 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
     if follows:
         trainer.factor = lambda t: plateau(history.curves, options.steps)
     parts = {"model": model, "optimizer": trainer.optimizer}
-    parts |= {f"hook {i}": hook for i, hook in enumerate(after_step) if hasattr(hook, "state_dict")}
+    called = {"loss": trainer.loss, "extra_loss": extra_loss} | {f"hook {i}": h for i, h in enumerate(after_step)}
+    parts |= {name: part for name, part in called.items() if hasattr(part, "state_dict")}
     key = None if checkpoint is None else identity(options, model, part, [*after_step, extra_loss])
     kept = Checkpoint(checkpoint, parts, key, every=watching.checkpoint_seconds)
-    return _train(trainer, history, kept, watch, watching)
+    with models.in_mode(model, training=True):  # as the network is given, whatever of it a saved training has frozen
+        return _train(trainer, history, kept, watch, watching)
 
 
 def _callable(steps, after_step, watch, extra_loss):
@@ -141,7 +148,7 @@ def _train(trainer, history, kept, watch, watching):
     stop = steps if watching.until is None else min(steps, watching.until)
     log_at = watching.at(steps)
     bar = progress(range(history.step, stop), initial=history.step, total=stop, desc=watching.label)
-    with models.in_mode(model, training=True), bar:
+    with bar:
         started, modes = time.perf_counter(), [(layer, layer.training) for layer in model.modules()]
         for k in bar:
             if not model.training or k in log_at:  # `watch` or a hook has called net.eval()

@@ -83,7 +83,9 @@ def in_range(loss, outputs, y):
     if loss in IN_CLASSES and not y.is_floating_point() and y.shape[1:] == outputs.shape[2:] and outputs[0].numel() > 1:
         found, count = y.long(), outputs.shape[1]
         if len(wrong := found[((found < 0) | (found >= count)) & (found != IGNORED)]):
-            raise ValueError(f"y has the class {int(wrong[0])}; the network's {count} outputs are for 0 to {count - 1}")
+            hint = "; maps that number objects take loss='boundary'" if y.ndim == 3 and count == 3 else ""
+            told = f"y has the class {int(wrong[0])}; the network's {count} outputs are for 0 to {count - 1}"
+            raise ValueError(told + hint)
 
 
 @torch.no_grad()

@@ -142,13 +142,39 @@ def convolutions(model):
 
 def runs_channels_last(model, x):
     """Whether a network trains on these images with the channels last: at a `view` of theirs torch raises."""
-    trial = convert_conv2d_weight_memory_format(copied(model), torch.channels_last).train()
     try:
+        trial = convert_conv2d_weight_memory_format(copied(model), torch.channels_last).train()
         with torch.no_grad(), torch.random.fork_rng():
             trial(x.contiguous(memory_format=torch.channels_last))
-    except Exception:  # of any kind: the trial is of a network from outside
+    except Exception:  # of any kind: the trial is of a network from outside, which need not have copies
         return False
     return True
+
+
+def update_of(optimizer):
+    """What takes an optimizer's step."""
+    kind, group = type(optimizer), optimizer.param_groups[0]
+    if kind is torch.optim.SGD and group["momentum"] and group["fused"]:
+        return even(optimizer)
+    plain = kind is torch.optim.Adam and group["fused"] and not any(group[name] for name in NOT_LEAN)
+    return lean(optimizer) if plain else optimizer.step
+
+
+def even(optimizer):
+    """optimizer.step of torch's fused SGD with momentum, also where some layers have their first gradient and some not.
+
+    That step is not a fused one, which takes either parameters without momentum so far or those with some.
+    """
+    params = optimizer.param_groups[0]["params"]
+
+    def update():
+        mixed, begun = False, optimizer.state
+        if len(begun) < len(params):
+            mixed = len({p in begun for p in params if p.grad is not None}) > 1
+        optimizer.param_groups[0]["fused"] = not mixed
+        optimizer.step()
+
+    return update
 
 
 def lean(optimizer):

@@ -18,15 +18,14 @@ from .given import fits, kept, learning, picked, taken
 from .losses import fitting, in_range, own_of, spread
 from .schedules import SCHEDULES
 from .speed import (
-    NOT_LEAN,
     PRECISIONS,
     autocast,
     compile_pays,
     compiled,
     convolutions,
     keep_freed_memory,
-    lean,
     runs_channels_last,
+    update_of,
 )
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -136,8 +135,10 @@ def optimizer_options(given):
             raise ValueError(f"{what} must be {len(defaults[name])} numbers in [0, 1), got {seen(value)}")
         if kind is bool:
             flag(what, value)
-        elif kind is not tuple:
-            number(what, value, RATES.get(name, "[0, 3.4e38]"))
+        elif kind is tuple:  # floats, as checkpoints do not hold NumPy's
+            options[name] = [*map(float, value)]
+        else:
+            options[name] = float(number(what, value, RATES.get(name, "[0, 3.4e38]")))
     if options.get("nesterov") and (not options.get("momentum") or options.get("dampening")):
         raise ValueError(f"optimizer {maker.__name__}: nesterov needs a momentum above 0, and no dampening")
     return maker, options
@@ -171,11 +172,11 @@ class Trainer:
         own_of(self.loss, found)
         fused = all(p.is_floating_point() for p in found)
         self.optimizer = maker(found, fused=fused, **rates)
-        self.rate = self.optimizer.param_groups[0]["lr"]
-        # momentum takes a lasting gradient 1/(1 − μ) times as far: so must the proximal step, or λ would count for less
-        self.reach = 1 / (1 - self.optimizer.param_groups[0].get("momentum", 0))
-        plain = fused and not any(rates.get(name) for name in NOT_LEAN)
-        self.update = lean(self.optimizer) if plain and maker is torch.optim.Adam else self.optimizer.step
+        group = self.optimizer.param_groups[0]
+        self.rate, momentum = group["lr"], group.get("momentum", 0)
+        # momentum μ and dampening d take a lasting gradient (1 − d)/(1 − μ) times as far: so must the proximal step
+        self.reach = (1 - group["dampening"]) / (1 - momentum) if momentum else 1.0
+        self.update = update_of(self.optimizer)
         self.add_gradient_, self.prox_ = self._penalty()
         self.batches = Batches.of(
             len(self.x), batch=options.batch, order=options.order, seed=options.seed, device=self.x.device
@@ -250,7 +251,7 @@ class Trainer:
         total.backward()
         if self.options.penalty:
             self.add_gradient_()
-        lr = self.rate * number("the factor of the schedule", self.factor(done), "[0, inf)")
+        lr = self.rate * float(number("the factor of the schedule", self.factor(done), "[0, inf)"))
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.update()
