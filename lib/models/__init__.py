@@ -254,8 +254,8 @@ def unit_views(net):
     to (out/groups, in, …). They are views, but for groups of several channels in and out: a copy. What lies behind a
     flatten is known of networks of `build`, also within others; elsewhere a unit is a column there.
     """
-    blocks = {name: step.block for name, step in _steps(net) if isinstance(step, Consume)}
     layers = [name.rpartition(".")[0] for name in weights(net)]
+    blocks = {name: step.block for name, step in _steps(net) if isinstance(step, Consume)}
     return [_unit_view(net.get_submodule(layer), blocks.get(layer, 1)) for layer in layers]
 
 
