@@ -111,13 +111,13 @@ def test_findings_tell_verdicts_and_how_often_rules_were_replaced():
     )
     first, second = front.found(table, "mine").splitlines()[2:]
     assert first.startswith("- **P1.1** ")
-    assert first.endswith(": *inconclusive*. Its rule was replaced once after runs.")
+    assert first.endswith(": *inconclusive*. Its rule was replaced 2 times after runs.")
     assert plain.told()["P2.4"]["finding"] in second and "✓ *reproduced*." in second
     first, second = front.counts(table).split(". ")
     assert first.endswith(": 2 reproduced, 1 inconclusive")
     assert second == "Of the claims 0 are the companion's own; the rules of 3 were replaced after runs.\n"
     own = table.assign(claim=["P2.1 ℓ1", "P3.2", "bf16"])
-    assert "Of the claims 3 are the companion's own; the rules of 2 " in front.counts(own)
+    assert "Of the claims 3 are the companion's own; the rules of 3 " in front.counts(own)
 
 
 def test_the_notebook_of_a_claim_names_it_and_says_what_was_chosen():
