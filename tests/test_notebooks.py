@@ -11,11 +11,10 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-import served
 import warm
 
 from companion import parameters
-from companion.workflow import fold
+from companion.workflow import fold, served
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from snakemake.cli import main
 
 from companion.settings import ROOT, changes
+from companion.workflow import served
 from lib.atomic import write_whole
 
 RUNNING = ROOT / "logs" / "running"
@@ -33,7 +34,11 @@ def run(cores, config, options):
     command = ["--cores", cores, "--nolock", "--rerun-incomplete", "--keep-going", "--forcerun", "render"]
     if not options:
         logging.getLogger("snakemake.logging").addFilter(progress_and_errors)
-    main([*command, *(["--config", *config] if config else []), *options])
+    renders = not options and not any(
+        entry.startswith(("profile=laptop", "profile=paper", "sweep=")) for entry in config
+    )
+    with served.kernels() if renders else contextlib.nullcontext():  # what trains for long has a process of its own
+        main([*command, *(["--config", *config] if config else []), *options])
 
 
 def warn_of_changes(config):

@@ -15,7 +15,7 @@ import time
 import traceback
 from pathlib import Path
 
-from companion.workflow import REMEDY, in_one_line, read_notebook
+from companion.workflow import REMEDY, in_one_line, read_notebook, served
 from lib.atomic import write_whole
 
 
@@ -27,7 +27,7 @@ def value(text):
         return text
 
 
-def arguments():
+def arguments(given=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("executed", type=Path)
@@ -41,7 +41,7 @@ def arguments():
     )
     parser.add_argument("--threads", type=int, help="threads of the numerical libraries; default: theirs")
     parser.add_argument("--offline", action="store_true", help="no downloads")
-    given = parser.parse_intermixed_args()
+    given = parser.parse_intermixed_args(given)
     if bad := [p for p in given.parameters if not p.partition("=")[0].isidentifier() or "=" not in p]:
         parser.error(f"{bad[0]!r} is not of the form name=value")
     names = [p.partition("=")[0] for p in given.parameters]
@@ -109,10 +109,12 @@ def records_of(given):
         yield
 
 
-def main():
-    given = arguments()
+def main(given=None):
+    given = arguments(given)
     os.environ.update(settings(given))
     os.environ.pop("JUPYTER_PATH", None)
+    if folder := os.environ.get("COMPANION_KERNELS"):
+        os.environ["JUPYTER_PATH"] = folder
     end_with_launcher()
     with records_of(given):
         run(given)
@@ -132,7 +134,8 @@ def run(given):
     with in_one_line():
         write_whole(given.executed, given.source.read_bytes())  # papermill would cut the older one where it has no room
         terminal, start = divert(kernel_log), time.monotonic()
-    kernel = {"kernel_name": "python3", "language": "python", "progress_bar": False}
+    name = "served" if os.environ.get("COMPANION_KERNELS") else "python3"
+    kernel = {"kernel_name": name, "language": "python", "progress_bar": False}
     kernel["cwd"] = str(given.source.parent)  # as in JupyterLab and nbval
     try:
         papermill.execute_notebook(str(given.source), str(given.executed), parameters, **kernel)
@@ -151,4 +154,6 @@ def run(given):
 
 
 if __name__ == "__main__":
+    if folder := os.environ.get("COMPANION_KERNELS"):
+        sys.exit(served.ask(Path(folder) / "socket", "run", *sys.argv[1:]))
     main()

@@ -1,18 +1,20 @@
-"""Kernels and nbval as forks of one process that has imported what notebooks import: seconds less a notebook.
+"""Kernels, papermill and nbval as forks of one process that has imported what they import: ten seconds less a notebook.
 
-`python tests/served.py SOCKET` serves; `python -S tests/served.py SOCKET FILE` is what Jupyter starts as the kernel: it
-asks the server for a fork that reads that connection file, and lives as long as this fork does.
+`python served.py SOCKET` serves; `python -S served.py SOCKET FILE` is what Jupyter starts as the kernel: it asks the
+server for a fork that reads that connection file, and lives as long as this fork does.
 """
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 IMPORTED = [
     "altair",
     "onnxruntime",
@@ -24,6 +26,7 @@ IMPORTED = [
     "torchvision",
     "tqdm.auto",
     "nbval.plugin",
+    "papermill",
     "ipykernel.kernelapp",
     "ipykernel.ipkernel",
     "companion.runs",
@@ -93,7 +96,7 @@ def as_asked(line):
     threading.Thread(target=lambda: line.recv(1) or os._exit(1), daemon=True).start()
     status = 1
     try:
-        status = {"kernel": kernel, "pytest": tests}[asked["what"]](*asked["given"])
+        status = {"kernel": kernel, "pytest": tests, "run": notebook}[asked["what"]](*asked["given"])
     except BaseException as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
     finally:
@@ -123,6 +126,39 @@ def tests(*given):
     return pytest.main(["-W", "ignore::pytest.PytestAssertRewriteWarning", *given])
 
 
+def notebook(*given):
+    """What `companion.workflow.run` does with these arguments."""
+    from companion.workflow import run
+
+    try:
+        run.main(given)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        return int(end.code is not None) if not isinstance(end.code, int) else end.code
+    return 0
+
+
+@contextlib.contextmanager
+def kernels():
+    """A server for the time of a block, in a folder that COMPANION_KERNELS names; none but on Linux.
+
+    Elsewhere libraries do not take forks well.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="kernels") as folder:  # short: a socket's path has 100 characters at most
+        process = started(Path(folder))
+        os.environ["COMPANION_KERNELS"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["COMPANION_KERNELS"]
+            process.terminate()
+            process.wait()
+
+
 def started(folder):
     """Start a server with its socket in this folder, and a kernel called `served` beside; its process."""
     address = str(folder / "socket")
@@ -130,6 +166,7 @@ def started(folder):
     spec = {"argv": [sys.executable, "-S", __file__, address, "{connection_file}"], "language": "python"}
     (folder / "kernels" / "served" / "kernel.json").write_text(json.dumps(spec | {"display_name": "served"}))
     around = {name: value for name, value in os.environ.items() if not name.startswith(("COMPANION_", "PYTEST_"))}
+    around["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # a fork cannot use a GPU that its parent has begun to use
     process = subprocess.Popen([sys.executable, __file__, address], cwd=ROOT, env=around)
     while not Path(address).exists():
         try:
