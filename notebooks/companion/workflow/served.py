@@ -114,6 +114,7 @@ def kernel(file):
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     pandas.set_option("display.max_columns", 20)  # it was imported outside a kernel, where a terminal's width counts
     app = IPKernelApp.instance()
+    app.log_connection_info = lambda: None  # it would tell the terminal how to end a kernel that nobody started by hand
     app.initialize(["-f", file])
     app.start()
     return 0
