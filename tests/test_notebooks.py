@@ -3,15 +3,19 @@
 import importlib
 import json
 import os
+import shlex
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
 import warm
+from jupyter_client.connect import write_connection_file
 
 from companion import parameters
 from companion.workflow import fold, served
@@ -31,6 +35,27 @@ def kernels():
         yield Path(folder)
         process.terminate()
         process.wait()
+
+
+def test_a_kernel_of_the_server_ends_with_whoever_started_it(kernels, tmp_path):
+    if not kernels:
+        pytest.skip("this system has no forks")
+    file, about = write_connection_file(str(tmp_path / "kernel.json"))
+    kernel = [sys.executable, "-S", served.__file__, kernels / "socket", file]
+    with subprocess.Popen(["sh", "-c", shlex.join(map(str, kernel)) + " & wait"]) as shell:
+        answers(about["shell_port"], True)
+        shell.kill()
+    answers(about["shell_port"], False)
+
+
+def answers(port, wanted):
+    """Wait until something listens at a port, or nothing does; TimeoutError."""
+    for _ in range(300):
+        with socket.socket() as line:
+            if (line.connect_ex(("127.0.0.1", port)) == 0) == wanted:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(port)
 
 
 def validate(notebook, kernels, **environment):

@@ -154,6 +154,9 @@ def run(given):
 
 
 if __name__ == "__main__":
-    if folder := os.environ.get("COMPANION_KERNELS"):
-        sys.exit(served.ask(Path(folder) / "socket", "run", *sys.argv[1:]))
+    try:
+        if folder := os.environ.get("COMPANION_KERNELS"):
+            sys.exit(served.ask(Path(folder) / "socket", "run", *sys.argv[1:]))
+    except OSError:  # the server has gone
+        del os.environ["COMPANION_KERNELS"]
     main()
