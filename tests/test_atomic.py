@@ -20,6 +20,7 @@ ELSEWHERE = {  # and what makes it whole there
     "lib/atomic.py": "renamed afterwards",
     "lib/data/download.py": "in a folder whose files are moved when they are whole",
     "notebooks/companion/workflow/run.py": "a log, which grows",
+    "notebooks/companion/workflow/served.py": "the outputs of a fork, and a file in a folder of its own",
     "notebooks/companion/site/__init__.py": "in a folder that is made anew each time",
     "notebooks/30_your_own_network.ipynb": "what a reader would write, into a folder of its own",
 }
