@@ -34,17 +34,19 @@ def run(cores, config, options):
     command = ["--cores", cores, "--nolock", "--rerun-incomplete", "--keep-going", "--forcerun", "render"]
     if not options:
         logging.getLogger("snakemake.logging").addFilter(progress_and_errors)
-    renders = not options and not any(
-        entry.startswith(("profile=laptop", "profile=paper", "sweep=")) for entry in config
-    )
+    renders = not options and not trains(config) and not any(entry.startswith("sweep=") for entry in config)
     with served.kernels() if renders else contextlib.nullcontext():  # what trains for long has a process of its own
         main([*command, *(["--config", *config] if config else []), *options])
 
 
+def trains(config):
+    """Whether the profile is one whose records are kept."""
+    return not {"profile=laptop", "profile=paper"}.isdisjoint(config)
+
+
 def warn_of_changes(config):
     """Whoever trains with changed sources learns it before the training, not from `make test` after it."""
-    trains = not {"profile=laptop", "profile=paper"}.isdisjoint(config)
-    if trains and changes("lib", "notebooks/companion"):
+    if trains(config) and changes("lib", "notebooks/companion"):
         print("the sources have changes that are not committed: records made now say so, and `make test` takes none")
 
 

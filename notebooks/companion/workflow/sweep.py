@@ -99,10 +99,11 @@ def main(path, *given):
         raise ValueError(f"{twice[0]} is given twice; write its values with commas between them")
     grid = {name: entries(text) for name, _, text in (text.partition("=") for text in given)}
     cores = str(grid.pop("cores", ["all"])[0])
-    made = list(points(own(path), grid))
+    notebook = own(path)
+    made = list(points(notebook, grid))
     for _, setup in made:
         (setup.figures / "runs.csv").unlink(missing_ok=True)  # of an earlier sweep, it may be
-    failed = launch(Path(path).stem, made, cores)
+    failed = launch(notebook, made, cores)
     table = gathered(made)
     for given, setup in made:
         if not (setup.figures / "runs.csv").is_file():
