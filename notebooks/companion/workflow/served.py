@@ -158,7 +158,12 @@ def kernels():
         yield
         return
     with tempfile.TemporaryDirectory(prefix="kernels") as folder:  # short: a socket's path has 100 characters at most
-        process = started(Path(folder))
+        try:
+            process = started(Path(folder))
+        except RuntimeError as error:
+            print(f"{error}; every notebook imports for itself, which takes longer")
+            yield
+            return
         os.environ["COMPANION_KERNELS"] = folder
         try:
             yield
