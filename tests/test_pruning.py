@@ -152,6 +152,14 @@ def test_the_last_step_draws_whatever_every_is():
     assert shares == pytest.approx([0.8] * 2, abs=0.08)
 
 
+def test_a_ramp_over_all_of_the_steps_ends_at_its_top():
+    net = mlp(32)
+    hook = pruning.StochasticZeroing(net, steps=2, scale=0.1, ramp=1.0, freeze=1.0)
+    for step in range(2):
+        hook(net, step)
+    assert set(hook.s.values()) == {0.1}
+
+
 def assert_resumes(folder, cuts, hook_of):
     """A training that is stopped at `cuts`, and carried on from its checkpoint, ends with the same weights."""
     digits, results = data.load("digits"), []
@@ -299,6 +307,13 @@ def test_masks_that_do_not_fit_are_refused(name, mask, message):
     for use in (pruning.apply, lambda net, masks: pruning.hold(masks)(net, 0)):
         with pytest.raises(ValueError, match=message):
             use(net, {name: mask})
+
+
+def test_a_share_takes_as_many_as_it_says():
+    """0.29 · 100 is 28.999999999999996 in floating point."""
+    for sparsity, of, gone in ((0.29, 100, 29), (0.57, 100, 57), (0.999, 100, 99), (1 / 3, 9, 3)):
+        (mask,) = pruning.masks.smallest({"w": torch.rand(of)}, sparsity, "global").values()
+        assert int((~mask).sum()) == gone
 
 
 @pytest.mark.parametrize("sparsity", [True, False, float("nan"), -0.1, 1.0, "0.5"])

@@ -6,6 +6,7 @@ import math
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -596,6 +597,27 @@ def test_fresh_retrains_what_is_committed_and_resumes_itself(store, monkeypatch)
     runs.collect([config()])
     assert len((store / "tiny.jsonl").read_text().splitlines()) == 1
     assert (store / "tiny.jsonl").read_text() != before or not fresh.exists()
+
+
+def test_fresh_goes_on_from_no_checkpoint_of_other_sources(store, monkeypatch, capsys):
+    """A run that other sources have begun is begun anew; one that these have begun goes on."""
+    run = runs.Run.of(config())
+    for train, sources, goes_on in [("missing", "other", True), ("fresh", "other", False), ("fresh", None, True)]:
+        monkeypatch.setenv("COMPANION_TRAIN", "missing")
+        monkeypatch.setattr(execution, "IMPORTED", provenance.IMPORTED | ({"lib": sources} if sources else {}))
+        shutil.rmtree(run.folder, ignore_errors=True)
+        execution.chain(run, datasets.load(run.config["data"]), "cpu")
+        stamp = (run.folder / "0.pt").stat().st_mtime_ns
+        capsys.readouterr()
+        monkeypatch.setattr(execution, "IMPORTED", provenance.IMPORTED)
+        monkeypatch.setenv("COMPANION_TRAIN", train)
+        execution.chain(run, datasets.load(run.config["data"]), "cpu")
+        assert ((run.folder / "0.pt").stat().st_mtime_ns == stamp) == goes_on
+        assert ("0.pt comes from other sources" in capsys.readouterr().out) != goes_on
+    monkeypatch.setattr(execution, "IMPORTED", provenance.IMPORTED | {"lib": "other"})
+    monkeypatch.setenv("COMPANION_TRAIN", "missing")
+    execution.chain(run, datasets.load(run.config["data"]), "cpu")
+    assert (run.folder / "sources").read_text() == "several"
 
 
 def test_a_live_record_beats_no_committed_one_and_is_fresh_only_where_todays_sources_made_it(

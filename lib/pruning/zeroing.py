@@ -65,7 +65,8 @@ class StochasticZeroing:
         frozen, last = done >= self.options.freeze, step + 1 == self.steps  # nothing grows after the last draw
         if self.masks is None and (frozen or last or (step + 1) % every == 0):
             due = self.draws < CONTROL or self.draws % CONTROL == 0
-            self._draw(ws, min(1.0, done / self.options.ramp), control=frozen or last or due)
+            progress = 1.0 if last else min(1.0, done / self.options.ramp)  # a ramp over all of the steps ends, too
+            self._draw(ws, progress, control=frozen or last or due)
         if frozen:
             if self.masks is None:  # after a last draw, since this step's update has let zeros grow
                 self.masks = {name: (w != 0).to(w.dtype) for name, w in self.ws.items()}  # faster to multiply by

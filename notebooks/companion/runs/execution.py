@@ -1,5 +1,6 @@
 """What a run does: a chain of stages, each a row, or a timing of training steps, or code of a notebook's own."""
 
+import contextlib
 import math
 import shutil
 import time
@@ -7,14 +8,16 @@ import time
 import torch
 from torch.optim.swa_utils import update_bn
 
+from companion import settings
 from companion.runs.configuration import Stage, resolve
 from companion.runs.datasets import load
 from companion.runs.own import FUNCTIONS, made
-from companion.runs.provenance import provenance
+from companion.runs.provenance import IMPORTED, provenance
 from companion.runs.scores import PARTS, images, measure, pictures, score
 from companion.runs.store import write_arrays
 from companion.runs.timing import timed
 from lib import baselines, measures, models, pruning, shrinking, training
+from lib.atomic import write_whole
 from lib.checks import named
 from lib.dynamics import Dynamics
 
@@ -51,6 +54,7 @@ def execute(run):
 def chain(run, split, device):
     """The rows of a chain's stages, why it diverged or nothing, and the arrays to keep beside its record."""
     rows, ends, arrays, last = [], {}, {}, None
+    begin(run.folder)
     for k, stage in enumerate(Stage.of(stage, "stage") for stage in run.config["stages"]):
         seed_stage(run.config["seed"], k)
         end, file, part = ends.get(stage.start or last, {}), run.folder / f"{k}.pt", run.folder / f"{k}.part.pt"
@@ -72,6 +76,19 @@ def chain(run, split, device):
         if rows[-1]["status"] == "diverged":
             return rows, f"{stage.name}: {rows[-1]['message']}", arrays
     return rows, "", arrays
+
+
+def begin(folder):
+    """Note the sources that checkpoints come from; where all is to be made afresh, those of others are set aside."""
+    note, kept = folder / "sources", sorted(folder.glob("*.pt"))
+    known = note.is_file() and note.read_text() == IMPORTED["lib"]
+    if kept and not known and settings.train() == "fresh":
+        for file in kept:
+            training.set_aside(file, "comes from other sources, and all is to be made afresh")
+        kept = []
+    with contextlib.suppress(OSError):  # of a full disk, of which `keep` tells
+        if not known:
+            write_whole(note, "several" if kept else IMPORTED["lib"])
 
 
 def keep(saved, file):
