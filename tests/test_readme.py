@@ -32,6 +32,18 @@ def test_tables_are_what_the_records_give():
     assert readme.render(TEXT) == TEXT, "README.md has drifted from the records: run `make notebooks`"
 
 
+@pytest.mark.parametrize("name", claims.CLAIMS)
+def test_the_card_of_a_claim_has_the_verdict_of_its_committed_records(name):
+    claim = claims.CLAIMS[name]
+    cells = nbformat.read(ROOT / "notebooks" / f"{claim.notebook}.ipynb", as_version=4).cells
+    shown = [out.get("data", {}).get("text/markdown", "") for cell in cells for out in cell.get("outputs", ())]
+    cards = [text for text in shown if text.startswith(f"> **{name}** ")]
+    verdict = claim.verdict(claim.committed())[0]
+    assert cards or verdict == claims.NOT_RUN, f"{claim.notebook} shows no card of {name}"
+    for card in cards:
+        assert f"**Verdict: {claims.SIGNS.get(verdict, '')}{verdict}**" in card
+
+
 def test_the_front_page_is_short_and_opens_with_what_it_is():
     by_hand = readme.MARKED.sub("", TEXT)  # a claim more, or a method, adds a line to a table
     assert len(by_hand.splitlines()) <= 181

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import linecache
 import math
 import os
 import shutil
@@ -85,6 +86,23 @@ def test_own_code_that_returns_no_rows_is_named(store, function):
 def test_code_without_a_source_is_refused(odd):
     with pytest.raises(ValueError, match="own takes functions by their source"):
         runs.own(odd)
+
+
+@pytest.mark.parametrize(
+    ("used", "told"), [("K", "K"), ("len(seen)", ""), ("twice(seed)", "twice"), ("math.pi + seed.K", "")]
+)
+def test_own_code_of_a_notebook_uses_nothing_that_its_record_would_not_know(used, told):
+    cell = (
+        f"import math\nK = 3\ndef twice(x):\n    return 2 * x\ndef mine(seed, seen=()):\n    return [{{'x': {used}}}]\n"
+    )
+    linecache.cache["<cell>"] = (len(cell), None, cell.splitlines(keepends=True), "<cell>")
+    space = {"__name__": "__main__"}
+    exec(compile(cell, "<cell>", "exec"), space)
+    if not told:
+        return runs.own(space["mine"])
+    with pytest.raises(ValueError, match=f"mine uses {told} of the notebook, of which its record would know nothing"):
+        runs.own(space["mine"])
+    runs.own(space["mine"], space["twice"]) if told == "twice" else None
 
 
 def test_a_record_that_a_reader_changes_is_found_and_collected_as_it_was(store):

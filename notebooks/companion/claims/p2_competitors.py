@@ -24,11 +24,12 @@ def compares_well(table, similar=SIMILAR):
     single = (
         f"{sum(d.high < 0 for d in found.values())} and {sum(d.low > 0 for d in found.values())} if each stood alone"
     )
-    others = [d for _, d in comparisons(table[table["seed"] != CHOOSING], similar=similar) if d.n >= SEEDS]
-    fresh = holm(others)
+    left = [pair for pair in comparisons(table[table["seed"] != CHOOSING], similar=similar) if pair[1].n >= SEEDS]
+    names, fresh = [name for name, d in left], holm([d for _, d in left])
+    won_left = [name for name, side in zip(names, fresh, strict=True) if side == -1]
     words.append(
-        f"without the seed that chose the settings, where {SEEDS} others are left: {fresh.count(-1)} won, "
-        f"{fresh.count(1)} lost of {len(fresh)}"
+        f"without the seed that chose the settings, where {SEEDS} others are left: {len(won_left)} won "
+        f"({', '.join(won_left) or 'none'}), {fresh.count(1)} lost of {len(fresh)}"
     )
     if "ℓ1" in set(table["penalty"]):
         with_l1 = holm([d for _, d in comparisons(table, "ℓ1", similar)])

@@ -221,14 +221,14 @@ def full_size(table, *, share, margin, floor):
     dense, pruned = (pair[pair["stage"] == stage] for stage in ("dense", "stochastic"))
     pruned = preferred(pruned, share)
     pair = pd.concat([dense, pruned])
-    gone, level = removed(pruned).mean(), dense["test_accuracy"].mean()
+    gone, level = removed(pruned).mean(), dense[dense["seed"].isin(pruned["seed"])]["test_accuracy"].mean()
     found = paired(pair, "test_accuracy", by="stage", of="stochastic", against="dense")
     evidence = f"{100 * gone:.1f} % removed, dense {100 * level:.2f} %, stochastic − dense {found.points()} points"
     verdict, why = verdict_of(gone, share, [held(found, margin)]), f"; {seen([found])}" if found.n > 1 else ""
-    if set(pair["units"]) != {sum(models.widths(pair["network"].iloc[0]))}:
+    if found.n < SEEDS:
+        verdict, why = NOT_JUDGED, f"; {SEEDS} seeds are needed"
+    elif set(pair["units"]) != {sum(models.widths(pair["network"].iloc[0]))}:
         verdict, why = NOT_AS_STATED, "; not its published widths"
     elif level < floor:
         verdict, why = NOT_AS_STATED, f"; dense is short of {100 * floor:g} %"
-    elif found.n < SEEDS:
-        verdict, why = NOT_JUDGED, f"; {SEEDS} seeds are needed"
     return verdict, f"{evidence} ({found.n} {'seed' if found.n == 1 else 'seeds'}{why})"

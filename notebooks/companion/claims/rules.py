@@ -73,12 +73,16 @@ def need(table, column, *entries):
 
 
 class Difference(NamedTuple):
-    """The mean of n paired differences and its 95 % interval, by Student's t; NaN bounds for fewer than two pairs."""
+    """The mean of n paired differences and its 95 % interval, by Student's t; NaN bounds for fewer than two pairs.
+
+    overlap: by how much the pairs' variance counts beyond 1/n in that of their mean; see `paired`.
+    """
 
     mean: float
     low: float
     high: float
     n: int
+    overlap: float = 0.0
 
     @property
     def error(self):
@@ -97,13 +101,16 @@ class Difference(NamedTuple):
     @property
     def effect(self):
         """The mean in standard deviations of the differences (Cohen's d for pairs); infinite where they are all one."""
-        spread = self.error * math.sqrt(self.n)
+        spread = self.error / math.sqrt(1 / self.n + self.overlap)
         return self.mean / spread if spread else math.copysign(math.inf, self.mean) if self.mean else 0.0
 
     @property
     def seen(self):
-        """The smallest true difference that as many such pairs tell from none in 4 of 5 repetitions (power 0.8)."""
-        return self.error * float(special.stdtrit(self.n - 1, 0.975) + special.stdtrit(self.n - 1, 0.8))
+        """The smallest true difference that as many such pairs tell from none in 4 of 5 repetitions (power 0.8).
+
+        By the noncentral t distribution, for one test at 5 % of two sides.
+        """
+        return self.error * float(special.nctdtrinc(self.n - 1, 0.2, special.stdtrit(self.n - 1, 0.975)))
 
     def points(self, digits=2):
         """In percentage points, as in "+0.12 [-0.05, +0.29], d = 0.8"; the mean alone where there is no interval."""
@@ -118,7 +125,7 @@ def interval(values, overlap=0.0):
     if n < 2:
         return Difference(mean, math.nan, math.nan, n)
     half = float(special.stdtrit(n - 1, 0.975) * values.std(ddof=1) * math.sqrt(1 / n + overlap))
-    return Difference(mean, mean - half, mean + half, n)
+    return Difference(mean, mean - half, mean + half, n, overlap)
 
 
 def paired(table, value, *, by, of, against, overlap=0.0):
@@ -189,7 +196,8 @@ def of_all(verdicts):
 
 def seen(differences, unit="points"):
     """What such runs would have told from nothing, for the evidence: the largest of `Difference.seen`."""
-    return f"seen with power 0.8: {100 * max(difference.seen for difference in differences):.2f} {unit}"
+    alone = ", each alone" if len(differences) > 1 else ""
+    return f"seen with power 0.8{alone}: {100 * max(difference.seen for difference in differences):.2f} {unit}"
 
 
 def chosen(table, *, case, among, score, smallest=False, seeds=5):
