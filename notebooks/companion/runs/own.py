@@ -35,7 +35,8 @@ def _check(function, known):
         value = function.__globals__[name]
         code = inspect.isroutine(value) or inspect.isclass(value)
         theirs = inspect.ismodule(value) or (code and value.__module__ != "__main__")
-        if not theirs and all(value is not f for f in known):
+        given = value.values() if isinstance(value, dict) else [value]  # of a table of functions the one that is used
+        if not theirs and not any(one is f for one in given for f in known):
             raise ValueError(
                 f"{function.__name__} uses {name} of the notebook, of which its record would know nothing: give a "
                 "value as an option, a function to own beside it, and write a class into the function"
