@@ -194,9 +194,10 @@ def effective_at_equal_epochs(table, *, network=None, floor=0.0):
     seeds = min(cost.n for cost in found.values())
     evidence = f"dense {100 * dense:.2f} %, {seeds} {'seed' if seeds == 1 else 'seeds'}; error in points, pruned − "
     evidence += f"never cut: {_listed(found)}"
-    if (network and set(kept["units"]) != {sum(models.widths(network))}) or dense < floor:
-        return NOT_AS_STATED, evidence
-    return effective(found, DEEP_MARGIN)[0] if seeds >= SEEDS else NOT_JUDGED, evidence
+    if seeds < SEEDS:
+        return NOT_JUDGED, evidence
+    other = network and set(kept["units"]) != {sum(models.widths(network))}
+    return NOT_AS_STATED if other or dense < floor else effective(found, DEEP_MARGIN)[0], evidence
 
 
 def less_overfitting(table, least=MNIST):
