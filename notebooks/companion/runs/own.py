@@ -34,7 +34,7 @@ def _check(function, known):
     for name in sorted(_names(function.__code__) & function.__globals__.keys()):
         value = function.__globals__[name]
         code = inspect.isroutine(value) or inspect.isclass(value)
-        theirs = inspect.ismodule(value) or (code and value.__module__ != "__main__")
+        theirs = inspect.ismodule(value) or name == "__name__" or (code and value.__module__ != "__main__")
         given = value.values() if isinstance(value, dict) else [value]  # of a table of functions the one that is used
         if not theirs and not any(one is f for one in given for f in known):
             raise ValueError(
