@@ -6,6 +6,7 @@ import json
 import linecache
 import math
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -88,21 +89,39 @@ def test_code_without_a_source_is_refused(odd):
         runs.own(odd)
 
 
-@pytest.mark.parametrize(
-    ("used", "told"), [("K", "K"), ("len(seen)", ""), ("twice(seed)", "twice"), ("math.pi + seed.K", "")]
-)
-def test_own_code_of_a_notebook_uses_nothing_that_its_record_would_not_know(used, told):
-    cell = (
-        f"import math\nK = 3\ndef twice(x):\n    return 2 * x\ndef mine(seed, seen=()):\n    return [{{'x': {used}}}]\n"
-    )
-    linecache.cache["<cell>"] = (len(cell), None, cell.splitlines(keepends=True), "<cell>")
+CELL = """
+import functools, math, torch
+K, up = 3, str.upper
+@functools.cache
+def twice(x):
+    return 2 * x
+{cell}
+"""
+USES = [
+    ("def mine(seed): return [{'x': K}]", "K of the notebook"),
+    ("def mine(seed): return [{'x': [K for _ in range(2)]}]", "K of the notebook"),
+    ("def mine(seed): return [{'x': twice(seed)}]", "twice of the notebook"),
+    ("def mine(seed): return [{'x': later}]", "later of the notebook"),
+    ("def mine(seed, k=K): return [{'x': k}]", "a default that is not written out, K"),
+    ("@torch.no_grad()\ndef mine(seed): return [{'x': K}]", "K of the notebook"),
+    ("def around(k):\n  def mine(seed): return [{'x': k}]\n  return mine\nmine = around(K)", "k of the notebook"),
+    ("mine = lambda seed: [{'x': 1}]", "written with def"),
+    ("def mine(seed, k=(3, 4)): return [{'x': len(k), 'y': math.pi, 'z': up('a')}]", ""),
+    ("def mine(seed):\n  class A:\n    K = 3\n    y = K\n  return [{'x': A.y + seed.K}]", ""),
+]
+
+
+@pytest.mark.parametrize(("cell", "told"), USES)
+def test_own_code_of_a_notebook_uses_nothing_that_its_record_would_not_know(cell, told):
+    text = CELL.format(cell=cell)
+    linecache.cache["<cell>"] = (len(text), None, text.splitlines(keepends=True), "<cell>")
     space = {"__name__": "__main__"}
-    exec(compile(cell, "<cell>", "exec"), space)
-    if not told:
-        return runs.own(space["mine"])
-    with pytest.raises(ValueError, match=f"mine uses {told} of the notebook, of which its record would know nothing"):
-        runs.own(space["mine"])
-    runs.own(space["mine"], space["twice"]) if told == "twice" else None
+    exec(compile(text, "<cell>", "exec"), space)
+    if told:
+        with pytest.raises(ValueError, match=re.escape(told)):
+            runs.own(space["mine"])
+    if not told or "twice" in told:
+        assert runs.own(space["mine"], space["twice"])["kind"] == "own"
 
 
 def test_a_record_that_a_reader_changes_is_found_and_collected_as_it_was(store):

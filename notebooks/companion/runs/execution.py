@@ -81,7 +81,7 @@ def chain(run, split, device):
 def begin(folder):
     """Note the sources that checkpoints come from; where all is to be made afresh, those of others are set aside."""
     note, kept = folder / "sources", sorted(folder.glob("*.pt"))
-    known = note.is_file() and note.read_text() == IMPORTED["lib"]
+    known = (note.read_bytes() if note.is_file() else b"") == IMPORTED["lib"].encode()
     if kept and not known and settings.train() == "fresh":
         for file in kept:
             training.set_aside(file, "comes from other sources, and all is to be made afresh")

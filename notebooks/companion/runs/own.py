@@ -1,9 +1,14 @@
 """Runs of code that a notebook brings along."""
 
+import ast
+import builtins
 import dis
 import hashlib
 import inspect
 import json
+import textwrap
+
+import numpy as np
 
 from companion.runs.locks import RunError
 
@@ -21,7 +26,7 @@ def own(function, *helpers, **options):
         source = "".join(map(inspect.getsource, (function, *helpers)))
     except (TypeError, OSError) as error:
         raise ValueError(f"own takes functions by their source, written with def in a cell or file: {error}") from None
-    for used in (function, *helpers):
+    for used in map(inspect.unwrap, (function, *helpers)):
         if used.__module__ == "__main__":
             _check(used, (function, *helpers))
     code = f"{function.__name__}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
@@ -31,22 +36,43 @@ def own(function, *helpers, **options):
 
 def _check(function, known):
     """Refuse a function of a notebook that uses what the notebook has beside it, and that no record would know."""
-    for name in sorted(_names(function.__code__) & function.__globals__.keys()):
-        value = function.__globals__[name]
-        code = inspect.isroutine(value) or inspect.isclass(value)
-        theirs = inspect.ismodule(value) or name == "__name__" or (code and value.__module__ != "__main__")
-        given = value.values() if isinstance(value, dict) else [value]  # of a table of functions the one that is used
-        if not theirs and not any(one is f for one in given for f in known):
-            raise ValueError(
-                f"{function.__name__} uses {name} of the notebook, of which its record would know nothing: give a "
-                "value as an option, a function to own beside it, and write a class into the function"
-            )
+    (found,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    if not isinstance(found, ast.FunctionDef):
+        raise ValueError(f"own takes functions by their source, written with def in a cell or file: {function!r}")
+    given = [value for value in (*found.args.defaults, *found.args.kw_defaults) if value is not None]
+    if words := [ast.unparse(value) for value in given if not _written_out(value)]:
+        raise _Unknown(function, f"a default that is not written out, {words[0]}")
+    for name in sorted({*_names(function.__code__), *function.__code__.co_freevars}):
+        value = function.__globals__.get(name, known)
+        of_code = inspect.isroutine(value) or inspect.isclass(value) or isinstance(value, np.ufunc)
+        theirs = inspect.ismodule(value) or (of_code and getattr(value, "__module__", None) != "__main__")
+        entries = value.values() if isinstance(value, dict) else [value]  # of a table of functions the one that is used
+        given = any(one is f or inspect.unwrap(f) is one for one in entries for f in known)
+        if not (theirs or given or hasattr(builtins, name)):
+            raise _Unknown(function, f"{name} of the notebook")
+
+
+def _Unknown(function, what):
+    return ValueError(
+        f"{function.__name__} uses {what}, of which its record would know nothing: give a value as an option, a "
+        "function to own beside it, use a library's constant by its module, and write a class into the function"
+    )
+
+
+def _written_out(node):
+    try:
+        ast.literal_eval(node)
+    except ValueError:
+        return False
+    return True
 
 
 def _names(code):
     """The names that a piece of code looks up outside of itself."""
-    names = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    return names.union(*(_names(inner) for inner in code.co_consts if inspect.iscode(inner)))
+    steps = list(dis.get_instructions(code))
+    found = {step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    found -= {step.argval for step in steps if step.opname == "STORE_NAME"}  # of a class in the function
+    return found.union(*(_names(inner) for inner in code.co_consts if inspect.iscode(inner)))
 
 
 def made(rows, run):
