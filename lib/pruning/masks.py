@@ -32,7 +32,7 @@ def smallest(ws, sparsity, scope):
 def _largest(sizes, sparsity):
     """True for all but exactly ⌊sparsity·n⌋ of the entries, the smallest; ties go by position."""
     count = min(int(round(sparsity * len(sizes), 6)), len(sizes) - 1)  # 0.29 · 100 is 28.999999999999996
-    if count == 0:
+    if count <= 0:
         return torch.ones_like(sizes, dtype=torch.bool)
     threshold = sizes.kthvalue(count).values  # several times faster than sorting
     gone = sizes < threshold
