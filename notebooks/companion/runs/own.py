@@ -41,7 +41,7 @@ def _check(function, known):
         raise ValueError(f"own takes functions by their source, written with def in a cell or file: {function!r}")
     given = [value for value in (*found.args.defaults, *found.args.kw_defaults) if value is not None]
     if words := [ast.unparse(value) for value in given if not _written_out(value)]:
-        raise _Unknown(function, f"a default that is not written out, {words[0]}")
+        raise _unknown(function, f"a default that is not written out, {words[0]}")
     for name in sorted({*_names(function.__code__), *function.__code__.co_freevars}):
         value = function.__globals__.get(name, known)
         of_code = inspect.isroutine(value) or inspect.isclass(value) or isinstance(value, np.ufunc)
@@ -49,10 +49,10 @@ def _check(function, known):
         entries = value.values() if isinstance(value, dict) else [value]  # of a table of functions the one that is used
         given = any(one is f or inspect.unwrap(f) is one for one in entries for f in known)
         if not (theirs or given or hasattr(builtins, name)):
-            raise _Unknown(function, f"{name} of the notebook")
+            raise _unknown(function, f"{name} of the notebook")
 
 
-def _Unknown(function, what):
+def _unknown(function, what):
     return ValueError(
         f"{function.__name__} uses {what}, of which its record would know nothing: give a value as an option, a "
         "function to own beside it, use a library's constant by its module, and write a class into the function"
