@@ -38,11 +38,8 @@ def over_images(group, score):
     n, mean = len(gained), float(gained.mean()) if len(gained) else np.nan
     if n < 2:
         return Difference(mean, np.nan, np.nan, n)
-    error, spread = _redrawn(gained).std(ddof=1), gained.reshape(n, -1).mean(1).std(ddof=1)
-    half = float(special.stdtrit(n - 1, 0.975) * error)
-    return Difference(
-        mean, mean - half, mean + half, n, overlap=float((error / spread) ** 2 - 1 / n) if spread else 0.0
-    )
+    half = float(special.stdtrit(n - 1, 0.975) * _redrawn(gained).std(ddof=1))
+    return Difference(mean, mean - half, mean + half, n, float(gained.mean((1, 2)).std(ddof=1)))
 
 
 def _pairs(wide):

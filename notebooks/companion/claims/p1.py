@@ -128,7 +128,7 @@ def gains(table, *, score, sign=1, overlap=0.0):
         for part in ("train", "test"):
             found = paired(group, f"{part}_{score}", by="extent", of="partial", against="full", overlap=overlap)
             lines.append({"data": name, "penalty": penalty, "part": part} | found._asdict())
-    lines = pd.DataFrame(lines).drop(columns="overlap")
+    lines = pd.DataFrame(lines).drop(columns="spread")
     above, below = lines["low"] > 0, lines["high"] < 0
     return lines.assign(better=above if sign > 0 else below, worse=below if sign > 0 else above)
 

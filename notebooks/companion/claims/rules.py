@@ -75,14 +75,14 @@ def need(table, column, *entries):
 class Difference(NamedTuple):
     """The mean of n paired differences and its 95 % interval, by Student's t; NaN bounds for fewer than two pairs.
 
-    overlap: by how much the pairs' variance counts beyond 1/n in that of their mean; see `paired`.
+    spread: the standard deviation of the differences, from which the interval follows where they are independent.
     """
 
     mean: float
     low: float
     high: float
     n: int
-    overlap: float = 0.0
+    spread: float = math.nan
 
     @property
     def error(self):
@@ -101,8 +101,7 @@ class Difference(NamedTuple):
     @property
     def effect(self):
         """The mean in standard deviations of the differences (Cohen's d for pairs); infinite where they are all one."""
-        spread = self.error / math.sqrt(1 / self.n + self.overlap)
-        return self.mean / spread if spread else math.copysign(math.inf, self.mean) if self.mean else 0.0
+        return self.mean / self.spread if self.spread else math.copysign(math.inf, self.mean) if self.mean else 0.0
 
     @property
     def seen(self):
@@ -124,8 +123,9 @@ def interval(values, overlap=0.0):
     n, mean = len(values), float(values.mean())
     if n < 2:
         return Difference(mean, math.nan, math.nan, n)
-    half = float(special.stdtrit(n - 1, 0.975) * values.std(ddof=1) * math.sqrt(1 / n + overlap))
-    return Difference(mean, mean - half, mean + half, n, overlap)
+    spread = float(values.std(ddof=1))
+    half = float(special.stdtrit(n - 1, 0.975)) * spread * math.sqrt(1 / n + overlap)
+    return Difference(mean, mean - half, mean + half, n, spread)
 
 
 def paired(table, value, *, by, of, against, overlap=0.0):

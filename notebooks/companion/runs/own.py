@@ -39,11 +39,11 @@ def _check(function, known):
     (found,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
     if not isinstance(found, ast.FunctionDef):
         raise ValueError(f"own takes functions by their source, written with def in a cell or file: {function!r}")
-    given = [value for value in (*found.args.defaults, *found.args.kw_defaults) if value is not None]
-    if words := [ast.unparse(value) for value in given if not _written_out(value)]:
+    defaults = [value for value in (*found.args.defaults, *found.args.kw_defaults) if value is not None]
+    if words := [ast.unparse(value) for value in defaults if not _written_out(value)]:
         raise _unknown(function, f"a default that is not written out, {words[0]}")
     for name in sorted({*_names(function.__code__), *function.__code__.co_freevars}):
-        value = function.__globals__.get(name, known)
+        value = function.__globals__.get(name)  # None: of a function around it, or of a cell that comes later
         of_code = inspect.isroutine(value) or inspect.isclass(value) or isinstance(value, np.ufunc)
         theirs = inspect.ismodule(value) or (of_code and getattr(value, "__module__", None) != "__main__")
         entries = value.values() if isinstance(value, dict) else [value]  # of a table of functions the one that is used
