@@ -88,11 +88,11 @@ def beside_plain(table, better=0.0):
 @pytest.mark.parametrize(
     ("increase", "better", "verdict", "words"),
     [
-        ({12: 0.0, 20: 0.0015, 56: 0.02}, 0.0, "reproduced", "effective up to 20×"),
-        ({12: 0.0, 20: 0.006}, 0.0, "partly", "effective up to 12×"),
+        ({12: 0.0, 20: 0.0015, 56: 0.02}, 0.0, "reproduced", "largest effective compression 20×"),
+        ({12: 0.0, 20: 0.006}, 0.0, "partly", "largest effective compression 12×"),
         # against the plain network, not the method's own
         ({12: 0.0, 20: 0.003}, 0.01, "not reproduced", "shown to be effective nowhere"),
-        ({5: 0.0, 12: 0.0021, 20: 0.01}, 0.0, "inconclusive", "effective up to 5×"),
+        ({5: 0.0, 12: 0.0021, 20: 0.01}, 0.0, "inconclusive", "largest effective compression 5×"),
     ],
 )
 def test_effective_when_small(increase, better, verdict, words, monkeypatch):

@@ -90,6 +90,8 @@ def table(lines):
     rows = []
     for (method, setting), group in lines.groupby(["method", "setting"], sort=False):
         cells = [runs.mean_std(group[name], scale=f, digits=d) for name, (_, f, d) in columns.items()]
+        same = [group[name].nunique() == 1 for name in columns]  # a count that is set, or one timing for all seeds
+        cells = [cell.partition(" ±")[0] if one else cell for cell, one in zip(cells, same, strict=True)]
         cells = [cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in cells]  # else a narrow page breaks at ±
         rows.append([f"{method}, {setting}".removesuffix(", "), *cells])
     return runs.markdown(["method", *(title for title, *_ in columns.values())], rows, numbers=len(columns))

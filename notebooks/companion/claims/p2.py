@@ -175,7 +175,7 @@ def effective_when_small(table, margin=MNIST, choosing=CHOOSING):
         found = costs(by_ratio(group, "gradual", "tuned"), plain[name][plain[name]["stage"] == "dense"])
         verdict, best = effective(found, margin)
         verdicts.append(verdict)
-        upto = f"effective up to {best:g}×" if best > 1 else "shown to be effective nowhere"
+        upto = f"largest effective compression {best:g}×" if best > 1 else "shown to be effective nowhere"
         words.append(f"{name}: {upto} ({_listed(found)})")
     return of_all(verdicts), "test error in points, pruned − plain dense, 95 % interval; " + "; ".join(words)
 
