@@ -66,12 +66,8 @@ def built_of(model):
     if (config := models.built(model)) is None:
         remedy = "keep saving.to_bytes of it and give the file to saving.load_into, with a fresh network of its class"
         raise ValueError(f"{type(model).__name__} is no network of models.build; {remedy}")
-    _refuse(
-        model.state_dict(), _built(config, "the configuration"), "the network was changed since models.build made it"
-    )
-    models.unaltered(
-        model, "keep saving.to_bytes of it and give that to saving.load_into, with a network changed alike"
-    )
+    remedy = "keep saving.to_bytes of it and give that to saving.load_into, with a network changed alike"
+    models.unaltered(model, remedy)
     return config
 
 

@@ -629,7 +629,7 @@ def test_networks_that_keep_tensors_of_a_pass_and_names_of_ours_go_through(tmp_p
 def test_a_network_of_ours_with_another_head_is_none_any_more(tmp_path):
     net = models.build("mlp", widths=[6], inputs=8, outputs=2)
     net.fc2 = nn.Linear(6, 5)
-    with pytest.raises(ValueError, match=r"changed since models.build made it.*'fc2.bias'"):
+    with pytest.raises(ValueError, match="'fc2' was changed since models.build made the network"):
         saving.save(net, tmp_path / "saved")
     with pytest.raises(shrinking.ShrinkError, match="changed since models.build.*use lib.depgraph.shrink"):
         shrinking.shrink(net)

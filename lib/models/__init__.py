@@ -74,7 +74,7 @@ def built(net):
 
 
 def altered(net):
-    """The first layer of a network of `build` that is not what its configuration makes, or None.
+    """The first layer of a network of `build` that is not what its configuration makes, by its tensors too, or None.
 
     Those that an inference form has folded may be others, and so may what changes no output: `momentum` and `inplace`.
     """
@@ -89,7 +89,8 @@ def altered(net):
 
 
 def _kind(layer):
-    return type(layer), re.sub(r"(momentum|inplace)=[\w.]+", "", layer.extra_repr())
+    shapes = {key: t.shape for key, t in (layer._parameters | layer._buffers).items() if t is not None}
+    return type(layer), re.sub(r"(momentum|inplace)=[\w.]+", "", layer.extra_repr()), shapes
 
 
 def unaltered(net, remedy, *, error=ValueError):
