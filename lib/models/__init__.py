@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.utils._pytree import tree_leaves
 
 from .. import checks
 from ..arguments import a_network, told
@@ -118,16 +119,8 @@ def renew(net):
 
 def copied(net):
     """A deep copy, also of a network that keeps tensors of its last pass, which torch does not copy."""
-    kept = [value for module in net.modules() for value in _tensors_in([*vars(module).values()])]
+    kept = [value for module in net.modules() for value in tree_leaves(vars(module)) if torch.is_tensor(value)]
     return copy.deepcopy(net, {id(t): t.detach().clone() for t in kept if not t.is_leaf})
-
-
-def _tensors_in(values):
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif type(value) in (list, tuple, dict):
-            yield from _tensors_in(value.values() if isinstance(value, dict) else value)
 
 
 def widths(name, *, scale=1.0):
