@@ -67,9 +67,8 @@ def _binds(model, *args, **kwargs):
     return True
 
 
-@contextlib.contextmanager
 def batched(given):
-    """Refuse an example that a layer of torch reads as one without a batch axis, which torch takes."""
+    """A context that refuses an example that a layer of torch reads as one without a batch axis, which torch takes."""
 
     shapes, most = {t.shape for t in given}, max(t.dim() for t in given)
 
@@ -78,11 +77,7 @@ def batched(given):
         if weight is not None and most < weight.dim() and any(x.shape in shapes for x in inputs):
             raise ShrinkError(f"the example of shape {tuple(inputs[0].shape)} has no batch axis; pass example[None]")
 
-    hook = nn.modules.module.register_module_forward_pre_hook(check)
-    try:
-        yield
-    finally:
-        hook.remove()
+    return nn.modules.module.register_module_forward_pre_hook(check)
 
 
 @contextlib.contextmanager
