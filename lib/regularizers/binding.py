@@ -42,14 +42,14 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
     add = transform(add) if transform else add
 
     def add_gradient_():
-        grads = [w.grad if moves else None for w, moves in zip(tensors, models.trained(tensors), strict=True)]
+        grads = [None if w is None else w.grad for w in _moved(tensors)]
         shown = seen.views_of(grads)
         add(seen.weights(grads), shown)
         seen.write_back(shown, grads)
 
     def add_by_autograd_():
-        moved = [w if moves else None for w, moves in zip(tensors, models.trained(tensors), strict=True)]
-        total = sum(term.value(seen.views_of(moved)) for term in terms if not term.proximal)
+        shown = seen.views_of(_moved(tensors))
+        total = sum(term.value(shown) for term in terms if not term.proximal)
         if torch.is_tensor(total) and total.requires_grad:
             total.backward()
 
@@ -57,11 +57,16 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
     return value, add_by_autograd_ if autograd else add_gradient_, partial(_prox_, proximal, seen, tensors)
 
 
+def _moved(tensors):
+    """The tensors, with None for those that training leaves alone."""
+    return [w if moves else None for w, moves in zip(tensors, models.trained(tensors), strict=True)]
+
+
 def _prox_(terms, seen, tensors, step):
     """Apply the proximal operators of terms, at one step, to those of the tensors that training moves."""
     if not terms:
         return
-    moved = [w if moves else None for w, moves in zip(tensors, models.trained(tensors), strict=True)]
+    moved = _moved(tensors)
     shown = seen.weights(moved)
     for term in terms:
         term.prox_(shown, step)
