@@ -3,6 +3,7 @@
 import math
 
 from .. import checks
+from ..arguments import fits, numbers
 from . import closed
 from . import penalties as of
 
@@ -25,6 +26,9 @@ DEFAULTS = {"partial": None, "rescale": False, "layer_rule": "none", "layer_weig
 OWN_DEFAULTS = {"alpha": 0.1, "beta": 20.0, "surrogate": "exp"}
 RANGES = {"lam": "[0, 1e30]", "alpha": "[0, 1]", "beta": "(0, 1e8]", "partial": "(1, inf)"}
 FACTORS = "[0, 1e30]"  # of layers; 32-bit floats have to hold what is made of them
+#: what a value may be, by the name of its parameter: an interval, bool, names or a function, as `told` takes them
+KINDS = RANGES | dict.fromkeys(("rescale", "prox", "norms"), bool)
+KINDS |= {"layer_rule": LAYER_RULES, "layer_weights": numbers(FACTORS), "surrogate": of.SURROGATES}
 HEAVIEST = 1e30  # λ times all factors
 
 
@@ -78,19 +82,12 @@ def _resolve_term(term):
 
 def _check(name, term):
     """ValueError for an option outside its meaning."""
-    what = f"penalty {name!r}:"
-    for key in RANGES.keys() & term.keys() - ({"partial"} if term["partial"] is None else set()):
-        checks.number(f"{what} {key}", term[key], RANGES[key])
-    for key in ("rescale", "prox", "norms"):
-        checks.flag(f"{what} {key}", term[key])
-    checks.one_of("layer_rule", term["layer_rule"], LAYER_RULES)
-    checks.one_of("surrogate", term.get("surrogate", "exp"), of.SURROGATES)
-    if not isinstance(term["layer_weights"], list | tuple | None):
-        raise ValueError(f"{what} layer_weights must be a list, a factor a layer, got {term['layer_weights']!r}")
-    for factor in term["layer_weights"] or ():
-        checks.number(f"{what} each of layer_weights", factor, FACTORS)
+    what = f"penalty {name!r}"
+    for key in [key for key in KINDS if key in term]:
+        if term[key] is not None or key not in ("partial", "layer_weights"):  # None is their default
+            fits(f"{what}: {key}", term[key], KINDS[key])
     if term["norms"] and name not in ELEMENTWISE:
-        raise ValueError(f"{what[:-1]} does not know batch norms; known: {', '.join(ELEMENTWISE)}")
+        raise ValueError(f"{what} does not know batch norms; known: {', '.join(ELEMENTWISE)}")
     known = [other for other in sorted(PENALTIES) if PENALTIES[other][2]]
     if term["prox"] and name not in known:
-        raise ValueError(f"{what[:-1]} has no proximal operator here; known: {', '.join(known)}")
+        raise ValueError(f"{what} has no proximal operator here; known: {', '.join(known)}")
