@@ -134,7 +134,6 @@ def load_into(model, path):
     shared = {
         key: first for key, first in shared.items() if {key, first} - state.keys() or state[key].equal(state[first])
     }
-    state = {key: state[shared[key]] if shared.get(key) in state else tensor for key, tensor in state.items()}
     state |= {key: state[first] for key, first in shared.items() if first in state}
     beside = {key for key, _ in model.named_buffers()} - model.state_dict().keys()  # made with persistent=False
     known = {key: tensor for key, tensor in state.items() if key not in beside}
