@@ -52,6 +52,10 @@ class Example:
         other.args, other.kwargs = tree_map(lambda v: change(v) if isinstance(v, kind) else v, (self.args, self.kwargs))
         return other
 
+    def double(self):
+        """The same in float64."""
+        return self.map(lambda t: t.double() if t.is_floating_point() else t)
+
     def run(self, model):
         """What the network returns; an operation in place changes a copy."""
         own = self.map(lambda t: t.detach().clone())

@@ -39,7 +39,7 @@ def difference(model, small, example, trace):
         for k, (given, near) in enumerate(filter(None, runs)):
             if _over(trace, k):
                 break
-            given = _double(given) if wide else given
+            given = given.double() if wide else given
             expected = output(model, given) if single else near
             try:
                 found = output(small, given)
@@ -115,7 +115,7 @@ def _where(given, example):
 def _widen(model, small, example, near):
     """Make both networks float64; whether they can, which those that make numbers of a type of their own cannot."""
     try:
-        found = output(copy.deepcopy(model).double(), _double(example))
+        found = output(copy.deepcopy(model).double(), example.double())
         able = all((a.isfinite() | ~b.isfinite()).all() for a, b in zip(found, near, strict=True))
     except Exception:
         return False
@@ -123,10 +123,6 @@ def _widen(model, small, example, near):
         model.double()
         small.double()
     return able
-
-
-def _double(example):
-    return example.map(lambda t: t.double() if t.is_floating_point() else t)
 
 
 def output(net, example):
