@@ -522,13 +522,13 @@ def test_magnitude_removes_exactly_the_smallest(scope, sparsity):
 
 
 def test_batches_see_everything_once_an_epoch():
-    select = Batches.of(103, batch=10, seed=3)
+    select = Batches(103, batch=10, seed=3)
     epochs = [torch.cat([select(e * 10 + k) for k in range(10)]) for e in (0, 1)]
     assert select.per_epoch == 10 and all(len(set(epoch.tolist())) == 100 for epoch in epochs)
     assert not torch.equal(*epochs)
-    assert torch.equal(select(7), Batches.of(103, batch=10, seed=3)(7)), "whatever came before"
+    assert torch.equal(select(7), Batches(103, batch=10, seed=3)(7)), "whatever came before"
     items = torch.arange(103)
-    in_order = Batches.of(103, batch=10, order="sequence")
+    in_order = Batches(103, batch=10, order="sequence")
     assert torch.cat([items[in_order(k)] for k in range(31)]).tolist() == [k % 103 for k in range(310)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import torch
 from torch.nn.utils import convert_conv2d_weight_memory_format
@@ -72,24 +72,16 @@ class Options(Checked):
         object.__setattr__(self, "penalty", regularizers.resolve(terms))
 
 
-class Batches(NamedTuple):
-    """Which examples a step sees: the same for the same seed, whatever came before.
+class Batches:
+    """Which of n examples a step sees, all where they are fewer than a batch: the same for the same seed, at any time.
 
     "sequence" takes them in order and wraps around; "shuffle" takes a new order every epoch, without the incomplete
     last batch. Called with a step it gives a slice or indices.
     """
 
-    n: int
-    batch: int
-    order: str
-    seed: int
-    device: torch.device
-    kept: dict  # the permutation of the epoch that is under way
-
-    @classmethod
-    def of(cls, n, *, batch, order="shuffle", seed=0, device="cpu"):
-        """`batch` of n examples at a time, all where there are fewer."""
-        return cls(n, min(batch, n), order, seed, torch.device(device), {})
+    def __init__(self, n, *, batch, order="shuffle", seed=0, device="cpu"):
+        self.n, self.batch, self.order, self.seed, self.device = n, min(batch, n), order, seed, device
+        self.kept = {}  # the permutation of the epoch that is under way
 
     @property
     def per_epoch(self):
@@ -178,7 +170,7 @@ class Trainer:
         self.reach = (1 - group["dampening"]) / (1 - momentum) if momentum else 1.0
         self.update = update_of(self.optimizer)
         self.add_gradient_, self.prox_ = self._penalty()
-        self.batches = Batches.of(
+        self.batches = Batches(
             len(self.x), batch=options.batch, order=options.order, seed=options.seed, device=self.x.device
         )
         self.generator, self.parameters, self.begun = torch.Generator(self.x.device), list(model.parameters()), False
