@@ -36,12 +36,10 @@ def load(folder):
     """
     folder, file = Path(folder), Path(folder) / "model.safetensors"
     about, weights = described(folder / "model.json", _expected), read_file(file)
-    model, state = _built(about["config"], folder / "model.json"), _state(weights, file)[0]
-    _refuse(state, model, f"{file} does not fit {about['config']['name']}")
+    model = network(about["config"], _state(weights, file)[0], folder / "model.json", file)
     of_one_save(folder / "model.json", about, weights)
-    model.load_state_dict(state, assign=True)
     model.normalisation, model.labels = about["normalisation"], about["labels"]
-    return model.eval()
+    return model
 
 
 def write_pair(file, about, weights):
@@ -70,13 +68,19 @@ def built_of(model):
     return config
 
 
-def _built(config, file):
-    """The network of a configuration, without its weights. ValueError: there is none."""
+def network(config, state, file, weights_file):
+    """The network of a configuration in eval mode, with these tensors. ValueError: there is none, or they do not fit.
+
+    file, weights_file: where the two are from.
+    """
     try:
         with torch.device("meta"):
-            return models.build(**config)
+            model = models.build(**config)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{file} tells of no network ({error}); save the network again") from None
+    _refuse(state, model, f"{weights_file} does not fit {config['name']}")
+    model.load_state_dict(state, assign=True)
+    return model.eval()
 
 
 def _expected(about):

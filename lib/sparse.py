@@ -52,10 +52,7 @@ def load(path):
         raise ValueError(f"{path} is damaged: it does not fit its checksum; save the network again")
     if "config" not in about:
         raise ValueError(f"{path} does not say which network it is; `read` gives its tensors")
-    model = saving._built(about["config"], path)
-    saving._refuse(state, model, f"{path} does not fit {about['config']['name']}")
-    model.load_state_dict(state, assign=True)
-    return model.eval(), about
+    return saving.network(about["config"], state, path, path), about
 
 
 def _sum(state, about):
