@@ -167,11 +167,9 @@ def to_bytes(model, *, summed=True):
     """
     state = tensors_of(model)
     shared = _shared(state)
-    state = {name: t.detach().cpu().contiguous() for name, t in state.items() if name not in shared}
-    seen = set()
-    for name, t in state.items():  # a view of another tensor becomes one of its own
-        state[name] = t.clone() if t.untyped_storage().data_ptr() in seen else t
-        seen.add(t.untyped_storage().data_ptr())
+    state = {  # a view of another tensor becomes one of its own
+        name: t.detach().cpu().contiguous().clone() for name, t in state.items() if name not in shared
+    }
     groups = {name: layer.groups for name, layer in model.named_modules() if grouped(layer)}
     about = {"groups": json.dumps(groups)} if groups else {}
     about |= {"sum": _sum_of_tensors(state)} if summed else {}
