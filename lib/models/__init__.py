@@ -20,32 +20,21 @@ from .table import Act, Consume, Depthwise, Group, Produce, table
 # A builder takes its widths first, one a group in the order in which the groups' first layers are run, so that a shrunk
 # network is built from what is left of them; every option has a default. It chains modules that `table` has a rule for:
 # a class with a `forward` of its own would be read as a plain sequence.
+#: name → its builder, the published widths, and whether it takes any number of widths
 BUILDERS = {
-    "mlp": plain.mlp,
-    "lenet5": plain.lenet5,
-    "vgg16": plain.vgg16,
-    "resnet56": residual.resnet56,
-    "resnet50": residual.resnet50,
-    "mobilenetv2": residual.mobilenetv2,
-    "unet": unet.unet,
-    "ct_cnn": plain.ct_cnn,
-}
-
-WIDTHS = {
-    "mlp": [300, 100],
-    "lenet5": [20, 50, 500],
-    "vgg16": [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6,
-    "resnet56": [16] * 10 + [32] * 10 + [64] * 10,
-    "resnet50": residual.resnet50_widths(),
-    "mobilenetv2": residual.mobilenetv2_widths(),
-    "unet": unet.WIDTHS,
-    "ct_cnn": [32, 64, 128, 256],
+    "mlp": (plain.mlp, [300, 100], True),
+    "lenet5": (plain.lenet5, [20, 50, 500], False),
+    "vgg16": (plain.vgg16, [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6, False),
+    "resnet56": (residual.resnet56, [16] * 10 + [32] * 10 + [64] * 10, False),
+    "resnet50": (residual.resnet50, residual.resnet50_widths(), False),
+    "mobilenetv2": (residual.mobilenetv2, residual.mobilenetv2_widths(), False),
+    "unet": (unet.unet, unet.WIDTHS, True),
+    "ct_cnn": (plain.ct_cnn, [32, 64, 128, 256], True),
 }
 MADE = (
     "{!r} is made before each call (nn.utils.prune, weight_norm, a parametrization) and not among the prunable "
     "weights; end that first, by torch.nn.utils.prune.remove or remove_parametrizations"
 )
-ANY_DEPTH = ("mlp", "unet", "ct_cnn")
 
 
 def build(name, *, widths=None, **options):
@@ -54,8 +43,8 @@ def build(name, *, widths=None, **options):
     It carries `config`, plain data from which build(**config) makes it again, and `groups`, its table.
     The random state is the caller's. ValueError on an unknown name or option or on widths that do not fit.
     """
-    builder = _builder(name)
-    widths = _checked(name, WIDTHS[name] if widths is None else widths)
+    builder, published, any_depth = _known(name)
+    widths = _checked(name, published if widths is None else widths, None if any_depth else len(published))
     known = {k: p.default for k, p in list(inspect.signature(builder).parameters.items())[1:]}
     if unknown := options.keys() - known.keys():
         raise ValueError(f"{name} has no option {', '.join(sorted(unknown))}; known: {', '.join(known)}")
@@ -125,9 +114,9 @@ def copied(net):
 
 def widths(name, *, scale=1.0):
     """Published widths of a builder, times scale, each at least 1."""
-    _builder(name)
+    _, published, _ = _known(name)
     checks.number("scale", scale, "(0, inf)")
-    return [max(1, round(scale * width)) for width in WIDTHS[name]]
+    return [max(1, round(scale * width)) for width in published]
 
 
 def weights(net):
@@ -261,14 +250,14 @@ def _unit_view(layer, block):
     return (lambda w: w.unflatten(1, (-1, block))) if block > 1 else (lambda w: w)
 
 
-def _builder(name):
+def _known(name):
     return BUILDERS[checks.one_of("network", name, BUILDERS)]
 
 
-def _checked(name, widths):
+def _checked(name, widths, count):
     if isinstance(widths, (str, bytes)) or not hasattr(widths, "__iter__"):
         raise ValueError(f"{name} takes a list of widths, got {widths!r}")
     widths = [int(checks.number(f"widths of {name}", width, "[1, inf)", whole=True)) for width in widths]
-    if name not in ANY_DEPTH and len(widths) != len(WIDTHS[name]):
-        raise ValueError(f"{name} takes {len(WIDTHS[name])} widths, got {len(widths)}: see models.widths({name!r})")
+    if count not in (None, len(widths)):
+        raise ValueError(f"{name} takes {count} widths, got {len(widths)}: see models.widths({name!r})")
     return widths
