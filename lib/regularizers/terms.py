@@ -11,19 +11,18 @@ from . import penalties as of
 #   value      @finite def mine(ws, gamma=1.0)           one number, a sum over tensors: `bind` gives it each alone
 #   gradient   def mine_grad_(ws, grads, scales, gamma)  added in place, tensor by tensor
 #   proximal   def prox_mine_(ws, scales, gamma)         in place, or None
-#: name -> (value, gradient added in place, proximal operator or None, the parameters it takes)
+#: name -> (value, gradient added in place, proximal operator or None, the parameters it takes and their defaults)
 PENALTIES = {
-    "l1": (of.l1, closed.l1_grad_, closed.prox_l1_, ()),
-    "l2": (of.l2, closed.l2_grad_, None, ()),
-    "gl": (of.group_lasso, closed.group_lasso_grad_, closed.prox_group_lasso_, ()),
-    "sgl": (of.sparse_group_lasso, closed.sparse_group_lasso_grad_, closed.prox_sparse_group_lasso_, ("alpha",)),
-    "l0": (of.l0, closed.l0_grad_, None, ("beta", "surrogate")),
+    "l1": (of.l1, closed.l1_grad_, closed.prox_l1_, {}),
+    "l2": (of.l2, closed.l2_grad_, None, {}),
+    "gl": (of.group_lasso, closed.group_lasso_grad_, closed.prox_group_lasso_, {}),
+    "sgl": (of.sparse_group_lasso, closed.sparse_group_lasso_grad_, closed.prox_sparse_group_lasso_, {"alpha": 0.1}),
+    "l0": (of.l0, closed.l0_grad_, None, {"beta": 20.0, "surrogate": "exp"}),
 }
 LAYER_RULES = ("none", "sqrt", "inverse")
 COMMON = ("name", "lam", "partial", "rescale", "layer_rule", "layer_weights", "prox", "norms")
 ELEMENTWISE = ("l1", "l2")  # what can be asked of batch norms
 DEFAULTS = {"partial": None, "rescale": False, "layer_rule": "none", "layer_weights": None, "prox": False}
-OWN_DEFAULTS = {"alpha": 0.1, "beta": 20.0, "surrogate": "exp"}
 RANGES = {"lam": "[0, 1e30]", "alpha": "[0, 1]", "beta": "(0, 1e8]", "partial": "(1, inf)"}
 FACTORS = "[0, 1e30]"  # of layers; 32-bit floats have to hold what is made of them
 #: what a value may be, by the name of its parameter: an interval, bool, names or a function, as `told` takes them
@@ -73,7 +72,7 @@ def _resolve_term(term):
     known = (*COMMON, *PENALTIES[name][3])
     if extra := set(term) - set(known):
         raise ValueError(f"penalty {name!r} has no parameter {sorted(extra, key=str)[0]!r}; known: {', '.join(known)}")
-    term = DEFAULTS | {key: OWN_DEFAULTS[key] for key in PENALTIES[name][3]} | term
+    term = DEFAULTS | PENALTIES[name][3] | term
     _check(name, {"lam": None, "norms": False} | term)
     if not term.get("norms"):  # younger than the first records, whose hashes have to stay
         term.pop("norms", None)
