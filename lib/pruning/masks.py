@@ -97,9 +97,8 @@ def hold(masks):
             ws = _masked(model, masks)
             bound.update(model=model, ws=[ws[name] for name in masks])
             bound["masks"] = [torch.empty_like(ws[name]).copy_(mask) for name, mask in masks.items()]
-        ws, kept, moved = bound["ws"], bound["masks"], models.trained(bound["ws"])
-        if not all(moved):
-            ws, kept = ([t for t, moves in zip(ts, moved, strict=True) if moves] for ts in (ws, kept))
+        moved = models.trained(bound["ws"])
+        ws, kept = ([t for t, moves in zip(bound[key], moved, strict=True) if moves] for key in ("ws", "masks"))
         if ws:
             torch._foreach_mul_(ws, kept)
 
