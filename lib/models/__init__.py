@@ -123,19 +123,18 @@ def weights(net):
     """Prunable weights by name in layer order: those of all Linear, Conv and ConvTranspose layers.
 
     Also the other matrices that inputs are multiplied by: weight_ih and weight_hh of recurrent layers, the in_proj
-    and q, k, v ones of nn.MultiheadAttention, and the weights of layers in the network's table. Not embeddings,
-    tokens, scales, norms or biases; a weight that is made before each call (weight_norm, nn.utils.prune) is none, which
-    a warning says. `net.prunable`, a list of names of parameters, takes the place of this choice.
+    and q, k, v ones of nn.MultiheadAttention. Not embeddings, tokens, scales, norms or biases; a weight that is made
+    before each call (weight_norm, nn.utils.prune) is none, which a warning says. `net.prunable`, a list of names of
+    parameters, takes the place of this choice.
     """
     if not isinstance(net, nn.Module):
         raise ValueError(f"a network is needed, an nn.Module, got {type(net).__name__}")
     named = getattr(net, "prunable", None)
     if isinstance(named, list | tuple):
         return _named(net, named)
-    listed = {name for name, step in _steps(net) if not isinstance(step, Act)}
     found, seen = {}, set()
     for name, module in net.named_modules():
-        for key in ("weight",) if name in listed else _matrices(module):
+        for key in _matrices(module):
             p = module._parameters.get(key)
             if key not in module._parameters:
                 warnings.warn(MADE.format(f"{name}.{key}"), stacklevel=2)
@@ -222,13 +221,6 @@ def unwrapped(net):
     return getattr(net, "_orig_mod", net)
 
 
-def _steps(net):
-    """The steps of a network's table and of those of its parts, by the names of their layers in the network."""
-    tables = [(name, group) for name, part in net.named_modules() for group in groups(part)]
-    steps = [(name, step) for name, group in tables for step in getattr(group, "steps", ())]
-    return [(f"{name}.{step.layer}".lstrip("."), step) for name, step in steps]
-
-
 def unit_views(net):
     """A function for each entry of `weights(net)` that shows such a tensor with one input unit per index of axis 1.
 
@@ -238,7 +230,9 @@ def unit_views(net):
     flatten is known of networks of `build`, also within others; elsewhere a unit is a column there.
     """
     layers = [name.rpartition(".")[0] for name in weights(net)]
-    blocks = {name: step.block for name, step in _steps(net) if isinstance(step, Consume)}
+    tables = [(name, group) for name, part in net.named_modules() for group in groups(part)]
+    steps = [(name, step) for name, group in tables for step in getattr(group, "consumers", ())]
+    blocks = {f"{name}.{step.layer}".lstrip("."): step.block for name, step in steps}
     return [_unit_view(net.get_submodule(layer), blocks.get(layer, 1)) for layer in layers]
 
 
