@@ -136,14 +136,11 @@ def _rows(values):
 def device_of(model):
     """Where a network's parameters are. ValueError: it has none, not yet, or without numbers, or is no network."""
     found = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
-    if not found and isinstance(model, torch.nn.Module) and (hindrance := unready(model)):
-        raise ValueError(hindrance)
-    if not found:
-        raise ValueError(f"a network with parameters is needed, got {type(model).__name__}")
     if any(map(torch.nn.parameter.is_lazy, found)):
         raise ValueError("lazy layers have no weights yet; call the network once on an example, net(x[:1])")
-    if found[0].is_meta:
-        raise ValueError("the network is on the device meta, without numbers; give it some, net.to_empty(device='cpu')")
+    if not found or found[0].is_meta:
+        hindrance = unready(model) if isinstance(model, torch.nn.Module) else None
+        raise ValueError(hindrance or f"a network with parameters is needed, got {type(model).__name__}")
     return found[0].device
 
 
