@@ -340,6 +340,16 @@ def test_weights_that_are_given_other_data_are_penalised(groups):
     assert torch.equal(w, expected) and torch.equal(w.grad, expected.grad)
 
 
+def test_a_penalty_before_the_first_backward_pass_is_refused_and_not_left_out():
+    w = torch.nn.Parameter(torch.ones(3, 2))
+    _, add_gradient_, _ = reg.bind({"name": "l2", "lam": 1.0}, [w])
+    with pytest.raises(ValueError, match="no weight has a gradient .* call loss.backward\\(\\) first"):
+        add_gradient_()
+    w.sum().backward()
+    add_gradient_()
+    assert torch.equal(w.grad, torch.full((3, 2), 3.0))
+
+
 def test_a_call_in_inference_mode_leaves_later_ones_alone():
     w = torch.ones(1000, 900)  # larger than any before
     with torch.inference_mode():

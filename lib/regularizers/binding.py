@@ -39,10 +39,12 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
         for term in terms:
             term.add_(weights, grads)
 
-    add = transform(add) if transform else add
+    add, adding = transform(add) if transform else add, any(not term.proximal for term in terms)
 
     def add_gradient_():
         grads = [None if w is None else w.grad for w in _moved(tensors)]
+        if adding and not any(g is not None for g in grads) and any(w.requires_grad for w in tensors):
+            raise ValueError("no weight has a gradient to add a penalty's to; call loss.backward() first")
         shown = seen.views_of(grads)
         add(seen.weights(grads), shown)
         seen.write_back(shown, grads)

@@ -88,11 +88,12 @@ def _read(given):
 
     ValueError: it cannot be put together.
     """
-    if isinstance(given, TensorDataset):
+    if type(given) is TensorDataset:  # another class may have a __getitem__ of its own
         return given.tensors
     loader = given if isinstance(given, DataLoader) else DataLoader(given, 64)
     order, size = loader.sampler, loader.batch_size
-    if size and isinstance(order, RandomSampler) and not order.replacement and len(order) == len(loader.dataset):
+    shuffled = isinstance(order, RandomSampler) and not order.replacement and len(order) == len(loader.dataset)
+    if size and shuffled and type(loader) is DataLoader:
         loader = DataLoader(loader.dataset, size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
     try:
         if not (batches := list(tqdm(loader, leave=False, desc="reading"))):  # shown, as there may be no end of them

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -197,6 +198,12 @@ class Trainer:
         """The functions that add the penalty's gradient, and take its proximal step."""
         if not self.options.penalty:
             return regularizers.bind(None, [])[1:]
+        if any(term["prox"] for term in self.options.penalty) and not isinstance(self.optimizer, torch.optim.SGD):
+            warnings.warn(
+                "Adam scales gradients but not the proximal step, which then zeroes little: pass "
+                "optimizer={'name': 'sgd', 'lr': …, 'momentum': 0.9}",
+                stacklevel=2,
+            )
         pays = self.options.compile is True
         pays |= self.options.compile == "auto" and compile_pays(self.options.steps, self.x.device)
         return regularizers.bind(
@@ -212,7 +219,7 @@ class Trainer:
         """Inputs and targets of step k, augmented; maps go the same way as their images, by the same random numbers."""
         now = self.batches(k)
         x, y = self.x[now], self.y[now]
-        if self.changes is not False and isinstance(now, slice):  # views of the data
+        if isinstance(now, slice) and (self.augment or self.changes is not False):  # views of the data
             x, y = x.clone(), y.clone()
         if self.augment:
             x, y = self.augment(x, y, lambda: self.generator.manual_seed(self.options.seed * 1_000_003 + k))
