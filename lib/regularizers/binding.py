@@ -20,6 +20,7 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
     that shows an input unit per index of axis 1 (`lib.models.unit_views`); ``norms`` are the vectors that the terms
     with ``norms`` act on too (`lib.models.norms`); ``transform`` may replace the function (weights, gradients) that
     does the adding by a compiled one; ``autograd`` has autograd find the gradient, as in the papers' code.
+    ValueError: by ``add_gradient_`` where no weight has a gradient yet.
     """
     ws, resolved = matrices("ws", ws), resolve(penalty)
     if resolved and not ws:
