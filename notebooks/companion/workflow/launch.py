@@ -35,7 +35,9 @@ def run(cores, config, options):
     if not options:
         logging.getLogger("snakemake.logging").addFilter(progress_and_errors)
     renders = not options and not trains(config) and not any(entry.startswith("sweep=") for entry in config)
-    with served.kernels() if renders else contextlib.nullcontext():  # what trains for long has a process of its own
+    with served.kernels() if renders else contextlib.nullcontext() as folder:  # what trains long has its own process
+        if folder:
+            os.environ["COMPANION_KERNELS"] = str(folder)
         main([*command, *(["--config", *config] if config else []), *options])
 
 
