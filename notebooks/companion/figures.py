@@ -27,14 +27,12 @@ from matplotlib.ticker import (
 )
 
 from companion import drawn
+from companion.settings import OneLine
 from lib.atomic import write_whole
 
 
-class FolderError(OSError):
+class FolderError(OneLine, OSError):
     """A figure that cannot be written: its path, why, and the variable that names another folder."""
-
-    def _render_traceback_(self):  # IPython's hook: one line in a notebook
-        return [f"FolderError: {self}"]
 
 
 class Around(tuple):

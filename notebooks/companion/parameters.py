@@ -19,11 +19,8 @@ PARTS = ("all", "train", "timing")
 EVERY_NOTEBOOK = {"profile": PROFILES, "part": PARTS, "seeds": (1, 1000), "first_seed": (0, 10**6)}
 
 
-class ParameterError(ValueError):
-    """A parameter that the notebook does not have, or a value that it cannot take; one line, without a traceback."""
-
-    def _render_traceback_(self):  # IPython's hook
-        return [f"ParameterError: {self}"]
+class ParameterError(settings.OneLine, ValueError):
+    """A parameter that the notebook does not have, or a value that it cannot take."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,13 @@ TRAIN = ("missing", "never", "fresh")
 DATA = "COMPANION_DATA names the folder of the data sets, and COMPANION_DOWNLOAD=0 forbids downloads"
 
 
+class OneLine:
+    """What makes an error one line in a notebook, without a traceback."""
+
+    def _render_traceback_(self):  # IPython's hook
+        return [f"{type(self).__name__}: {self}"]
+
+
 def folder(variable, *default):
     """The folder that a variable names, seen from ROOT, else the default one; blanks around its name are none of it.
 
