@@ -163,7 +163,7 @@ def test_a_chosen_way_against_a_bar(errors, verdict, monkeypatch):
 def test_without_records_a_claim_is_not_run():
     for claim in claims.CLAIMS.values():
         assert claim.verdict([]) == ("not run", "no records")
-        assert claim.rule and claim.says and claim.experiment
+        assert claim.rule and claim.says and claim.experiments
 
 
 @pytest.mark.parametrize("name", claims.CLAIMS)
@@ -207,7 +207,7 @@ def test_a_rule_without_one_of_its_sides_judges_nothing(judge, column, kept, lac
         else pd.concat([runs_of([0.1]), runs_of([0.1], penalty="SGL")])
     )
     monkeypatch.setattr(claims.rules.runs, "frame", lambda records: table[table[column] == kept])
-    claim = claims.Claim("P1", "", "", "", "", "", judge)
+    claim = claims.Claim("P1", "", "", "", (), "", judge)
     assert claim.verdict([{}]) == ("not judged", f"the rule needs runs that are not there: {lacks}")
 
 

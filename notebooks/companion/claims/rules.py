@@ -27,22 +27,18 @@ class Lacking(LookupError):
 class Claim:
     """What a paper says, paraphrased, the notebook that judges it, and the rule that its records are judged by.
 
-    where: where the paper says it, or that it is the companion's own. judge: takes `runs.frame` of the records of the
-    experiments and returns a verdict and the evidence; "; " parts the evidence into a sentence and the points below it.
+    where: where the paper says it, or that it is the companion's own. experiments: whose records are judged together.
+    judge: takes `runs.frame` of these records and returns a verdict and the evidence; "; " parts the evidence into a
+    sentence and the points below it.
     """
 
     paper: str
     notebook: str
     says: str
     where: str
-    experiment: str | tuple[str, ...]
+    experiments: tuple[str, ...]
     rule: str
     judge: Callable[[pd.DataFrame], tuple[str, str]]
-
-    @property
-    def experiments(self):
-        """The names of the experiments whose records are judged together."""
-        return (self.experiment,) if isinstance(self.experiment, str) else self.experiment
 
     def committed(self):
         """The committed records that are judged."""
@@ -142,11 +138,7 @@ def paired(table, value, *, by, of, against, overlap=0.0):
 
 def enough(*differences, seeds=SEEDS):
     """Raise Lacking where a difference has fewer pairs than a rule needs."""
-    enough_seeds(min((difference.n for difference in differences), default=0), seeds)
-
-
-def enough_seeds(n, seeds=SEEDS):
-    """Raise Lacking where there are fewer seeds than a rule needs."""
+    n = min((difference.n for difference in differences), default=0)
     if n < seeds:
         raise Lacking(f"{seeds} seeds, and there {'is' if n == 1 else 'are'} {n}")
 
