@@ -3,18 +3,7 @@
 from companion.claims import p2, p2_competitors, p3
 from companion.claims.p1 import SETTINGS, down_to_none, gains, improves, over_full, partial_ratios
 from companion.claims.p1_structure import ONE_IN, SETTLED, survivors
-from companion.claims.rules import (
-    INCONCLUSIVE,
-    NOT,
-    NOT_AS_STATED,
-    PARTLY,
-    REPRODUCED,
-    alike,
-    chosen,
-    graded,
-    of_all,
-    paired,
-)
+from companion.claims.rules import NOT, NOT_AS_STATED, PARTLY, REPRODUCED, alike, chosen, graded, of_all, paired
 
 GRIDS = {  # what is trained: the weakest λ of its grid then, how settings are chosen, what is judged
     "fits": (3e-5, {"score": "validation_rmse", "smallest": True}, {"score": "rmse", "overlap": 1 / 9}),
@@ -79,11 +68,6 @@ def by_case(table, *, kind):
     return _tally(lines["better"].sum(), lines["worse"].sum(), len(lines))
 
 
-def partial_by_any_gain(table):
-    """The rule as it stands, whatever the gain."""
-    return improves(table[table["version"] == "ours"].assign(data="MNIST"), "accuracy", least=0)[0]
-
-
 def relabelled(table):
     """Hidden units and inputs in one claim, judged at the inputs: within 0.3 points for both extents; partly: one."""
     found = [
@@ -103,32 +87,8 @@ def relabelled_with_full(table):
 
 def sparse_in_training(table):
     """At least 80 % of the weights small, and the interval above −0.5 points, for both; partly: for one; else not."""
-    verdict = p2.sparse_in_training(_of_one_strength(table), share=0.8, margin=0.005, costly=(NOT, NOT))[0]
+    verdict = p2.sparse_in_training(table, share=0.8, margin=0.005, costly=(NOT, NOT))[0]
     return graded(verdict == REPRODUCED, verdict == PARTLY)
-
-
-def sparse_at_no_cost(table):
-    """As now, but not reproduced where the accuracy falls below the margin, inconclusive where it may fall there."""
-    return p2.sparse_in_training(_of_one_strength(table), costly=(INCONCLUSIVE, NOT))[0]
-
-
-def sparse_at_one_strength(table):
-    """The rule as it stands, at the one strength of ℓ0 that had been run, α_ℓ0 = 1e-5."""
-    return p2.sparse_in_training(_of_one_strength(table))[0]
-
-
-def sparser_at_one_strength(table):
-    """The rule as it stands, at the strength α_ℓ0 = 1e-5."""
-    return p2.sparser_than_l1(_of_one_strength(table))[0]
-
-
-def _of_one_strength(table):
-    return table[table["l0"].isna()] if "l0" in table else table
-
-
-def slightly_less(table):
-    """The rule as it stands, with a margin of 1 point of accuracy or Dice for every network."""
-    return p3.only_slightly_less(table, margins=dict.fromkeys(table["network"], 0.01))[0]
 
 
 def structure(table, penalised=False, longer=False):
@@ -185,22 +145,12 @@ def better_tuned(table, mode="one-shot"):
     return graded(all(helped), sum(helped) >= len(helped) / 2)
 
 
-def better_tuned_with_old_norms(table):
-    """The rule as it stands, without the chains in which the batch norms are recalibrated."""
-    return p2.better_tuned(table, mode="gradual")[0]
-
-
 def compares_well(table):
     """Published points and the competitors trained here, uncorrected: none lost and half won; partly: more won."""
     found = p2_competitors.comparisons(table, similar=0.98)
     found = [difference for name, difference in found if "same chain" not in name]
     won, lost = sum(d.high < 0 for d in found), sum(d.low > 0 for d in found)
     return graded(not lost and won >= len(found) / 2, won > lost)
-
-
-def compares_beside_more(table):
-    """The rule as it stands, at the first compression of at least 98 % of the other's."""
-    return p2_competitors.compares_well(table, similar=0.98)[0]
 
 
 def application(table, *, share, margins):
