@@ -246,17 +246,24 @@ def relabelled_units(table):
     return REPRODUCED if same else NOT, words
 
 
+def by_relabelling(table):
+    """By extent, full or partial: the paired `Difference` of test accuracy with relabelled inputs and in order."""
+    table = table[table["beta"].isin([0, 8])]  # 0: full
+    need(table, "extent", "partial")
+    return {
+        extent: paired(group, "test_accuracy", by="inputs", of="relabelled", against="in order")
+        for extent, group in table.groupby("extent", sort=False)
+    }
+
+
 def relabelled(table, margin=MNIST):
     """The same where it is no theorem, at the inputs: accuracy with relabelled inputs against inputs in order.
 
     Partial is judged; full, where no input is free, shows what relabelling does by itself.
     """
-    found, table = {}, table[table["beta"].isin([0, 8])]  # 0: full
-    for extent, group in table.groupby("extent", sort=False):
-        found[extent] = paired(group, "test_accuracy", by="inputs", of="relabelled", against="in order")
+    found = by_relabelling(table)
     enough(*found.values())
     words = "; ".join(f"{extent} {difference.points()}" for extent, difference in found.items())
-    need(table, "extent", "partial")
     partial = found["partial"]
     words += f"; {seen([partial])}"
     return alike(partial, margin), f"test accuracy in points, relabelled − in order, {partial.n} seeds; {words}"

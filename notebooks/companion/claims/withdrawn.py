@@ -1,7 +1,8 @@
 """Rules that were in force when their runs were made and are no longer; `amendments` shows what they say."""
 
 from companion.claims import p2, p2_competitors, p3
-from companion.claims.p1 import SETTINGS, down_to_none, gains, improves, over_full, partial_ratios
+from companion.claims.companion import by_precision
+from companion.claims.p1 import SETTINGS, by_relabelling, down_to_none, gains, improves, over_full, partial_ratios
 from companion.claims.p1_structure import ONE_IN, SETTLED, survivors
 from companion.claims.rules import NOT, NOT_AS_STATED, PARTLY, REPRODUCED, alike, chosen, graded, of_all, paired
 
@@ -11,13 +12,20 @@ GRIDS = {  # what is trained: the weakest λ of its grid then, how settings are 
 }
 
 
-def _tally(better, worse, total):
-    return graded(better > total / 2 and not worse, better > worse)
+def _in_all(right, wrong):
+    """Right in every case; partly: in one, and wrong in none."""
+    return graded(all(right), any(right) and not any(wrong))
+
+
+def _within(found, margin):
+    """All intervals within a margin; partly: one."""
+    inside = [alike(difference, margin) == REPRODUCED for difference in found.values()]
+    return graded(all(inside), any(inside))
 
 
 def _first_session(table):
     """The timings of the one session that older rules knew."""
-    return table[table["seed"] == table["seed"].min()] if "seed" in table else table
+    return table[table["seed"] == table["seed"].min()]
 
 
 def faster_partial(table):
@@ -38,14 +46,8 @@ def faster_in_almost_all(table):
 
 def better_partial(table):
     """The uncorrected interval above 0 in all 4 of GL and SGL × train and test; partly: in 1, and below 0 in none."""
-    table = table[(table.version == "ours") & (table.penalty != "none")]
-    found = [
-        paired(group, f"{part}_accuracy", by="extent", of="partial", against="full")
-        for _, group in table.groupby("penalty")
-        for part in ("train", "test")
-    ]
-    better, worse = sum(d.low > 0 for d in found), sum(d.high < 0 for d in found)
-    return graded(better == len(found), better and not worse)
+    lines = gains(table[table["version"] == "ours"].assign(data="MNIST"), score="accuracy")
+    return _in_all(lines["better"], lines["worse"])
 
 
 def _on_old_grid(table, kind, to_none=False):
@@ -65,24 +67,18 @@ def by_case(table, *, kind):
     """Set, penalty and part are a case, uncorrected: better in more than half and worse in none; partly: more."""
     table, judged = _on_old_grid(table, kind)
     lines = gains(table, **judged, sign=-1 if kind == "fits" else 1)
-    return _tally(lines["better"].sum(), lines["worse"].sum(), len(lines))
+    better, worse = lines["better"].sum(), lines["worse"].sum()
+    return graded(better > len(lines) / 2 and not worse, better > worse)
 
 
 def relabelled(table):
     """Hidden units and inputs in one claim, judged at the inputs: within 0.3 points for both extents; partly: one."""
-    found = [
-        paired(group, "test_accuracy", by="inputs", of="relabelled", against="in order")
-        for _, group in table[table["beta"].isin([0, 8])].groupby("extent", sort=False)
-    ]
-    inside = [max(-d.low, d.high) < 0.003 for d in found]
-    return graded(all(inside), any(inside))
+    return _within(by_relabelling(table), 0.003)
 
 
 def relabelled_with_full(table):
     """The rule as it stands, for partial and for full: within for both; partly: for one; not: beyond for one."""
-    pairs = [group for _, group in table[table["beta"].isin([0, 8])].groupby("extent", sort=False)]
-    sides = {"by": "inputs", "of": "relabelled", "against": "in order"}
-    return of_all(alike(paired(group, "test_accuracy", **sides), 0.003) for group in pairs)
+    return of_all(alike(difference, 0.003) for difference in by_relabelling(table).values())
 
 
 def sparse_in_training(table):
@@ -115,8 +111,7 @@ def structure(table, penalised=False, longer=False):
 def _largest(group, margin):
     """The largest compression at which the error is within a margin of the same penalty's dense network."""
     stages, dense = p2.by_ratio(group, "gradual", "tuned"), group[group["stage"] == "dense"]
-    found = p2.costs(stages, dense)
-    return max((ratio for ratio, cost in found.items() if cost.high < margin), default=1)
+    return p2.effective(p2.costs(stages, dense), margin)[1]
 
 
 def effective_when_small(table):
@@ -159,7 +154,7 @@ def application(table, *, share, margins):
     full, near = [], []
     for _, group in table.groupby("network", sort=False):
         gone = p3.removed(group)[group["stage"] == "stochastic"].mean()
-        found = [(paired(group, s, by="stage", of="stochastic", against="dense"), m) for s, m in margins.items()]
+        found = [(p3.by_seed(group, score), margin) for score, margin in margins.items()]
         full.append(gone >= share and all(d.mean >= -m and d.low >= -2 * m for d, m in found))
         near.append(gone >= share - 0.1 and all(d.mean >= -2 * m for d, m in found))
     return graded(all(full), all(near) or any(full))
@@ -200,9 +195,8 @@ def less_overfitting(table):
 def _against_none(table, value, sign):
     """The verdict on a regularizer's effect in one direction, by the uncorrected interval of each case."""
     found = p3.against_none(table, value).values()
-    gains = [(d.low, d.high) if sign > 0 else (-d.high, -d.low) for d in found]
-    right, wrong = sum(low > 0 for low, _ in gains), sum(high < 0 for _, high in gains)
-    return graded(right == len(found), right and not wrong)
+    above, below = [d.low > 0 for d in found], [d.high < 0 for d in found]
+    return _in_all(above, below) if sign > 0 else _in_all(below, above)
 
 
 def more_nodes(table):
@@ -224,9 +218,4 @@ def more_than_independent(table):
 
 def same_precision(table):
     """The interval within 0.1 points for both penalties; partly: for one; not reproduced: for none, however wide."""
-    found = [
-        paired(group, "test_accuracy", by="precision", of="bf16", against="fp32")
-        for _, group in table.groupby("penalty")
-    ]
-    inside = [max(-d.low, d.high) < 0.001 for d in found]
-    return graded(all(inside), any(inside))
+    return _within(by_precision(table), 0.001)
