@@ -13,12 +13,12 @@ from companion.claims.rules import (
     chosen,
     enough,
     graded,
-    holm,
     interval,
     need,
     of_all,
     paired,
     seen,
+    sided,
     tally,
 )
 from lib import models
@@ -147,11 +147,9 @@ def improves(table, score, *, relative=False, overlap=0.0, least=GAIN):
         enough(*found.values())
         full = [name for name in found if not relative and 1 - level[name] < least]
         cases = {name: gain for name, gain in found.items() if name not in full}
-        sides = holm(list(cases.values()), least=least)
+        sides, each = sided(cases, "better", "worse", least)
         of_part = tally([*sides, *[0] * (len(idle) + len(full))], cases.values(), GAIN) if cases else INCONCLUSIVE
         verdicts.append(of_part)
-        marks = {1: " better", -1: " worse", 0: ""}
-        each = [f"{name} {d.points()}{marks[s]}" for (name, d), s in zip(cases.items(), sides, strict=True)]
         each += [f"{name} {found[name].points()} (no room: full has {100 * level[name]:.2f} %)" for name in full]
         words.append(f"{told} {of_part}: {', '.join(each)} ({seen(found.values(), unit)})")
     words += [f"no case, since validation prefers no penalty for one of the two: {', '.join(idle)}"] * bool(idle)
@@ -220,9 +218,7 @@ def generalises(table):
         for measure, column in (("test accuracy", "test_accuracy"), ("gap smaller by", "gap"))
     }
     enough(*found.values())
-    sides = holm(list(found.values()))
-    marks = {1: " better", -1: " worse", 0: ""}
-    words = [f"{name} {d.points()}{marks[side]}" for (name, d), side in zip(found.items(), sides, strict=True)]
+    sides, words = sided(found, "better", "worse")
     lead = f"partial against full in points, 95 % interval, {100 * tuned['sparsity'].mean():.0f} % of the weights cut"
     return tally(sides, found.values(), GAIN), "; ".join([lead, *words, seen(found.values())])
 

@@ -159,6 +159,12 @@ def holm(differences, level=0.05, least=0.0):
     return sides
 
 
+def sided(found, above, below, least=0.0):
+    """The sides that `holm` gives differences by name, and each difference in points with the word for its side."""
+    sides, marks = holm(list(found.values()), least=least), {1: f" {above}", -1: f" {below}", 0: ""}
+    return sides, [f"{name} {d.points()}{marks[side]}" for (name, d), side in zip(found.items(), sides, strict=True)]
+
+
 def held(difference, margin):
     """Whether no more than a margin is lost: 1 where the interval lies above −margin, −1 where below, 0 if neither."""
     return 1 if difference.low >= -margin else -1 if difference.high < -margin else 0
