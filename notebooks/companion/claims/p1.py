@@ -56,7 +56,7 @@ def faster_in_almost_all(table, layout=AUTHORS_LAYOUT):
 
     A situation that was not timed in the layout that decides, having convolutions, counts as torch stores it.
     """
-    ratios = partial_ratios(_with_layouts(table))
+    ratios = partial_ratios(table)
     need(ratios, "layout", layout)
     need(ratios, "form", PAPERS_FORM)
     words = []
@@ -86,13 +86,13 @@ def _faster(lines):
 
 def _by_session(table):
     """The timings of each session (its number is a timing's seed), and what their words begin with."""
-    if "seed" not in table or table["seed"].nunique() == 1:
+    if table["seed"].nunique() == 1:
         return [("", table)]
     return [(f"session {seed + 1}, ", group) for seed, group in table.groupby("seed")]
 
 
 def _sessions(table):
-    n = table["seed"].nunique() if "seed" in table else 1
+    n = table["seed"].nunique()
     return f"{n} {'session' if n == 1 else 'sessions'}"
 
 
@@ -107,9 +107,9 @@ def partial_ratios(table):
 
     `table` is a frame of timing records with variants named penalty / extent / form / what, extent "full" or β.
     """
-    lines = []
-    keys = ["situation", "what", "penalty", "form", *(name for name in ("layout", "seed") if name in table)]
-    for key, group in table[table["penalty"] != "none"].groupby(keys, sort=False):
+    lines, table = [], _with_layouts(table[table["penalty"] != "none"])
+    keys = ["situation", "what", "penalty", "form", "layout", "seed"]
+    for key, group in table.groupby(keys, sort=False):
         for extent in group["extent"][group["extent"] != "full"]:
             low, ratio, high = over_full(group, extent).quantile([0.25, 0.5, 0.75])
             line = dict(zip(keys, key, strict=True))
