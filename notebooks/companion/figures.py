@@ -121,7 +121,7 @@ def steadied(svg):
     return re.sub(r"(?<![\w.#])-?[1-9]\d*\.\d{4,}", lambda match: f"{float(match[0]):.3f}".rstrip("0").rstrip("."), svg)
 
 
-def animate(frames, name, setup, *, alt, headings=(), notes=(), milliseconds=150):
+def animate(frames, name, setup, *, alt, headings=(), notes=()):
     """Write pictures (frames, H, W) of palette indices as a GIF that repeats, and show it with its text alternative.
 
     0 is white, k the palette's colour k − 1; the last picture stays for two seconds. headings: a word over each of as
@@ -133,7 +133,7 @@ def animate(frames, name, setup, *, alt, headings=(), notes=(), milliseconds=150
     pictures = [PIL.Image.fromarray(_lettered(*both, headings)) for both in zip(frames, notes, strict=True)]
     for picture in pictures:
         picture.putpalette(colours)
-    times = [milliseconds] * (len(pictures) - 1) + [2000]
+    times = [150] * (len(pictures) - 1) + [2000]  # milliseconds
     gif = io.BytesIO()
     pictures[0].save(gif, "GIF", save_all=True, append_images=pictures[1:], duration=times, loop=0, optimize=False)
     _write(setup, f"{name}.gif", gif.getvalue())

@@ -123,12 +123,12 @@ def _strengths_taken(table, share):
     return judged, table.drop(judged.index)
 
 
-def sparser_than_l1(table, share=SMALL_SHARE):
+def sparser_than_l1(table):
     """At the share of small weights that ℓ0 reaches, its test accuracy minus that of ℓ1, interpolated over its α.
 
     Judged at the strength at which `sparse_in_training` judges; the others stand beside it.
     """
-    (taken, rest), weak = _strengths_taken(table, share), table[table["penalty"] == "ℓ1"]
+    (taken, rest), weak = _strengths_taken(table, SMALL_SHARE), table[table["penalty"] == "ℓ1"]
     verdicts, words, others = [], [], []
     for name in ("ℓ0", METHOD):
         judged = taken[taken["penalty"] == name]

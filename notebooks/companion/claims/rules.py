@@ -143,16 +143,16 @@ def enough(*differences, seeds=SEEDS):
         raise Lacking(f"{seeds} seeds, and there {'is' if n == 1 else 'are'} {n}")
 
 
-def holm(differences, level=0.05, least=0.0):
+def holm(differences, least=0.0):
     """On which side of 0 each of a family of differences lies: −1 or 1, or 0 where that is not told.
 
-    Holm's correction: the chance of even one wrong side among them is at most `level`. A mean nearer to 0 than `least`
+    Holm's correction: the chance of even one wrong side among them is at most 5 %. A mean nearer to 0 than `least`
     counts as 0, too.
     """
     order = sorted(range(len(differences)), key=lambda k: differences[k].p)
     sides = [0] * len(differences)
     for rank, k in enumerate(order):
-        if differences[k].p > level / (len(order) - rank):
+        if differences[k].p > 0.05 / (len(order) - rank):
             break
         if abs(differences[k].mean) >= least:
             sides[k] = 1 if differences[k].mean > 0 else -1
