@@ -40,6 +40,11 @@ class Claim:
     rule: str
     judge: Callable[[pd.DataFrame], tuple[str, str]]
 
+    @property
+    def own(self):
+        """Whether it is the companion's own, and no paper's."""
+        return self.where.startswith(("the companion", "notebooks/"))
+
     def committed(self):
         """The committed records that are judged."""
         return [record for name in self.experiments for record in runs.committed(name).values()]

@@ -22,7 +22,6 @@ GALLERY = {  # notebook/figure: what to look at
     "30_your_own_network/size_and_speed": "Size and speed of networks that `lib` did not build",
 }
 COLUMNS = 3
-OWN = ("the companion", "notebooks/")  # what the source of a claim begins with that no paper makes
 
 
 def named(text, notebook):
@@ -117,7 +116,7 @@ def counts(table):
     """How many claims of an `overview` have each verdict, are no paper's, and had their rule replaced, in sentences."""
     found = Counter(table["verdict"])
     told = [f"{found[verdict]} {verdict}" for verdict in claims.VERDICTS if found[verdict]]
-    own = sum(claims.CLAIMS[name].where.startswith(OWN) for name in table["claim"])
+    own = sum(claims.CLAIMS[name].own for name in table["claim"])
     replaced = len({amendment.claim for amendment in claims.amendments.AMENDMENTS} & set(table["claim"]))
     lines = f"Of {len(table)} claims the recorded runs give these [verdicts](#verdicts): {', '.join(told)}. "
     return f"{lines}Of the claims {own} are the companion's own; the rules of {replaced} were replaced after runs.\n"
