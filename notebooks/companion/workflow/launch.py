@@ -82,10 +82,8 @@ def launch(cores, config, options):
     except OSError as error:
         where = error.filename or ROOT
         sys.exit(f"{where} cannot be written ({error.strerror}): `make figures` keeps logs and figures here")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; what has been trained is kept, and the same command goes on")
-    except RuntimeError as error:
-        if "event loop" not in str(error):  # what Snakemake says of an interrupt that comes while it ends
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "event loop" not in str(error):  # Snakemake's, of an interrupt
             raise
         sys.exit("interrupted; what has been trained is kept, and the same command goes on")
 
