@@ -131,7 +131,9 @@ def made(notebook, values, defaults):
     changed = {name: value for name, value in values.items() if value != kept[name] and name not in ("profile", "part")}
     if min(values["seeds"], most) == min(kept["seeds"], most):
         changed.pop("seeds", None)
-    own, all_seeds = (_seeds(v["first_seed"], min(v["seeds"], most)) for v in (values, values if whole else kept))
+    own, all_seeds = (
+        range(of["first_seed"], of["first_seed"] + min(of["seeds"], most)) for of in (values, values if whole else kept)
+    )
     return Setup(
         notebook,
         values["profile"],
@@ -142,10 +144,6 @@ def made(notebook, values, defaults):
         batch=all_seeds,
         changed=changed,
     )
-
-
-def _seeds(first, count):
-    return range(first, first + count)
 
 
 def banner(setup):
