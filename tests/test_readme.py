@@ -11,7 +11,6 @@ import nbformat
 import pytest
 
 from companion import claims
-from companion.claims import plain
 from companion.workflow import front, readme
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,9 +75,9 @@ def test_the_method_is_as_short_as_it_says():
 
 def test_claims_are_told_in_plain_words_and_findings_speak_of_their_verdict():
     for name, claim in claims.CLAIMS.items():
-        says, finding = plain.words(name, claim.says, claims.REPRODUCED)
+        says, finding = front.words(name, claim.says, claims.REPRODUCED)
         assert says and len(says) < 120
-        told = plain.told().get(name, {})
+        told = front.plain().get(name, {})
         of, told = told.get("verdict"), told.get("finding", "")
         assert bool(of) == bool(told), f"{name}: a finding and the verdict that it speaks of go together"
         assert finding == (told if of == claims.REPRODUCED else "")
@@ -124,7 +123,7 @@ def test_findings_tell_verdicts_and_how_often_rules_were_replaced():
     first, second = front.found(table, "mine").splitlines()[2:]
     assert first.startswith("- **P1.1** ")
     assert first.endswith(": *inconclusive*. Its rule was replaced 2 times after runs.")
-    assert plain.told()["P2.4"]["finding"] in second and "✓ *reproduced*." in second
+    assert front.plain()["P2.4"]["finding"] in second and "✓ *reproduced*." in second
     first, second = front.counts(table).split(". ")
     assert first.endswith(": 2 reproduced, 1 inconclusive")
     assert second == "Of the claims 0 are the companion's own; the rules of 3 were replaced after runs.\n"

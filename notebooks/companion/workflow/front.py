@@ -2,9 +2,9 @@
 
 from collections import Counter
 from contextlib import suppress
+from functools import cache
 
 from companion import claims, runs
-from companion.claims import plain
 from companion.settings import ROOT
 
 GALLERY = {  # notebook/figure: what to look at
@@ -102,11 +102,23 @@ def vgg():
     return [network, f"{100 * share:.0f} % of the filters removed", left, "timed only"]
 
 
+@cache
+def plain():
+    """By claim: `says`, in plain words, and where something was found the `verdict` that the `finding` speaks of."""
+    return claims.written.table("plain")
+
+
+def words(claim, says, verdict):
+    """A claim in plain words, its own where there are none, and the finding where it speaks of this verdict."""
+    told = plain().get(claim, {})
+    return told.get("says", says), told.get("finding", "") if told.get("verdict") == verdict else ""
+
+
 def verdicts(table):
     """An `overview` in plain words: claim, verdict, and what was found where a sentence speaks of the verdict."""
     lines = []
     for line in table.itertuples():
-        says, finding = plain.words(line.claim, line.says, line.verdict)
+        says, finding = words(line.claim, line.says, line.verdict)
         name = named(line.claim, line.notebook)
         lines.append([f"**{name}** {says}", f"{claims.SIGNS.get(line.verdict, '')}{line.verdict}", finding])
     return runs.markdown(["claim", "verdict", "what was found"], lines)
@@ -127,7 +139,7 @@ def found(table, notebook):
     replaced = Counter(amendment.claim for amendment in claims.amendments.AMENDMENTS)
     lines = ["**What was found**, by the committed runs:", ""]
     for line in table[table["notebook"] == notebook].itertuples():
-        says, finding = plain.words(line.claim, line.says, line.verdict)
+        says, finding = words(line.claim, line.says, line.verdict)
         times = {0: "", 1: "once"}.get(replaced[line.claim], f"{replaced[line.claim]} times")
         note = f"Its rule was replaced {times} after runs." if times else ""
         verdict = f"{claims.SIGNS.get(line.verdict, '')}*{line.verdict}*."
