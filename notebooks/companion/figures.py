@@ -173,8 +173,8 @@ def dots(axes, table, *, value, by, hue, percent=False, ticks=5, edge=False):
     far = means.index[0] if edge and len(means) > 2 and np.ptp(means) > 3 * np.ptp(means[1:]) else None
     for (row, colour), group in table.groupby([by, hue], sort=False):
         k = colours.index(colour)
-        y = rows.index(row) + (k - (len(set(table[table[by] == row][hue])) - 1) / 2) * 0.22
-        y = rows.index(row) if len(set(table[table[by] == row][hue])) == 1 else y
+        beside = len(set(table[table[by] == row][hue]))
+        y = rows.index(row) + ((k - (beside - 1) / 2) * 0.22 if beside > 1 else 0)
         mean, spread = group[value].mean(), group[value].std(ddof=1) if len(group) > 1 else 0
         if (row, colour) == far:
             _at_edge(axes, y, mean, spread, percent, PALETTE[k])

@@ -197,7 +197,7 @@ def sampling(table, *, gains, equally=EQUALLY_PRUNED):
         for (_, measure), difference in found.items()
     ]
     words = (
-        f"{network} {measure.removeprefix('test_')} {difference.points()}" + f" ({difference.n} seeds)"
+        f"{network} {measure.removeprefix('test_')} {difference.points()} ({difference.n} seeds)"
         for (network, measure), difference in found.items()
     )
     verdict = NOT_AS_STATED if unequal > equally else tally(holm(scaled), scaled, 1)
