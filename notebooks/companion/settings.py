@@ -1,4 +1,7 @@
-"""Where things are, and what the environment asks for: ROOT, and every COMPANION_* variable, read when it is needed."""
+"""Where things are, and what the environment asks for: ROOT, and every COMPANION_* variable, read when it is needed.
+
+Also how an error of the notebooks' room is shown, which all other modules may take from here.
+"""
 
 import os
 import subprocess
