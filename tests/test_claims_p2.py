@@ -48,7 +48,7 @@ def test_of_the_strengths_that_are_sparse_validation_takes_one(share, verdict, t
     table = pd.concat([strong, weaker[weaker["penalty"] != "none"]])
     found, evidence = p2.sparse_in_training(table)
     assert found == verdict and taken in evidence
-    assert withdrawn.sparse_at_one_strength(table) == "partly"
+    assert p2.sparse_in_training(strong)[0] == "partly"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,8 @@ def test_of_the_strengths_that_are_sparse_validation_takes_one(share, verdict, t
     [((0, 0.001, 0.0015), "reproduced"), ((0, 0.003, 0.0015), "partly"), ((0, 0.003, 0.004), "not reproduced")],
 )
 def test_an_older_rule_had_sparseness_fail_by_its_cost(costs, verdict):
-    assert withdrawn.sparse_at_no_cost(penalised((0.01, 0.95, 0.95), costs)) == verdict
+    table = penalised((0.01, 0.95, 0.95), costs)
+    assert p2.sparse_in_training(table, costly=("inconclusive", "not reproduced"))[0] == verdict
 
 
 def chains(increase, *, gain=0.02, nets=("LeNet-300-100 on MNIST",), dense=0.016):

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from companion import claims
-from companion.claims import plain
 from companion.workflow import front, readme
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,9 +80,9 @@ def test_the_method_is_as_short_as_it_says():
 
 def test_claims_are_told_in_plain_words_and_findings_speak_of_their_verdict():
     for name, claim in claims.CLAIMS.items():
-        says, finding = plain.words(name, claim.says, claims.REPRODUCED)
+        says, finding = front.words(name, claim.says, claims.REPRODUCED)
         assert says and len(says) < 120
-        told = plain.told().get(name, {})
+        told = front.plain().get(name, {})
         of, told = told.get("verdict"), told.get("finding", "")
         assert bool(of) == bool(told), f"{name}: a finding and the verdict that it speaks of go together"
         assert finding == (told if of == claims.REPRODUCED else "")
@@ -129,7 +128,7 @@ def test_findings_tell_verdicts_and_how_often_rules_were_replaced():
     first, second = front.found(table, "mine").splitlines()[2:]
     assert first.startswith("- **P1.1** ")
     assert first.endswith(": *inconclusive*. Its rule was replaced 2 times after runs.")
-    assert plain.told()["P2.4"]["finding"] in second and "✓ *reproduced*." in second
+    assert front.plain()["P2.4"]["finding"] in second and "✓ *reproduced*." in second
     amended = claims.pd.DataFrame(
         [("P2.4", "2026-11-29", "partly"), ("P2.4", "2026-11-28", "reproduced"), ("P1.1", "2026-11-28", "partly")],
         columns=["claim", "date", "old verdict"],
@@ -145,7 +144,7 @@ def test_findings_tell_verdicts_and_how_often_rules_were_replaced():
 
 def test_each_side_has_a_sentence_that_speaks_of_how_its_claims_fared():
     for whose, group in front._sides(readme.overview()):
-        assert plain.words(whose, "", front._told(group))[1], f"plain.toml speaks of other verdicts of {whose}"
+        assert front.words(whose, "", front._told(group))[1], f"plain.toml speaks of other verdicts of {whose}"
     assert TEXT.count("<details><summary>") == len(front.TITLES)
 
 

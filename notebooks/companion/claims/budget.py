@@ -61,12 +61,11 @@ def points(records, timed):
     done = {record["id"]: record for record in records if record["status"] == "done"}
     table = runs.frame(done.values())
     table = table[table["stage"] != "train"]
-    left, stored = (
-        [count(done[row["id"]], row) for row in table.to_dict("records")] for count in (weights_of, bytes_of)
-    )
+    rows = table.to_dict("records")
+    left, stored = ([count(done[row["id"]], row) for row in rows] for count in (weights_of, bytes_of))
     names = table["stage"].str.partition(": ")
     took = latencies(timed)
-    widths = [widths_of(row) for row in table.to_dict("records")]
+    widths = [widths_of(row) for row in rows]
     latency = {f"ms, batch {b}": [took.get((w, b)) for w in widths] for b in sorted({b for _, b in took})}
     table = table.assign(
         method=names[0],

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from contextlib import suppress
+from functools import cache
 
 from companion import claims, runs
-from companion.claims import plain
 from companion.settings import ROOT
 
 GALLERY = {  # notebook/figure: what to look at
@@ -18,7 +18,6 @@ GALLERY = {  # notebook/figure: what to look at
     "30_your_own_network/size_and_speed": "Size and speed of networks that `lib` did not build",
 }
 COLUMNS = 2
-ASKED = ("the companion", "notebooks/")  # what the source of a claim begins with that no paper makes
 OWN = "the companion"
 TITLES = {
     "P1": "P1, a part goes unpenalised",
@@ -106,15 +105,27 @@ def vgg():
     return [network, f"{100 * share:.0f} % of the filters removed", left, "timed only"]
 
 
+@cache
+def plain():
+    """By claim: `says`, in plain words, and where something was found the `verdict` that the `finding` speaks of."""
+    return claims.written.table("plain")
+
+
+def words(claim, says, verdict):
+    """A claim in plain words, its own where there are none, and the finding where it speaks of this verdict."""
+    told = plain().get(claim, {})
+    return told.get("says", says), told.get("finding", "") if told.get("verdict") == verdict else ""
+
+
 def verdicts(table):
     """An `overview` in plain words by whose claims they are: how they fared, and a folded table with a line each."""
     parts = []
     for whose, group in _sides(table):
         told = _told(group)
-        _, gist = plain.words(whose, "", told)
+        _, gist = words(whose, "", told)
         lines = []
         for line in group.itertuples():
-            says, finding = plain.words(line.claim, line.says, line.verdict)
+            says, finding = words(line.claim, line.says, line.verdict)
             name = named(line.claim, line.notebook)
             lines.append([f"**{name}** {says}", f"{claims.SIGNS.get(line.verdict, '')}{line.verdict}", finding])
         folded = runs.markdown(["claim", "verdict", "what was found"], lines)
@@ -126,7 +137,7 @@ def verdicts(table):
 def _sides(table):
     """Whose claims, and these lines of an `overview`: of each paper, then the companion's own."""
     asked = [claims.CLAIMS[name] for name in table["claim"]]
-    whose = [OWN if claim.where.startswith(ASKED) else claim.paper for claim in asked]
+    whose = [OWN if claim.own else claim.paper for claim in asked]
     return [(side, table[[side == mine for mine in whose]]) for side in TITLES if side in whose]
 
 
@@ -155,7 +166,7 @@ def found(table, notebook):
     replaced = Counter(amendment.claim for amendment in claims.amendments.AMENDMENTS)
     lines = ["**What was found**, by the committed runs:", ""]
     for line in table[table["notebook"] == notebook].itertuples():
-        says, finding = plain.words(line.claim, line.says, line.verdict)
+        says, finding = words(line.claim, line.says, line.verdict)
         times = {0: "", 1: "once"}.get(replaced[line.claim], f"{replaced[line.claim]} times")
         note = f"Its rule was replaced {times} after runs." if times else ""
         verdict = f"{claims.SIGNS.get(line.verdict, '')}*{line.verdict}*."
