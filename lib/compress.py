@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from . import checks, depgraph, measures, models, training
 from .arguments import a_function, a_network, told
@@ -62,9 +63,11 @@ def _parts(data, net):
     part = part_of(data, net)
     if isinstance(getattr(data, "validation", None), TABLES):
         held = part_of(data.validation, net)
-        return part, Part(held.x, held.y.to(part.y.dtype))  # whole numbers of a regression
-    if getattr(getattr(data, "sampler", None), "replacement", False):
-        raise ValueError("the sampler draws examples more than once, also those held out; pass a validation part")
+        return part, Part(held.x, held.y.float()) if getattr(data, "task", None) == "regression" else held
+    loader = data if isinstance(data, DataLoader) else getattr(data, "train", None)
+    samplers = (getattr(loader, "sampler", None), getattr(getattr(loader, "batch_sampler", None), "sampler", None))
+    if any(getattr(sampler, "replacement", False) for sampler in samplers):
+        raise ValueError("the sampler draws examples more than once, also those held out; pass the Dataset itself")
     if len(part.x) < 2:
         raise ValueError("one example cannot be held out of one; give two at least, or a validation part")
     order = torch.randperm(len(part.x), generator=torch.Generator().manual_seed(0)).to(part.x.device)

@@ -127,7 +127,7 @@ def save(net, folder):
     if not hasattr(net, "folded"):
         raise ValueError(f"{type(net).__name__} is no inference form; save what inference.form returns")
     if models.built(net):
-        models.unaltered(net, "make a form of the changed network")
+        models.unaltered(net, "make a form of the changed network", form=True)
     about = {"config": models.built(net), "folded": net.folded, "channels_last": net.channels_last}
     saving.write_pair(Path(folder) / "inference.json", about, saving.to_bytes(net))
 

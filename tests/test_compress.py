@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+from torch.utils.data import BatchSampler, DataLoader, TensorDataset, WeightedRandomSampler
 
 from lib import compress as module
 from lib import depgraph, measures
@@ -137,8 +137,10 @@ def test_a_penalty_comes_before_the_cut_and_keep_leaves_a_layer_alone():
 def test_what_is_held_out_is_seen_by_no_training_and_whole_numbers_may_be_numbers():
     sampler = WeightedRandomSampler(torch.ones(len(ROWS)), len(ROWS))
     drawn = DataLoader(TensorDataset(torch.as_tensor(ROWS), torch.as_tensor(CLASSES)), 8, sampler=sampler)
-    with pytest.raises(ValueError, match="more than once, also those held out; pass a validation part"):
+    with pytest.raises(ValueError, match="more than once, also those held out; pass the Dataset itself"):
         compress(mlp(), drawn, **QUICK)
+    with pytest.raises(ValueError, match="more than once, also those held out"):
+        compress(mlp(), DataLoader(drawn.dataset, batch_sampler=BatchSampler(sampler, 8, drop_last=False)), **QUICK)
     whole = torch.arange(len(ROWS)).view(-1, 1) % 3
     net = nn.Linear(ROWS.shape[1], 1)
     found = compress(net, (ROWS, whole), 1.0, **QUICK | {"loss": "mse"})

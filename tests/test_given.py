@@ -704,5 +704,10 @@ def test_what_a_subclass_does_to_examples_and_batches_is_done():
             return ((x / 2, y) for x, y in super().__iter__())
 
     assert torch.equal(part_of(Scaled(X, Y), mlp()).x, X / 255)
+
+    class Renamed(torch_data.DataLoader):
+        """Nothing of its own: it is read in order, as a DataLoader is."""
+
+    assert torch.equal(part_of(Renamed(PAIRS, 7, shuffle=True, drop_last=True), mlp()).x, X)
     halved = part_of(Halved(PAIRS, 8, shuffle=True), mlp()).x
     assert torch.equal(halved.sort(0).values, (X / 2).sort(0).values)

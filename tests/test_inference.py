@@ -272,3 +272,15 @@ def test_outputs_that_are_no_numbers_are_said():
     net = nn.Sequential(nn.Linear(3, 4), nn.Threshold(1e9, torch.inf))
     with pytest.raises(inference.InferenceError, match="Sequential puts out inf or NaN on the example"):
         inference.form(net, torch.randn(2, 3))
+
+
+def test_a_form_is_saved_and_shrunk_as_what_it_was_made_of(tmp_path):
+    net = models.build("ct_cnn", widths=[4, 4, 4, 4]).eval()
+    made = inference.form(net, torch.randn(2, 1, 64, 64))
+    assert made.folded
+    with pytest.raises(ValueError, match="take the network that it was made of"):
+        saving.save(made, tmp_path / "form")
+    with pytest.raises(shrinking.ShrinkError, match="take the network that it was made of"):
+        shrinking.shrink(made)
+    net.register_buffer("seen", torch.zeros(3), persistent=False)
+    saving.save(net, tmp_path / "net")

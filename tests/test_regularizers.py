@@ -340,14 +340,16 @@ def test_weights_that_are_given_other_data_are_penalised(groups):
     assert torch.equal(w, expected) and torch.equal(w.grad, expected.grad)
 
 
-def test_a_penalty_before_the_first_backward_pass_is_refused_and_not_left_out():
+def test_a_penalty_before_the_first_backward_pass_is_warned_of_and_one_of_a_part_of_a_tensor_stays_there():
     w = torch.nn.Parameter(torch.ones(3, 2))
     _, add_gradient_, _ = reg.bind({"name": "l2", "lam": 1.0}, [w])
-    with pytest.raises(ValueError, match="no weight has a gradient .* call loss.backward\\(\\) first"):
+    with pytest.warns(UserWarning, match="no weight has a gradient, so the penalty adds nothing"):
         add_gradient_()
     w.sum().backward()
     add_gradient_()
     assert torch.equal(w.grad, torch.full((3, 2), 3.0))
+    reg.bind({"name": "l2", "lam": 1.0}, [w], views=[lambda t: t[:, 1:]])[1]()
+    assert torch.equal(w.grad, torch.tensor([[3.0, 5.0]] * 3))
 
 
 def test_a_call_in_inference_mode_leaves_later_ones_alone():

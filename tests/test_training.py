@@ -743,6 +743,13 @@ def test_a_loss_of_ones_own_that_spreads_is_refused_whatever_the_first_batch_hol
     maps, net = torch.rand(8, 5, 5), torch.nn.Conv2d(1, 1, 1)
     with pytest.raises(ValueError, match=r"spreads outputs \(8, 1, 5, 5\) and targets \(8, 5, 5\)"):
         training.fit(net, (maps[:, None], maps), loss=squares, steps=1, batch=8)
+    training.fit(net, (maps[:, None], maps), loss=lambda o, y: (o.sum() - y.sum()) ** 2, steps=1, batch=8)  # a count
+
+    def of_zeros_and_ones(outputs, y):
+        assert bool(((y == 0) | (y == 1)).all())
+        return squares(outputs[:, 0], y)
+
+    training.fit(net, (maps[:, None], maps.round()), loss=of_zeros_and_ones, steps=1, batch=8)
     flat = torch.nn.Linear(4, 1)
     torch.nn.init.zeros_(flat.weight)  # all outputs are alike, and the loss is right
     training.fit(flat, (x, torch.rand(16)), loss=lambda out, y: squares(out.squeeze(1), y), steps=1, batch=16)
@@ -754,15 +761,15 @@ def test_an_augmentation_in_place_leaves_the_data_as_they_are():
     assert not x.any()
 
 
-def test_class_maps_that_a_function_would_leave_behind_are_refused():
+def test_class_maps_that_a_function_would_leave_behind_are_warned_of():
     x, y = torch.randn(4, 1, 8, 8), torch.zeros(4, 4, 4, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"which have to be as large, got \(4, 1, 8, 8\) and \(4, 4, 4\)"):
+    with pytest.warns(UserWarning, match=r"as large as the images, and not those of \(4, 4\)"):
         training.fit(torch.nn.Conv2d(1, 2, 2, 2), (x, y), steps=1, augment=lambda x, _: x.flip(3))
 
 
 def test_a_proximal_step_under_adam_is_warned_of():
     table = torch.randn(16, 4), torch.arange(16) % 2
-    with pytest.warns(UserWarning, match="Adam scales gradients but not the proximal step"):
+    with pytest.warns(UserWarning, match="Adam scales gradients, not the proximal step"):
         training.fit(torch.nn.Linear(4, 2), table, steps=1, penalty={"name": "l1", "lam": 0.1, "prox": True})
 
 

@@ -79,16 +79,18 @@ def altered(net):
 
 
 def _kind(layer):
-    shapes = {key: t.shape for key, t in (layer._parameters | layer._buffers).items() if t is not None}
+    kept = {key: b for key, b in layer._buffers.items() if key not in layer._non_persistent_buffers_set}
+    shapes = {key: t.shape for key, t in (layer._parameters | kept).items() if t is not None}
     return type(layer), re.sub(r"(momentum|inplace)=[\w.]+", "", layer.extra_repr()), shapes
 
 
-def unaltered(net, remedy, *, error=ValueError):
-    """An error where a network of `build` is not what its configuration makes."""
+def unaltered(net, remedy, *, error=ValueError, form=False):
+    """An error where a network of `build` is not what its configuration makes. form: but for what a form has folded."""
+    if getattr(net, "folded", ()) and not form:
+        raise error("an inference form has layers that its config does not say; take the network that it was made of")
     if (name := altered(net)) is not None:
-        raise error(
-            f"{name!r} was changed since models.build made the network, which its config does not say; {remedy}"
-        )
+        what = repr(name) if name else "the network"
+        raise error(f"{what} was changed since models.build made the network, which its config does not say; {remedy}")
 
 
 def renew(net):

@@ -88,7 +88,7 @@ def hold(masks):
     """An `after_step` hook that keeps at zero the weights that the masks leave out, in the layers that training moves.
 
     One product over all layers, with masks of the weights' own type and memory format: far cheaper than `apply`. In a
-    loop of your own call it before `zero_grad`, after which layers look as if nothing had moved them.
+    loop of your own call it before `zero_grad`, after which it holds layers that the step did not move, too.
     """
     bound = {}
 

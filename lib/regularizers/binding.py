@@ -1,5 +1,6 @@
 """What a penalty, given as plain data, does to given weights: its value, its gradient, its proximal step."""
 
+import warnings
 from functools import partial
 
 import torch
@@ -20,7 +21,7 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
     that shows an input unit per index of axis 1 (`lib.models.unit_views`); ``norms`` are the vectors that the terms
     with ``norms`` act on too (`lib.models.norms`); ``transform`` may replace the function (weights, gradients) that
     does the adding by a compiled one; ``autograd`` has autograd find the gradient, as in the papers' code.
-    ValueError: by ``add_gradient_`` where no weight has a gradient yet.
+    ``add_gradient_`` warns once where no weight has a gradient.
     """
     ws, resolved = matrices("ws", ws), resolve(penalty)
     if resolved and not ws:
@@ -41,11 +42,12 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
             term.add_(weights, grads)
 
     add, adding = transform(add) if transform else add, any(not term.proximal for term in terms)
+    untold = ["no weight has a gradient, so the penalty adds nothing; call loss.backward() before it"]
 
     def add_gradient_():
         grads = [None if w is None else w.grad for w in _moved(tensors)]
-        if adding and not any(g is not None for g in grads) and any(w.requires_grad for w in tensors):
-            raise ValueError("no weight has a gradient to add a penalty's to; call loss.backward() first")
+        if untold and adding and all(g is None for g in grads) and any(w.requires_grad for w in tensors):
+            warnings.warn(untold.pop(), stacklevel=2)
         shown = seen.views_of(grads)
         add(seen.views_of([None if g is None else w.detach() for w, g in zip(tensors, grads, strict=True)]), shown)
         seen.write_back(shown, grads)
@@ -128,7 +130,7 @@ class _Seen:
 
     def write_back(self, shown, tensors):
         for k, (seen, t) in enumerate(zip(shown, tensors, strict=True)):
-            if seen is not None and seen.data_ptr() != t.data_ptr():
+            if seen is not None and seen.untyped_storage().data_ptr() != t.untyped_storage().data_ptr():
                 t.detach().copy_(seen.flatten()[self._order(k, t)].view(t.shape))
 
     def _order(self, k, t):

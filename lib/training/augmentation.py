@@ -1,6 +1,7 @@
 """Augmentation of a batch by tensor operations, the same for the same generator; images and maps go alike."""
 
 import math
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -89,9 +90,9 @@ def augmentation(given, x, y):
     if not callable(given) and (x.ndim != 4 or (y.ndim > 2 and not maps)):
         shapes = f"the inputs are {tuple(x.shape)}, the targets {tuple(y.shape)}"
         raise ValueError(f"augment {given!r} takes images (N, C, H, W) and targets that are maps of them; {shapes}")
-    if callable(given) and x.ndim == 4 and y.ndim == 3 and not (maps or y.is_floating_point()):
-        sizes = f"{tuple(x.shape)} and {tuple(y.shape)}"
-        raise ValueError(f"augment moves class maps with their images, which have to be as large, got {sizes}")
+    smaller = x.ndim == 4 and y.ndim == 3 and x.shape[2] * y.shape[2] == x.shape[3] * y.shape[1]
+    if callable(given) and smaller and not (maps or y.is_floating_point()):
+        warnings.warn(f"augment moves maps as large as the images, and not those of {tuple(y.shape[1:])}", stacklevel=2)
     maps = maps and y.ndim in ((3,) if callable(given) else (3, 4))
 
     def augment(x, y, numbers):

@@ -88,12 +88,12 @@ def _read(given):
 
     ValueError: it cannot be put together.
     """
-    if type(given) is TensorDataset:  # another class may have a __getitem__ of its own
+    if isinstance(given, TensorDataset) and type(given).__getitem__ is TensorDataset.__getitem__:
         return given.tensors
     loader = given if isinstance(given, DataLoader) else DataLoader(given, 64)
     order, size = loader.sampler, loader.batch_size
     shuffled = isinstance(order, RandomSampler) and not order.replacement and len(order) == len(loader.dataset)
-    if size and shuffled and type(loader) is DataLoader:
+    if size and shuffled and type(loader).__iter__ is DataLoader.__iter__:
         loader = DataLoader(loader.dataset, size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
     try:
         if not (batches := list(tqdm(loader, leave=False, desc="reading"))):  # shown, as there may be no end of them

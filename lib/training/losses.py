@@ -1,5 +1,6 @@
 """Losses by name. Segmentation: instance ids (N, H, W) become three classes, so that touching objects part."""
 
+import copy
 import warnings
 
 import torch
@@ -92,17 +93,24 @@ def in_range(loss, outputs, y):
 def spread(loss, outputs, y):
     """ValueError: a loss spreads (N, 1) and (N,) to (N, N) in silence: targets count, but not in which order.
 
-    So do maps (N, 1, H, W) and (N, H, W).
+    So do maps (N, 1, H, W) and (N, H, W), of whose places the order counts. A loss that refuses the numbers that it is
+    tried on is not looked at.
     """
     numbers, dims = y.is_floating_point(), {outputs.ndim, y.ndim}
     if loss in LOSSES.values() or len(dims) == 1 or outputs.numel() != y.numel() or not (numbers or dims == {1, 2}):
         return
-    given, wanted, changed = tuple(y.shape), tuple(outputs.shape), y + 1
+    given, wanted, changed = tuple(y.shape), tuple(outputs.shape), [y + 1]
     if numbers:  # those that all differ, which those of one batch need not do
         outputs, y = _rising(outputs), _rising(y)
-        changed = y / 2
-    plain, turned, other = (torch.as_tensor(loss(outputs, t)) for t in (y, y.flip(0), changed))
-    if not torch.equal(y, y.flip(0)) and torch.allclose(plain, turned) and not torch.allclose(plain, other):
+        changed = [y / 2] if y.ndim == 1 or dims == {1, 2} else [y / 2, y.flip(-1)]
+    loss = copy.deepcopy(loss) if isinstance(loss, torch.nn.Module) else loss  # it may count its calls
+    try:
+        plain, turned, *others = (torch.as_tensor(loss(outputs, t)) for t in (y, y.flip(0), *changed))
+    except (ValueError, RuntimeError, AssertionError):
+        return
+    if torch.equal(y, y.flip(0)) or not torch.allclose(plain, turned):
+        return
+    if not any(torch.allclose(plain, other) for other in others):
         raise ValueError(f"the loss spreads outputs {wanted} and targets {given} to all pairs; pass y.view{wanted}")
 
 

@@ -200,7 +200,7 @@ class Trainer:
             return regularizers.bind(None, [])[1:]
         if any(term["prox"] for term in self.options.penalty) and not isinstance(self.optimizer, torch.optim.SGD):
             warnings.warn(
-                "Adam scales gradients but not the proximal step, which then zeroes little: pass "
+                f"{type(self.optimizer).__name__} scales gradients, not the proximal step, which zeroes little: pass "
                 "optimizer={'name': 'sgd', 'lr': …, 'momentum': 0.9}",
                 stacklevel=2,
             )
