@@ -116,6 +116,17 @@ class Application:
         found = [unseen.zeroed(network, seed, *option, suffix="_grid") for option in options]
         return [run | {"stages": [stage | self._unseen for stage in run["stages"]]} for run in found]
 
+    def dense_at(self, network, seed, lam, *, suffix=""):
+        """The dense network at another λ than that of tuning, which its case names."""
+        run = replace(self, lam_tuning=lam).dense(network, seed, suffix=suffix)
+        return run | {"case": run["case"] | {"lam": lam}}
+
+    def tried_dense(self, network, seeds, lams):
+        """The dense network at every seed and λ, among which validation chooses: an experiment of its own."""
+        unseen, scores = replace(self, images=False), {"scores": ["train", "validation"]}
+        found = [unseen.dense_at(network, seed, lam, suffix="_dense_grid") for lam in lams for seed in seeds]
+        return [run | {"stages": [stage | scores for stage in run["stages"]]} for run in found]
+
     def choose(self, network, seed, lams, targets, *, share, score="validation_accuracy"):
         """Try L2 at every λ and target, then L1 at the target that L2 has `reached`; zeroing alone has this one, too.
 
@@ -209,6 +220,13 @@ def best(table, *, share, score="validation_accuracy"):
     """(λ, target) of the line that is `taken`."""
     line = taken(table, share=share, score=score)
     return table["lam"].to_dict()[line], table["target"].to_dict()[line]
+
+
+def best_dense(records, score):
+    """λ of the dense network with the best mean validation score, of equal ones the largest, and the means by λ."""
+    table = runs.frame(records)
+    means = table[table["stage"] == "dense"].groupby("lam")[score].mean().round(6)
+    return means[means == means.max()].index.max(), means
 
 
 def reached(table, lam, target):
