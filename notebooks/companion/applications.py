@@ -13,7 +13,7 @@ from companion.parameters import PROFILES
 
 FINALS = ("dense", "stochastic", "no sampling", "magnitude", "units", "chance", "scratch")
 BY = {"size": "stochastic", "rank": "no sampling", "chance": "chance"}  # way of zeroing: the stage tuned after it
-METHODS = ("dense", "zeroing, none", "zeroing, L1", "zeroing, L2", *FINALS[2:])
+METHODS = ("dense", "dense, chosen λ", "zeroing, none", "zeroing, L1", "zeroing, L2", *FINALS[2:])
 
 RANGES = {  # of the parameters that the notebooks of convolutional networks share
     "targets": [(0.01, 0.999)],
@@ -257,7 +257,7 @@ def methods(records, networks):
     """A table with a line per method of a run: `runs.frame` of the last stages, `method` and share `removed` added.
 
     In the order of `networks`, then of METHODS, then by seed. The pruned share of a network from scratch, a small one
-    with all of its weights, is counted against the dense network's.
+    with all of its weights, is counted against the dense network's. A dense network whose case names λ has a chosen one.
     """
     table = runs.frame(records)
     table = table[table["stage"].isin(FINALS)]
@@ -265,6 +265,8 @@ def methods(records, networks):
         dense = table[table["stage"] == "dense"].groupby("network")["nonzero"].max()
         table.loc[scratch, "sparsity"] = 1 - table["nonzero"] / table["network"].map(dense)
     named = table["stage"].where(table["stage"] != "stochastic", "zeroing, " + table["penalty"])
+    if "lam" in table:
+        named = named.where((named != "dense") | table["lam"].isna(), "dense, chosen λ")
     table = table.assign(removed=removed(table), method=named, place=named.map(METHODS.index))
     table = table.assign(rank=table["network"].map(list(networks).index))
     return table.sort_values(["rank", "place", "seed"]).drop(columns=["rank", "place"])
