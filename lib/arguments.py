@@ -29,7 +29,7 @@ def told(*, together=None, **kinds):
             for name in kinds.keys() & bound.arguments.keys():
                 value = bound.arguments[name]
                 if value is not None or known.parameters[name].default is not None:
-                    bound.arguments[name] = _fits(f"{function.__name__}: {name}", value, kinds[name])
+                    bound.arguments[name] = fits(f"{function.__name__}: {name}", value, kinds[name])
             if together:
                 together(**bound.arguments)
             return function(*bound.args, **bound.kwargs)
@@ -39,7 +39,8 @@ def told(*, together=None, **kinds):
     return decorate
 
 
-def _fits(what, value, kind):
+def fits(what, value, kind):
+    """The value, if it is of a kind as `told` takes them; ValueError otherwise. what: "where: name"."""
     if kind is bool:
         return flag(what, value)
     if isinstance(kind, str):
@@ -53,7 +54,8 @@ def numbers(allowed):
     def kind(what, values):
         if not isinstance(values, list | tuple) or not values:
             raise ValueError(f"{what} must be a list of numbers in {allowed}, got {seen(values)}")
-        return [_fits(f"each of {what}", value, allowed) for value in values]
+        where, colon, name = what.rpartition(": ")
+        return [fits(f"{where}{colon}each of {name}", value, allowed) for value in values]
 
     return kind
 

@@ -188,7 +188,7 @@ def resolved(name, options):
     return OPTIONS[checks.one_of("baseline", name, OPTIONS)].of(options, name)
 
 
-@told(model=a_network, compile=bool)
+@told(model=a_network, examples="whole [1, inf)", compile=bool)
 def noisy(model, *, name, examples, compile=False, **options):
     """A copy of a chain of linear layers with noise in them, and its extra loss, a function of the share t trained.
 
@@ -197,7 +197,6 @@ def noisy(model, *, name, examples, compile=False, **options):
     convolutions, shared weights and what is no nn.Sequential.
     """
     options = resolved(name, options)
-    checks.number(f"{name}: examples", examples, "[1, inf)", whole=True)
     places = list(model.named_parameters(remove_duplicate=False))
     if not isinstance(model, nn.Sequential) or len(list(model.parameters())) < len(places):
         raise TypeError(f"{name} takes an nn.Sequential without shared weights, got a {type(model).__name__}")

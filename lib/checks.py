@@ -23,20 +23,20 @@ def named(table, name, what):
 
 
 def check(name, value, kind, allowed=None, *, error=ValueError):
-    """Refuse a value of another kind (int, float, str, bool) or outside what is allowed.
+    """The value, unless it is of another kind (int, float, str, bool) or outside what is allowed: then an error.
 
     allowed: a tuple of strings, the choices, or of two numbers, the lowest and the highest, or an interval such as
     "[0, 1)". A whole number is a number, too, whoever's it is; True and False are neither.
     """
     if isinstance(allowed, str):
-        number(name, value, allowed, whole=kind is int)
-        return
+        return number(name, value, allowed, whole=kind is int)
     kinds = {int: numbers.Integral, float: numbers.Real}
     fits = isinstance(value, kinds.get(kind, kind)) and (kind is bool or not isinstance(value, bool))
     if fits and allowed is not None:
         fits = value in allowed if isinstance(allowed[0], str) else allowed[0] <= value <= allowed[1]
     if not fits or (kind is float and math.isnan(value)):
         raise error(f"{name} must be {KINDS[kind]}{_span(allowed)}, got {seen(value)}")
+    return int(value) if kind is int else value  # NumPy's, too, which neither seed a generator nor split a tensor
 
 
 def _span(allowed):
@@ -72,9 +72,7 @@ class Checked:
             if kind is list:
                 entries(f"{self.what}{name}", value, *allowed)
             else:
-                check(f"{self.what}{name}", value, kind, allowed)
-                if kind is int:  # NumPy's, too
-                    object.__setattr__(self, name, int(value))
+                object.__setattr__(self, name, check(f"{self.what}{name}", value, kind, allowed))
 
     @classmethod
     def of(cls, given, what):
@@ -100,12 +98,10 @@ def _called(option):
 
 
 def entries(what, values, kind, allowed=None):
-    """The values, if they are a list or tuple of a kind, each within what is allowed; ValueError otherwise."""
+    """A list of the values, if they are a list or tuple of a kind, each within what is allowed; else ValueError."""
     if not isinstance(values, list | tuple):
         raise ValueError(f"{what} must be a list, got {seen(values)}")
-    for value in values:
-        check(f"each of {what}", value, kind, allowed)
-    return values
+    return [check(f"each of {what}", value, kind, allowed) for value in values]
 
 
 def number(what, value, allowed, *, whole=False):
@@ -115,13 +111,12 @@ def number(what, value, allowed, *, whole=False):
     ends = right and ((allowed[0] == "[" and value == low) or (allowed[-1] == "]" and value == high))
     if not (right and (low < value < high or ends)):
         raise ValueError(f"{what} must be {'a whole number ' if whole else ''}in {allowed}, got {seen(value)}")
-    return int(value) if whole else value  # NumPy's, too, which neither seed a generator nor split a tensor
+    return int(value) if whole else value
 
 
 def flag(what, value):
     """The value, if it is True or False; ValueError otherwise."""
-    check(what, value, bool)
-    return value
+    return check(what, value, bool)
 
 
 def one_of(what, value, known):

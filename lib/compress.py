@@ -61,7 +61,10 @@ def _parts(data, net):
     """What is trained on, and what is held out for the scores."""
     part = part_of(data, net)
     if isinstance(getattr(data, "validation", None), TABLES):
-        return part, part_of(data.validation, net)
+        held = part_of(data.validation, net)
+        return part, Part(held.x, held.y.to(part.y.dtype))  # whole numbers of a regression
+    if getattr(getattr(data, "sampler", None), "replacement", False):
+        raise ValueError("the sampler draws examples more than once, also those held out; pass a validation part")
     if len(part.x) < 2:
         raise ValueError("one example cannot be held out of one; give two at least, or a validation part")
     order = torch.randperm(len(part.x), generator=torch.Generator().manual_seed(0)).to(part.x.device)
@@ -107,7 +110,7 @@ def _cut(units, example, share, limits):
 
 def _score(y, loss):
     """What is good for the type of the targets. ValueError: numbers may be classes by a loss of one's own."""
-    if not y.is_floating_point():
+    if not y.is_floating_point() and loss != "mse":
         return measures.accuracy
     if isinstance(loss, str) and loss != "mse":  # chances of classes
         return lambda outputs, y: measures.accuracy(outputs, y.argmax(1))

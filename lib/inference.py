@@ -4,6 +4,7 @@ A batch norm in eval mode is a scale and a shift, and so is part of the layer wh
 that is, a pass over an example tells, for any network of torch's modules; what is folded is proved on inputs.
 """
 
+import contextlib
 import copy
 import math
 from pathlib import Path
@@ -15,7 +16,8 @@ from torch.nn.utils import convert_conv2d_weight_memory_format, fusion
 from . import models, saving
 from .arguments import a_path, told
 from .atomic import read_file
-from .depgraph.passes import Example, tensors_in
+from .depgraph.passes import Example
+from .depgraph.proof import output
 from .layers import SUMMED
 from .training.given import fits
 
@@ -47,14 +49,13 @@ def form(model, example, *, channels_last=True):
         raise InferenceError("the example is empty; pass at least one input")
     plain = models.copied(model).eval().requires_grad_(False)
     with fits(model, args.tensors()[0]):
-        known = [(given, _outputs(plain, given)) for given in (args, _noise(args, 1.0), _noise(args, 10.0))]
+        known = _known(plain, (args, _noise(args, 1.0), _noise(args, 10.0)))
     if not all(out.isfinite().all() for out in known[0][1]):
         raise InferenceError(f"{type(model).__name__} puts out inf or NaN on the example, which nothing can be held to")
-    known = [(given, outs) for given, outs in known if given is args or all(out.isfinite().all() for out in outs)]
-    inputs, expected = zip(*known, strict=True)
-    pairs = _proved(*_lively(plain, inputs), _pairs(plain, args))
+    known = [(given, outs) for given, outs in known if all(out.isfinite().all() for out in outs)]
+    pairs = _proved(*_lively(plain, [given for given, _ in known]), _pairs(plain, args))
     small = folded(plain, pairs)
-    if (error := _difference(small, inputs, expected)) > CLOSE:
+    if (error := _difference(small, known)) > CLOSE:
         if not pairs:
             raise InferenceError(f"{type(model).__name__} puts out other numbers each time that it is called")
         names = ", ".join(norm for _, norm in pairs)
@@ -62,19 +63,20 @@ def form(model, example, *, channels_last=True):
     clean = copy.deepcopy(small)
     for weights in clean.parameters():  # products of what decay leaves behind are denormals: ten times as slow on CPUs
         weights[weights.abs() < DUST] = 0
-    small = clean if _difference(clean, inputs, expected) <= CLOSE else small
+    small = clean if _difference(clean, known) <= CLOSE else small
     images = any(isinstance(module, nn.Conv2d) for module in small.modules())  # what channels last are for
     last = convert_conv2d_weight_memory_format(copy.deepcopy(small), torch.channels_last)
-    last.channels_last = channels_last and images and _runs(last, inputs, expected)
+    with contextlib.suppress(RuntimeError):  # a `view` of other strides
+        last.channels_last = channels_last and images and _difference(last, known) <= CLOSE
     return last if last.channels_last else small
 
 
 def _proved(model, inputs, pairs):
     """Those of the pairs that may be folded: all at once where that changes nothing, else each that alone does not."""
-    expected = [_outputs(model, given) for given in inputs]
-    if _difference(folded(model, pairs), inputs, expected) <= CLOSE:
+    known = _known(model, inputs)
+    if _difference(folded(model, pairs), known) <= CLOSE:
         return pairs
-    return [pair for pair in pairs if _difference(folded(model, [pair]), inputs, expected) <= CLOSE]
+    return [pair for pair in pairs if _difference(folded(model, [pair]), known) <= CLOSE]
 
 
 def _lively(model, inputs):
@@ -84,7 +86,7 @@ def _lively(model, inputs):
     fold is told from rounding.
     """
     net = copy.deepcopy(model).double()
-    wide = [given.map(lambda t: t.double() if t.is_floating_point() else t) for given in inputs]
+    wide = [given.double() for given in inputs]
     for norm in (m for m in net.modules() if isinstance(m, NORMS) and m.running_mean is not None):
         norm.train().momentum = 1.0
         if norm.affine:
@@ -182,14 +184,18 @@ def _noise(args, size):
 def _outputs(model, args):
     """All tensors that a network puts out for some arguments, each time with the same numbers drawn by chance."""
     with torch.random.fork_rng():
-        torch.manual_seed(0)
-        found = tensors_in(args.run(model))
+        found = output(model, args)
     return [torch.view_as_real(out.resolve_conj()) if out.is_complex() else out for out in found]
 
 
-def _difference(model, inputs, expected):
-    """The largest difference of the outputs, relative to the largest of those that differ."""
-    pairs = [zip(_outputs(model, args), wanted, strict=True) for args, wanted in zip(inputs, expected, strict=True)]
+def _known(model, inputs):
+    """Inputs, each with what a network puts out for it."""
+    return [(given, _outputs(model, given)) for given in inputs]
+
+
+def _difference(model, known):
+    """The largest difference of the outputs from those that are known, relative to the largest of those that differ."""
+    pairs = [zip(_outputs(model, given), outs, strict=True) for given, outs in known]
     return max((_apart(out, want) for pair in pairs for out, want in pair), default=0.0)
 
 
@@ -204,11 +210,3 @@ def _apart(out, want):
     error, size, largest = (t.abs().max().item() for t in ((out - want)[other], want[other], want))
     size = max(size, 1e-7 * min(largest, 1)) if exact else min(largest, 1e3 * size)  # rounding is no error
     return error / max(size, 1e-30) if error <= math.inf else math.inf
-
-
-def _runs(model, inputs, expected):
-    """Whether a network runs on these inputs and gives the same: a `view` of other strides raises."""
-    try:
-        return _difference(model, inputs, expected) <= CLOSE
-    except RuntimeError:
-        return False

@@ -13,10 +13,9 @@ def tell_widths(layer):
     weight = layer._parameters.get("weight")
     if weight is None and isinstance(layer, (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)):
         return  # it is made of others before each call, and of their widths
-    if isinstance(layer, nn.Linear) and weight.dim() != 2:
-        return  # a kind of its own, as several layers in one
     if isinstance(layer, nn.Linear):
-        layer.out_features, layer.in_features = weight.shape
+        if weight.dim() == 2:  # else it is a kind of its own, as several layers in one
+            layer.out_features, layer.in_features = weight.shape
     elif isinstance(layer, CONVOLUTIONS):
         if 1 < layer.groups == layer.out_channels:  # depthwise
             layer.groups = len(weight)

@@ -9,7 +9,6 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from . import models
 from .arguments import a_network, a_path, a_tensor, plain_data, told
@@ -37,12 +36,10 @@ def load(folder):
     """
     folder, file = Path(folder), Path(folder) / "model.safetensors"
     about, weights = described(folder / "model.json", _expected), read_file(file)
-    model, state = _built(about["config"], folder / "model.json"), _state(weights, file)[0]
-    _refuse(state, model, f"{file} does not fit {about['config']['name']}")
+    model = network(about["config"], _state(weights, file)[0], folder / "model.json", file)
     of_one_save(folder / "model.json", about, weights)
-    model.load_state_dict(state, assign=True)
     model.normalisation, model.labels = about["normalisation"], about["labels"]
-    return model.eval()
+    return model
 
 
 def write_pair(file, about, weights):
@@ -66,22 +63,24 @@ def built_of(model):
     if (config := models.built(model)) is None:
         remedy = "keep saving.to_bytes of it and give the file to saving.load_into, with a fresh network of its class"
         raise ValueError(f"{type(model).__name__} is no network of models.build; {remedy}")
-    _refuse(
-        model.state_dict(), _built(config, "the configuration"), "the network was changed since models.build made it"
-    )
-    models.unaltered(
-        model, "keep saving.to_bytes of it and give that to saving.load_into, with a network changed alike"
-    )
+    remedy = "keep saving.to_bytes of it and give that to saving.load_into, with a network changed alike"
+    models.unaltered(model, remedy)
     return config
 
 
-def _built(config, file):
-    """The network of a configuration, without its weights. ValueError: there is none."""
+def network(config, state, file, weights_file):
+    """The network of a configuration in eval mode, with these tensors. ValueError: there is none, or they do not fit.
+
+    file, weights_file: where the two are from.
+    """
     try:
         with torch.device("meta"):
-            return models.build(**config)
+            model = models.build(**config)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{file} tells of no network ({error}); save the network again") from None
+    _refuse(state, model, f"{weights_file} does not fit {config['name']}")
+    model.load_state_dict(state, assign=True)
+    return model.eval()
 
 
 def _expected(about):
@@ -139,7 +138,6 @@ def load_into(model, path):
     shared = {
         key: first for key, first in shared.items() if {key, first} - state.keys() or state[key].equal(state[first])
     }
-    state = {key: state[shared[key]] if shared.get(key) in state else tensor for key, tensor in state.items()}
     state |= {key: state[first] for key, first in shared.items() if first in state}
     beside = {key for key, _ in model.named_buffers()} - model.state_dict().keys()  # made with persistent=False
     known = {key: tensor for key, tensor in state.items() if key not in beside}
@@ -169,11 +167,9 @@ def to_bytes(model, *, summed=True):
     """
     state = tensors_of(model)
     shared = _shared(state)
-    state = {name: t.detach().cpu().contiguous() for name, t in state.items() if name not in shared}
-    seen = set()
-    for name, t in state.items():  # a view of another tensor becomes one of its own
-        state[name] = t.clone() if t.untyped_storage().data_ptr() in seen else t
-        seen.add(t.untyped_storage().data_ptr())
+    state = {  # a view of another tensor becomes one of its own
+        name: t.detach().cpu().contiguous().clone() for name, t in state.items() if name not in shared
+    }
     groups = {name: layer.groups for name, layer in model.named_modules() if grouped(layer)}
     about = {"groups": json.dumps(groups)} if groups else {}
     about |= {"sum": _sum_of_tensors(state)} if summed else {}
@@ -246,13 +242,14 @@ def _exported(model, example):
 
 def _of_any_size(model, program, example):
     """ValueError where what was exported from two examples computes something else for one or for nine."""
+    from .depgraph import passes, proof  # here, as a network is read without them
+
     for n in (1, 2, 9):
-        found, x = [], example[torch.arange(n) % len(example)]
+        found, given = [], passes.Example(model, example[torch.arange(n) % len(example)])
         try:
-            for run in (model, program):
-                torch.manual_seed(0)
-                found.append([t for t in tree_leaves(run(x.clone())) if torch.is_tensor(t)])
-            same = all(_alike(*pair) for pair in zip(*reversed(found), strict=True))
+            for net in (model, program):
+                found.append(proof.output(net, given))
+            same = not any(proof.apart(want, out, want, 1e-3) for want, out in zip(*found, strict=True))
         except Exception:  # of a guard, or of the network itself, which takes no such batch
             same = not found
         if not same:
@@ -260,14 +257,6 @@ def _of_any_size(model, program, example):
                 f"{type(model).__name__} computes otherwise for a batch of {n} than what was exported from one of 2, "
                 "so that the file would be wrong; write it without an if, min or max on x.shape[0]"
             )
-
-
-def _alike(out, want):
-    """Whether two outputs are the same but for rounding; NaN is alike."""
-    if out.shape != want.shape:
-        return False
-    other = (out != want) & ~(out.isnan() & want.isnan())
-    return not other.any() or bool((out - want)[other].abs().max() <= 1e-3 * want[other].abs().max())
 
 
 def _refuse(state, model, what, *, resized=False):

@@ -52,10 +52,7 @@ def load(path):
         raise ValueError(f"{path} is damaged: it does not fit its checksum; save the network again")
     if "config" not in about:
         raise ValueError(f"{path} does not say which network it is; `read` gives its tensors")
-    model = saving._built(about["config"], path)
-    saving._refuse(state, model, f"{path} does not fit {about['config']['name']}")
-    model.load_state_dict(state, assign=True)
-    return model.eval(), about
+    return saving.network(about["config"], state, path, path), about
 
 
 def _sum(state, about):
@@ -150,7 +147,7 @@ class SparseLinear(nn.Module):
 
     def forward(self, x):
         """(…, in) -> (…, out)."""
-        out = (self.weight @ x.reshape(-1, x.shape[-1]).T).T.reshape(*x.shape[:-1], -1)
+        out = (self.weight @ x.reshape(-1, x.shape[-1]).T).T.reshape(*x.shape[:-1], len(self.weight))
         return out if self.bias is None else out + self.bias
 
 
@@ -158,8 +155,8 @@ class SparseLinear(nn.Module):
 def to_csr(model):
     """A copy whose fully connected layers compute with sparse matrices; same outputs to rounding.
 
-    Those of an nn.TransformerEncoderLayer stay: it reads their weights itself. ValueError: a weight is made before each
-    call.
+    Those with hooks stay, and those of an nn.TransformerEncoderLayer, which reads their weights itself. ValueError: a
+    weight is made before each call.
     """
     copied = models.copied(model)
     blocks, made = [m for m in copied.modules() if isinstance(m, nn.TransformerEncoderLayer)], {}
@@ -168,6 +165,8 @@ def to_csr(model):
         if name and type(layer) is nn.Linear and layer not in within:
             if "weight" not in layer._parameters:
                 raise ValueError(models.MADE.format(f"{name}.weight"))
+            if layer._forward_hooks or layer._forward_pre_hooks:
+                continue
             made[layer] = made.get(layer) or SparseLinear(layer)
             copied.set_submodule(name, made[layer])
     return copied.eval()

@@ -14,16 +14,17 @@ import pytest
 import torch
 
 from companion import runs
-from companion.runs import provenance
+from companion.runs import configuration, execution, provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGINNINGS = ROOT / "tests" / "reference" / "beginnings.json"
 FIRST = 20  # steps of a heavy record that `make test` trains
 REPLAY = """
 import json, sys, torch
-from companion import runs
+sys.path.append("tests")
+from replays import replay
 torch.set_num_threads(1)
-print(json.dumps(runs.replay(*json.load(sys.stdin))))
+print(json.dumps(replay(*json.load(sys.stdin))))
 """
 
 
@@ -42,8 +43,22 @@ def heavy(record):
     return row["train_s"] * row["curves"]["step"][0] > 20 * row["steps"]
 
 
+def replay(record, steps):
+    """Train the first `steps` of a record's first stage again and return the curves, to hold against the record's.
+
+    A record in fp32 in fp32; one in bf16 as this processor can: without bf16 it would imitate it, ten times slower.
+    """
+    config = runs.resolve(record["config"])  # options that are younger than the record are at their defaults
+    precision = {} if record["provenance"]["bf16"] else {"precision": "fp32"}
+    stage = configuration.Stage.of(config["stages"][0] | precision, "stage")
+    split = runs.datasets.load(config["data"])
+    execution.seed_stage(config["seed"], 0)
+    model = execution.started(config["model"], stage, {}, "cpu")
+    return execution.train_stage(model, split, stage, seed=config["seed"], until=steps)[0]["curves"]
+
+
 def replayed(record, steps):
-    """The curves of `runs.replay`, one for every order in which the record's own processor may have multiplied.
+    """The curves of `replay`, one for every order in which the record's own processor may have multiplied.
 
     Two processors of one name differ: those without bf16 had AVX2; of those with it some had AVX512-BF16, others AMX
     tiles too. oneDNN can be told to keep to either before it starts, in a process of its own, and gives the recorded
@@ -52,7 +67,7 @@ def replayed(record, steps):
     tiles = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
     elsewhere = record["provenance"]["device"] != provenance.processor()
     if elsewhere or (record["provenance"]["bf16"] and not tiles):
-        yield runs.replay(record, steps)
+        yield replay(record, steps)
         return
     command, given = [sys.executable, "-c", REPLAY], json.dumps([record, steps])
     for kept_to in ("AVX512_CORE_BF16", "AVX512_CORE_AMX") if record["provenance"]["bf16"] else ("AVX2",):
@@ -86,7 +101,7 @@ def note():
     """Write the losses of the heavy records' first steps, as the sources of today train them."""
     noted = {}
     for record in recorded()["heavy"]:
-        (loss,) = runs.replay(record, FIRST)["loss"]
+        (loss,) = replay(record, FIRST)["loss"]
         noted[record["experiment"]] = {"id": record["id"], "steps": FIRST, "loss": round(loss, 5)}
     BEGINNINGS.write_text(json.dumps(noted, indent=1) + "\n", encoding="utf-8")
 

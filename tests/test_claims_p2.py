@@ -48,7 +48,7 @@ def test_of_the_strengths_that_are_sparse_validation_takes_one(share, verdict, t
     table = pd.concat([strong, weaker[weaker["penalty"] != "none"]])
     found, evidence = p2.sparse_in_training(table)
     assert found == verdict and taken in evidence
-    assert withdrawn.sparse_at_one_strength(table) == "partly"
+    assert p2.sparse_in_training(strong)[0] == "partly"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,8 @@ def test_of_the_strengths_that_are_sparse_validation_takes_one(share, verdict, t
     [((0, 0.001, 0.0015), "reproduced"), ((0, 0.003, 0.0015), "partly"), ((0, 0.003, 0.004), "not reproduced")],
 )
 def test_an_older_rule_had_sparseness_fail_by_its_cost(costs, verdict):
-    assert withdrawn.sparse_at_no_cost(penalised((0.01, 0.95, 0.95), costs)) == verdict
+    table = penalised((0.01, 0.95, 0.95), costs)
+    assert p2.sparse_in_training(table, costly=("inconclusive", "not reproduced"))[0] == verdict
 
 
 def chains(increase, *, gain=0.02, nets=("LeNet-300-100 on MNIST",), dense=0.016):
@@ -88,11 +89,11 @@ def beside_plain(table, better=0.0):
 @pytest.mark.parametrize(
     ("increase", "better", "verdict", "words"),
     [
-        ({12: 0.0, 20: 0.0015, 56: 0.02}, 0.0, "reproduced", "effective up to 20×"),
-        ({12: 0.0, 20: 0.006}, 0.0, "partly", "effective up to 12×"),
+        ({12: 0.0, 20: 0.0015, 56: 0.02}, 0.0, "reproduced", "largest effective compression 20×"),
+        ({12: 0.0, 20: 0.006}, 0.0, "partly", "largest effective compression 12×"),
         # against the plain network, not the method's own
         ({12: 0.0, 20: 0.003}, 0.01, "not reproduced", "shown to be effective nowhere"),
-        ({5: 0.0, 12: 0.0021, 20: 0.01}, 0.0, "inconclusive", "effective up to 5×"),
+        ({5: 0.0, 12: 0.0021, 20: 0.01}, 0.0, "inconclusive", "largest effective compression 5×"),
     ],
 )
 def test_effective_when_small(increase, better, verdict, words, monkeypatch):

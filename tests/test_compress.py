@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from lib import compress as module
 from lib import depgraph, measures
@@ -132,6 +132,20 @@ def test_a_penalty_comes_before_the_cut_and_keep_leaves_a_layer_alone():
     found = compress(mlp(), (ROWS, CLASSES), penalty={"name": "gl", "lam": 0.1, "prox": True}, keep=["2"], **QUICK)
     assert not torch.equal(found.networks["dense"][0].weight, found.networks["masked"][0].weight)
     assert (found.network[0].out_features, found.network[2].out_features) == (32, 16)
+
+
+def test_what_is_held_out_is_seen_by_no_training_and_whole_numbers_may_be_numbers():
+    sampler = WeightedRandomSampler(torch.ones(len(ROWS)), len(ROWS))
+    drawn = DataLoader(TensorDataset(torch.as_tensor(ROWS), torch.as_tensor(CLASSES)), 8, sampler=sampler)
+    with pytest.raises(ValueError, match="more than once, also those held out; pass a validation part"):
+        compress(mlp(), drawn, **QUICK)
+    whole = torch.arange(len(ROWS)).view(-1, 1) % 3
+    net = nn.Linear(ROWS.shape[1], 1)
+    found = compress(net, (ROWS, whole), 1.0, **QUICK | {"loss": "mse"})
+    held = torch.randperm(40, generator=torch.Generator().manual_seed(0))[:8]
+    with torch.no_grad():
+        expected = measures.r2(net(torch.as_tensor(ROWS)[held]), whole[held])
+    assert math.isclose(found.table["score"]["dense"], expected, rel_tol=1e-5)
 
 
 def test_each_training_has_a_checkpoint_of_its_own(tmp_path, capsys):

@@ -241,3 +241,11 @@ def test_scores_of_logits_that_are_no_numbers_are_none():
     logits, y = torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]), torch.tensor([1, 0])
     assert all(math.isnan(score(logits, y)) for score in (measures.accuracy, measures.f1, measures.auc))
     assert measures.accuracy(torch.tensor([[-math.inf, 0.0]]), torch.tensor([1])) == 1
+
+
+def test_a_bin_counts_beyond_what_float32_counts_and_a_class_of_uint8_may_be_156():
+    net = torch.nn.Linear(4096, 4200, bias=False)
+    torch.nn.init.zeros_(net.weight)
+    assert max(measures.histogram(net)["counts"]) == 4096 * 4200 > 2**24
+    y = torch.tensor([156, 3], dtype=torch.uint8)  # −100 as a uint8 is 156
+    assert measures.accuracy(torch.nn.functional.one_hot(torch.tensor([0, 3]), 200).float(), y) == 0.5

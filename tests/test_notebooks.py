@@ -7,7 +7,6 @@ import shlex
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -25,20 +24,15 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 @pytest.fixture(scope="session")
 def kernels():
-    """The folder of a server of kernels and of nbval runs; None where a system has no forks."""
-    if not hasattr(os, "fork"):
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="kernels") as folder:  # short: a socket's path has 100 characters at most
-        process = served.started(Path(folder))
-        yield Path(folder)
-        process.terminate()
-        process.wait()
+    """The folder of a server of kernels and of nbval runs; None but on Linux."""
+    with served.kernels() as folder:
+        assert folder or sys.platform != "linux"
+        yield folder
 
 
 def test_a_kernel_of_the_server_ends_with_whoever_started_it(kernels, tmp_path):
     if not kernels:
-        pytest.skip("this system has no forks")
+        pytest.skip("there is no server but on Linux")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

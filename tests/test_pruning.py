@@ -439,3 +439,12 @@ def test_a_weight_of_zero_stays_zero_and_large_ones_stay():
         pytest.approx(0.3678794),
         0,
     ]
+
+
+def test_held_weights_are_those_that_a_network_has_now():
+    net = torch.nn.Sequential(torch.nn.Linear(4, 3))
+    hook = pruning.hold(pruning.magnitude(net, 0.5))
+    hook(net, 0)
+    net.load_state_dict({"0.weight": torch.ones(3, 4), "0.bias": torch.zeros(3)}, assign=True)
+    hook(net, 7)
+    assert int((net[0].weight == 0).sum()) == 6

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
+from torch import nn
 
 from companion import claims
-from companion.claims import plain
 from companion.workflow import front, readme
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,7 +20,9 @@ FIGURES = ROOT / "figures"
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 QUIET = (tokenize.COMMENT, tokenize.INDENT)
-BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
+BLOCKS = PYTHON.findall(TEXT)
+(RUN,) = PYTHON.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
 
 
 CELLS = nbformat.read(ROOT / "notebooks/00_overview.ipynb", as_version=4).cells
@@ -28,7 +31,7 @@ OVERVIEW = [cell.source for cell in CELLS if cell.cell_type == "markdown"]
 
 def test_tables_are_what_the_records_give():
     marks = [found[2] for found in readme.MARKED.finditer(TEXT)]
-    assert marks == ["counts", "numbers", "gallery", "verdicts", "comparison"]
+    assert marks == ["counts", "numbers", "verdicts", "comparison", "gallery"]
     assert readme.render(TEXT) == TEXT, "README.md has drifted from the records: run `make notebooks`"
 
 
@@ -48,8 +51,9 @@ def test_the_front_page_is_short_and_opens_with_what_it_is():
     by_hand = readme.MARKED.sub("", TEXT)  # a claim more, or a method, adds a line to a table
     assert len(by_hand.splitlines()) <= 181
     headings = re.findall(r"^## (.*)", TEXT, re.MULTILINE)
-    assert headings[:5] == ["What you take home", "Two commands", "Three ideas", "Gallery", "Verdicts"]
-    first = TEXT[: TEXT.index("## What you take home")]
+    assert headings[:4] == ["What comes out", "Two commands", "Shrink a network of your own", "Three ideas"]
+    assert "Limits" in headings
+    first = TEXT[: TEXT.index("## What comes out")]
     assert "![" in first and TEXT.index("git clone") < TEXT.index("make lab")
     assert 8 <= len(front.GALLERY) <= 12
 
@@ -76,9 +80,9 @@ def test_the_method_is_as_short_as_it_says():
 
 def test_claims_are_told_in_plain_words_and_findings_speak_of_their_verdict():
     for name, claim in claims.CLAIMS.items():
-        says, finding = plain.words(name, claim.says, claims.REPRODUCED)
+        says, finding = front.words(name, claim.says, claims.REPRODUCED)
         assert says and len(says) < 120
-        told = plain.told().get(name, {})
+        told = front.plain().get(name, {})
         of, told = told.get("verdict"), told.get("finding", "")
         assert bool(of) == bool(told), f"{name}: a finding and the verdict that it speaks of go together"
         assert finding == (told if of == claims.REPRODUCED else "")
@@ -124,12 +128,24 @@ def test_findings_tell_verdicts_and_how_often_rules_were_replaced():
     first, second = front.found(table, "mine").splitlines()[2:]
     assert first.startswith("- **P1.1** ")
     assert first.endswith(": *inconclusive*. Its rule was replaced 2 times after runs.")
-    assert plain.told()["P2.4"]["finding"] in second and "✓ *reproduced*." in second
-    first, second = front.counts(table).split(". ")
-    assert first.endswith(": 2 reproduced, 1 inconclusive")
-    assert second == "Of the claims 0 are the companion's own; the rules of 3 were replaced after runs.\n"
-    own = table.assign(claim=["P2.1 ℓ1", "P3.2", "bf16"])
-    assert "Of the claims 3 are the companion's own; the rules of 3 " in front.counts(own)
+    assert front.plain()["P2.4"]["finding"] in second and "✓ *reproduced*." in second
+    amended = claims.pd.DataFrame(
+        [("P2.4", "2026-11-29", "partly"), ("P2.4", "2026-11-28", "reproduced"), ("P1.1", "2026-11-28", "partly")],
+        columns=["claim", "date", "old verdict"],
+    )
+    amended["new verdict"] = amended["claim"].map(dict(zip(table["claim"], table["verdict"], strict=True)))
+    first, second = front.counts(table, amended).split(". ")
+    assert first.startswith("Of the papers' 3 claims ") and first.endswith(": 2 reproduced, 1 inconclusive")
+    assert second == "The rules of 2 were replaced after runs; 1 of these had another verdict before.\n"
+    own = table.assign(claim=["P2.1 ℓ1", "P3.2", "P2.4"])
+    told = front.counts(own, amended)
+    assert "papers' 1 claims" in told and "; of the companion's own 2: 1 reproduced, 1 inconclusive. " in told
+
+
+def test_each_side_has_a_sentence_that_speaks_of_how_its_claims_fared():
+    for whose, group in front._sides(readme.overview()):
+        assert front.words(whose, "", front._told(group))[1], f"plain.toml speaks of other verdicts of {whose}"
+    assert TEXT.count("<details><summary>") == len(front.TITLES)
 
 
 def test_the_notebook_of_a_claim_names_it_and_says_what_was_chosen():
@@ -142,15 +158,16 @@ def test_the_notebook_of_a_claim_names_it_and_says_what_was_chosen():
         assert stated or claim.paper not in claims.PAPERS, f"{claim.notebook} does not say what was chosen"
 
 
-def test_the_take_home_code_runs_and_shrinks(capsys):
+def test_the_code_of_the_front_page_shrinks_a_network(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     names = {}
     exec(BLOCKS[0], names)
-    net, small, digits = names["net"], names["small"], names["digits"]
-    assert sum(small.config["widths"]) < sum(net.config["widths"])
-    outputs = [model(digits.test.x) for model in (net, small)]
-    assert (outputs[0] - outputs[1]).abs().max() < 1e-4 * outputs[0].abs().max()
-    assert (outputs[1].argmax(1) == digits.test.y).float().mean() > 0.9
-    assert "shrunk" in capsys.readouterr().out
+    dense, tuned = (names["found"].table.loc[which] for which in ("dense", "tuned"))
+    assert tuned["operations"] <= 0.3 * dense["operations"]
+    digits, small = names["digits"], torch.load("small.pt", weights_only=False)
+    assert type(small) is nn.Sequential and small[1].out_features < 300
+    assert (small(digits.test.x).argmax(1) == digits.test.y).float().mean() > 0.9
+    assert "tuned" in capsys.readouterr().out
 
 
 def test_notebook_30_is_as_short_as_said():
@@ -159,13 +176,13 @@ def test_notebook_30_is_as_short_as_said():
     assert "in under 30 lines" in TEXT and len("".join(found).splitlines()) < 30
 
 
-def test_the_run_of_the_readme_is_a_valid_configuration(monkeypatch):
+def test_the_run_that_is_shown_is_a_valid_configuration(monkeypatch):
     from companion import runs
 
     seen = []
     monkeypatch.setattr(runs, "run", lambda config: seen.append(runs.resolve(config)) or {})
     with pytest.raises(ValueError, match="a list of records"):  # the print below it wants one
-        exec(BLOCKS[1], {})
+        exec(RUN, {})
     assert [stage["name"] for stage in seen[0]["stages"]] == ["train", "pruned", "tuned"]
 
 
@@ -175,4 +192,4 @@ def test_links_lead_to_files(texts, folder):
     targets = [text_link or tag for text in texts for text_link, tag in re.findall(pattern, text)]
     assert targets
     for target in targets:
-        assert (folder / target).exists(), target
+        assert (folder / target.partition("#")[0]).exists(), target

@@ -208,7 +208,7 @@ def test_prox_reaches_exact_zeros():
         ({"name": "l0", "lam": 1.0, "beta": math.inf}, "beta must be in (0, 1e8], got inf"),
         ({"name": "gl", "lam": 1.0, "layer_weights": [1.0, 2.0]}, "layer_weights has 2 entries for 1 weight tensors"),
         ({"name": "gl", "lam": 1.0, "layer_weights": [-1.0]}, "each of layer_weights must be in [0, 1e30], got -1.0"),
-        ({"name": "gl", "lam": 1.0, "layer_weights": 2.0}, "layer_weights must be a list, a factor a layer, got 2.0"),
+        ({"name": "gl", "lam": 1.0, "layer_weights": 2.0}, "layer_weights must be a list of numbers in [0, 1e30]"),
         ("gl", "a penalty is a dict, {'name': 'gl', 'lam': 1e-4}, a list of them or None, got 'gl'"),
         ([["gl", 1.0]], "a list of them or None, got"),
         ({"name": "l1", "lam": 1e38, "prox": True}, "penalty 'l1': lam must be in [0, 1e30], got 1e+38"),
@@ -338,6 +338,16 @@ def test_weights_that_are_given_other_data_are_penalised(groups):
         add_gradient_()
         prox_(0.02)
     assert torch.equal(w, expected) and torch.equal(w.grad, expected.grad)
+
+
+def test_a_penalty_before_the_first_backward_pass_is_refused_and_not_left_out():
+    w = torch.nn.Parameter(torch.ones(3, 2))
+    _, add_gradient_, _ = reg.bind({"name": "l2", "lam": 1.0}, [w])
+    with pytest.raises(ValueError, match="no weight has a gradient .* call loss.backward\\(\\) first"):
+        add_gradient_()
+    w.sum().backward()
+    add_gradient_()
+    assert torch.equal(w.grad, torch.full((3, 2), 3.0))
 
 
 def test_a_call_in_inference_mode_leaves_later_ones_alone():

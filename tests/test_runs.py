@@ -862,7 +862,7 @@ def test_the_first_steps_of_heavy_records_are_the_noted_ones(record, data_of):
     data_of(record)
     noted = json.loads(replays.BEGINNINGS.read_text(encoding="utf-8"))[record["experiment"]]
     assert noted["id"] == record["id"], "the cheapest record is another: `python tests/replays.py` notes its beginning"
-    assert runs.replay(record, noted["steps"])["loss"] == pytest.approx([noted["loss"]], rel=0.03)
+    assert replays.replay(record, noted["steps"])["loss"] == pytest.approx([noted["loss"]], rel=0.03)
 
 
 def test_committed_records_are_whole_and_named_by_their_configuration():

@@ -149,6 +149,15 @@ def test_the_layers_of_torchs_transformers_stay():
     assert torch.allclose(csr(x), net(x), atol=1e-5) and type(csr[1]) is sparse.SparseLinear
 
 
+@torch.no_grad()
+def test_layers_with_hooks_stay_and_no_examples_give_none():
+    net = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2)).eval()
+    net[0].register_forward_hook(lambda layer, given, out: out.relu())
+    csr, x = sparse.to_csr(net), torch.randn(3, 6)
+    assert torch.allclose(csr(x), net(x), atol=1e-5) and type(csr[1]) is sparse.SparseLinear
+    assert csr(x[:0]).shape == (0, 2)
+
+
 def test_weights_that_are_made_before_each_call_and_sparse_ones_are_refused():
     net = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2))
     with pytest.raises(

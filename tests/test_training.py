@@ -522,13 +522,13 @@ def test_magnitude_removes_exactly_the_smallest(scope, sparsity):
 
 
 def test_batches_see_everything_once_an_epoch():
-    select = Batches.of(103, batch=10, seed=3)
+    select = Batches(103, batch=10, seed=3)
     epochs = [torch.cat([select(e * 10 + k) for k in range(10)]) for e in (0, 1)]
     assert select.per_epoch == 10 and all(len(set(epoch.tolist())) == 100 for epoch in epochs)
     assert not torch.equal(*epochs)
-    assert torch.equal(select(7), Batches.of(103, batch=10, seed=3)(7)), "whatever came before"
+    assert torch.equal(select(7), Batches(103, batch=10, seed=3)(7)), "whatever came before"
     items = torch.arange(103)
-    in_order = Batches.of(103, batch=10, order="sequence")
+    in_order = Batches(103, batch=10, order="sequence")
     assert torch.cat([items[in_order(k)] for k in range(31)]).tolist() == [k % 103 for k in range(310)]
 
 
@@ -730,6 +730,40 @@ def test_the_proximal_step_ends_at_the_lasso(more):
 def test_targets_of_another_shape_are_not_spread_in_silence(outputs, y, remedy):
     with pytest.raises(ValueError, match=remedy):
         training.fit(torch.nn.Linear(4, outputs), (torch.randn(16, 4), y), steps=1, batch=16)
+
+
+def squares(outputs, y):
+    return (outputs - y).square().mean()
+
+
+def test_a_loss_of_ones_own_that_spreads_is_refused_whatever_the_first_batch_holds():
+    rare, x = torch.zeros(16), torch.randn(16, 4)  # the first batch has but one value of targets
+    with pytest.raises(ValueError, match=r"spreads outputs \(16, 1\) and targets \(16,\) .* pass y.view"):
+        training.fit(torch.nn.Linear(4, 1), (x, rare), loss=squares, steps=1, batch=16)
+    maps, net = torch.rand(8, 5, 5), torch.nn.Conv2d(1, 1, 1)
+    with pytest.raises(ValueError, match=r"spreads outputs \(8, 1, 5, 5\) and targets \(8, 5, 5\)"):
+        training.fit(net, (maps[:, None], maps), loss=squares, steps=1, batch=8)
+    flat = torch.nn.Linear(4, 1)
+    torch.nn.init.zeros_(flat.weight)  # all outputs are alike, and the loss is right
+    training.fit(flat, (x, torch.rand(16)), loss=lambda out, y: squares(out.squeeze(1), y), steps=1, batch=16)
+
+
+def test_an_augmentation_in_place_leaves_the_data_as_they_are():
+    x, y = torch.zeros(16, 4), torch.arange(16) % 2
+    training.fit(torch.nn.Linear(4, 2), (x, y), order="sequence", batch=8, steps=4, augment=lambda x, _: x.add_(1))
+    assert not x.any()
+
+
+def test_class_maps_that_a_function_would_leave_behind_are_refused():
+    x, y = torch.randn(4, 1, 8, 8), torch.zeros(4, 4, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"which have to be as large, got \(4, 1, 8, 8\) and \(4, 4, 4\)"):
+        training.fit(torch.nn.Conv2d(1, 2, 2, 2), (x, y), steps=1, augment=lambda x, _: x.flip(3))
+
+
+def test_a_proximal_step_under_adam_is_warned_of():
+    table = torch.randn(16, 4), torch.arange(16) % 2
+    with pytest.warns(UserWarning, match="Adam scales gradients but not the proximal step"):
+        training.fit(torch.nn.Linear(4, 2), table, steps=1, penalty={"name": "l1", "lam": 0.1, "prox": True})
 
 
 @pytest.mark.parametrize("kind", [torch.int32, torch.bool, torch.uint8, torch.int64])

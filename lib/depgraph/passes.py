@@ -52,6 +52,10 @@ class Example:
         other.args, other.kwargs = tree_map(lambda v: change(v) if isinstance(v, kind) else v, (self.args, self.kwargs))
         return other
 
+    def double(self):
+        """The same in float64."""
+        return self.map(lambda t: t.double() if t.is_floating_point() else t)
+
     def run(self, model):
         """What the network returns; an operation in place changes a copy."""
         own = self.map(lambda t: t.detach().clone())
@@ -67,9 +71,8 @@ def _binds(model, *args, **kwargs):
     return True
 
 
-@contextlib.contextmanager
 def batched(given):
-    """Refuse an example that a layer of torch reads as one without a batch axis, which torch takes."""
+    """A context that refuses an example that a layer of torch reads as one without a batch axis, which torch takes."""
 
     shapes, most = {t.shape for t in given}, max(t.dim() for t in given)
 
@@ -78,32 +81,24 @@ def batched(given):
         if weight is not None and most < weight.dim() and any(x.shape in shapes for x in inputs):
             raise ShrinkError(f"the example of shape {tuple(inputs[0].shape)} has no batch axis; pass example[None]")
 
-    hook = nn.modules.module.register_module_forward_pre_hook(check)
-    try:
-        yield
-    finally:
-        hook.remove()
+    return nn.modules.module.register_module_forward_pre_hook(check)
 
 
 @contextlib.contextmanager
 def quiet():
     """No gradients, no compiled or fused forms that hide their parts, the random numbers as they were afterwards."""
-    fast = torch.backends.mha.get_fastpath_enabled()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
+        stack.enter_context(warnings.catch_warnings(action="ignore"))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng())
         stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
         stack.enter_context(torch.backends.cudnn.flags(enabled=False))  # its recurrent layers hide their parts
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
         torch.manual_seed(0)
-        try:
-            yield
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fast)
+        yield
 
 
 def tensors_in(output):

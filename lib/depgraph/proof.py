@@ -39,14 +39,14 @@ def difference(model, small, example, trace):
         for k, (given, near) in enumerate(filter(None, runs)):
             if _over(trace, k):
                 break
-            given = _double(given) if wide else given
-            expected = _output(model, given) if single else near
+            given = given.double() if wide else given
+            expected = output(model, given) if single else near
             try:
-                found = _output(small, given)
+                found = output(small, given)
             except Exception as failure:
                 return f"it fails ({first_line(failure)}){_where(given, example)}"
             for triple in zip(expected, found, near, strict=True):
-                if wrong := _apart(*triple, bound):
+                if wrong := apart(*triple, bound):
                     return wrong + _where(given, example)
     return None
 
@@ -101,7 +101,7 @@ def _resized(example, dims, part, *, batch=False):
 def _run(net, given):
     """Inputs and a network's outputs on them, or None where it does not take them."""
     try:
-        return given, _output(net, given)
+        return given, output(net, given)
     except Exception:
         return None
 
@@ -115,7 +115,7 @@ def _where(given, example):
 def _widen(model, small, example, near):
     """Make both networks float64; whether they can, which those that make numbers of a type of their own cannot."""
     try:
-        found = _output(copy.deepcopy(model).double(), _double(example))
+        found = output(copy.deepcopy(model).double(), example.double())
         able = all((a.isfinite() | ~b.isfinite()).all() for a, b in zip(found, near, strict=True))
     except Exception:
         return False
@@ -125,16 +125,13 @@ def _widen(model, small, example, near):
     return able
 
 
-def _double(example):
-    return example.map(lambda t: t.double() if t.is_floating_point() else t)
-
-
-def _output(net, example):
+def output(net, example):
+    """The tensors that a network puts out, each time with the same numbers drawn by chance."""
     torch.manual_seed(0)
     return tensors_in(example.run(net))
 
 
-def _apart(a, b, near, bound):
+def apart(a, b, near, bound):
     """What is wrong with an output b that should be a, or nothing; near: a, rounded.
 
     Numbers that are alike once rounded, as those that a mask fills in, do not count, nor say what is small.

@@ -30,6 +30,7 @@ def _decisive(score):
     @wraps(score)
     def scored(logits, y):
         _fitting(logits, y)
+        y = y.long()  # a uint8 has no −100
         return float("nan") if logits.isnan().any() or (y == IGNORED).all() else score(logits, y)
 
     return scored
@@ -157,7 +158,8 @@ def histogram(model, **options):
     given = HistogramOptions.of(options, "histogram")
     ws = torch.cat([w.detach().flatten() for w in prunable(model).values()])
     within = float(given.within)
-    counts = torch.histc(ws.float().clamp(-within, within).cpu(), given.bins, -within, within)
+    parts = ws.float().clamp(-within, within).cpu().split(2**20)  # histc counts in float32, up to 2²⁴
+    counts = sum(torch.histc(part, given.bins, -within, within).long() for part in parts)
     return {"within": given.within, "counts": [int(n) for n in counts]}
 
 
@@ -180,8 +182,8 @@ def alive(model):
 def flops(model, example):
     """Operations of one example, 2 per multiply-add; example: its shape without batch, or examples (N, …).
 
-    Convolutions and matrix products only, counted by torch's FlopCounterMode in a pass. Zeros count too, so a masked
-    network costs what the dense one does.
+    Convolutions and products of matrices only, counted by torch's FlopCounterMode in a pass; not those of a matrix and
+    a vector, nor nn.Bilinear. Zeros count too, so a masked network costs what the dense one does.
     """
     x = _examples(model, example, 1)
     with quiet(), fits(model, x), FlopCounterMode(display=False) as counter:

@@ -108,8 +108,7 @@ def average_precision(predicted, true, *, thresholds=THRESHOLDS):
 @told(thresholds=numbers("[0.5, 1)"))  # from 0.5 on no object can match two, so no assignment is solved
 def precisions(predicted, true, *, thresholds=THRESHOLDS):
     """TP / (TP + FP + FN) at each threshold, an object being found when IoU > threshold; 1 where both are empty."""
-    overlap, p, t = _overlaps(predicted, true)
-    iou = overlap / np.maximum(p[:, None] + t - overlap, 1)
+    _, iou, p, t = _overlaps(predicted, true)
     found = [int((iou > threshold).sum()) for threshold in thresholds]
     return [tp / (len(p) + len(t) - tp) if len(p) + len(t) else 1.0 for tp in found]
 
@@ -119,17 +118,17 @@ def seg(predicted, true):
 
     0 for an object that none covers so; NaN where there is no true object.
     """
-    overlap, p, t = _overlaps(predicted, true)
-    iou = overlap / np.maximum(p[:, None] + t - overlap, 1)
+    overlap, iou, _, t = _overlaps(predicted, true)
     return float(np.where(overlap > t / 2, iou, 0).sum(0).mean()) if len(t) else float("nan")
 
 
 def _overlaps(predicted, true):
-    """Pixels shared by each predicted and true object (P, T), and the areas (P,) and (T,)."""
+    """Pixels shared by each predicted and true object, their IoU, both (P, T), and the areas (P,) and (T,)."""
     predicted, true = same_size(predicted, true)
     p_ids, p = np.unique(predicted, return_inverse=True)
     t_ids, t = np.unique(true, return_inverse=True)
     table = np.bincount(p.ravel() * len(t_ids) + t.ravel(), minlength=len(p_ids) * len(t_ids))
     table = table.reshape(len(p_ids), len(t_ids))
-    p, t = p_ids != 0, t_ids != 0
-    return table[np.ix_(p, t)], table.sum(1)[p], table.sum(0)[t]
+    there = p_ids != 0, t_ids != 0
+    overlap, p, t = table[np.ix_(*there)], table.sum(1)[there[0]], table.sum(0)[there[1]]
+    return overlap, overlap / np.maximum(p[:, None] + t - overlap, 1), p, t

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.utils._pytree import tree_leaves
 
 from .. import checks
 from ..arguments import a_network, told
@@ -19,32 +20,21 @@ from .table import Act, Consume, Depthwise, Group, Produce, table
 # A builder takes its widths first, one a group in the order in which the groups' first layers are run, so that a shrunk
 # network is built from what is left of them; every option has a default. It chains modules that `table` has a rule for:
 # a class with a `forward` of its own would be read as a plain sequence.
+#: name → its builder, the published widths, and whether it takes any number of widths
 BUILDERS = {
-    "mlp": plain.mlp,
-    "lenet5": plain.lenet5,
-    "vgg16": plain.vgg16,
-    "resnet56": residual.resnet56,
-    "resnet50": residual.resnet50,
-    "mobilenetv2": residual.mobilenetv2,
-    "unet": unet.unet,
-    "ct_cnn": plain.ct_cnn,
-}
-
-WIDTHS = {
-    "mlp": [300, 100],
-    "lenet5": [20, 50, 500],
-    "vgg16": [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6,
-    "resnet56": [16] * 10 + [32] * 10 + [64] * 10,
-    "resnet50": residual.resnet50_widths(),
-    "mobilenetv2": residual.mobilenetv2_widths(),
-    "unet": unet.WIDTHS,
-    "ct_cnn": [32, 64, 128, 256],
+    "mlp": (plain.mlp, [300, 100], True),
+    "lenet5": (plain.lenet5, [20, 50, 500], False),
+    "vgg16": (plain.vgg16, [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6, False),
+    "resnet56": (residual.resnet56, [16] * 10 + [32] * 10 + [64] * 10, False),
+    "resnet50": (residual.resnet50, residual.resnet50_widths(), False),
+    "mobilenetv2": (residual.mobilenetv2, residual.mobilenetv2_widths(), False),
+    "unet": (unet.unet, unet.WIDTHS, True),
+    "ct_cnn": (plain.ct_cnn, [32, 64, 128, 256], True),
 }
 MADE = (
     "{!r} is made before each call (nn.utils.prune, weight_norm, a parametrization) and not among the prunable "
     "weights; end that first, by torch.nn.utils.prune.remove or remove_parametrizations"
 )
-ANY_DEPTH = ("mlp", "unet", "ct_cnn")
 
 
 def build(name, *, widths=None, **options):
@@ -53,8 +43,8 @@ def build(name, *, widths=None, **options):
     It carries `config`, plain data from which build(**config) makes it again, and `groups`, its table.
     The random state is the caller's. ValueError on an unknown name or option or on widths that do not fit.
     """
-    builder = _builder(name)
-    widths = _checked(name, WIDTHS[name] if widths is None else widths)
+    builder, published, any_depth = _known(name)
+    widths = _checked(name, published if widths is None else widths, None if any_depth else len(published))
     known = {k: p.default for k, p in list(inspect.signature(builder).parameters.items())[1:]}
     if unknown := options.keys() - known.keys():
         raise ValueError(f"{name} has no option {', '.join(sorted(unknown))}; known: {', '.join(known)}")
@@ -74,7 +64,7 @@ def built(net):
 
 
 def altered(net):
-    """The first layer of a network of `build` that is not what its configuration makes, or None.
+    """The first layer of a network of `build` that is not what its configuration makes, by its tensors too, or None.
 
     Those that an inference form has folded may be others, and so may what changes no output: `momentum` and `inplace`.
     """
@@ -89,7 +79,8 @@ def altered(net):
 
 
 def _kind(layer):
-    return type(layer), re.sub(r"(momentum|inplace)=[\w.]+", "", layer.extra_repr())
+    shapes = {key: t.shape for key, t in (layer._parameters | layer._buffers).items() if t is not None}
+    return type(layer), re.sub(r"(momentum|inplace)=[\w.]+", "", layer.extra_repr()), shapes
 
 
 def unaltered(net, remedy, *, error=ValueError):
@@ -117,42 +108,33 @@ def renew(net):
 
 def copied(net):
     """A deep copy, also of a network that keeps tensors of its last pass, which torch does not copy."""
-    kept = [value for module in net.modules() for value in _tensors_in([*vars(module).values()])]
+    kept = [value for module in net.modules() for value in tree_leaves(vars(module)) if torch.is_tensor(value)]
     return copy.deepcopy(net, {id(t): t.detach().clone() for t in kept if not t.is_leaf})
-
-
-def _tensors_in(values):
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif type(value) in (list, tuple, dict):
-            yield from _tensors_in(value.values() if isinstance(value, dict) else value)
 
 
 def widths(name, *, scale=1.0):
     """Published widths of a builder, times scale, each at least 1."""
-    _builder(name)
+    _, published, _ = _known(name)
     checks.number("scale", scale, "(0, inf)")
-    return [max(1, round(scale * width)) for width in WIDTHS[name]]
+    return [max(1, round(scale * width)) for width in published]
 
 
 def weights(net):
     """Prunable weights by name in layer order: those of all Linear, Conv and ConvTranspose layers.
 
     Also the other matrices that inputs are multiplied by: weight_ih and weight_hh of recurrent layers, the in_proj
-    and q, k, v ones of nn.MultiheadAttention, and the weights of layers in the network's table. Not embeddings,
-    tokens, scales, norms or biases; a weight that is made before each call (weight_norm, nn.utils.prune) is none, which
-    a warning says. `net.prunable`, a list of names of parameters, takes the place of this choice.
+    and q, k, v ones of nn.MultiheadAttention. Not embeddings, tokens, scales, norms or biases; a weight that is made
+    before each call (weight_norm, nn.utils.prune) is none, which a warning says. `net.prunable`, a list of names of
+    parameters, takes the place of this choice.
     """
     if not isinstance(net, nn.Module):
         raise ValueError(f"a network is needed, an nn.Module, got {type(net).__name__}")
     named = getattr(net, "prunable", None)
     if isinstance(named, list | tuple):
         return _named(net, named)
-    listed = {name for name, step in _steps(net) if not isinstance(step, Act)}
     found, seen = {}, set()
     for name, module in net.named_modules():
-        for key in ("weight",) if name in listed else _matrices(module):
+        for key in _matrices(module):
             p = module._parameters.get(key)
             if key not in module._parameters:
                 warnings.warn(MADE.format(f"{name}.{key}"), stacklevel=2)
@@ -239,13 +221,6 @@ def unwrapped(net):
     return getattr(net, "_orig_mod", net)
 
 
-def _steps(net):
-    """The steps of a network's table and of those of its parts, by the names of their layers in the network."""
-    tables = [(name, group) for name, part in net.named_modules() for group in groups(part)]
-    steps = [(name, step) for name, group in tables for step in getattr(group, "steps", ())]
-    return [(f"{name}.{step.layer}".lstrip("."), step) for name, step in steps]
-
-
 def unit_views(net):
     """A function for each entry of `weights(net)` that shows such a tensor with one input unit per index of axis 1.
 
@@ -255,7 +230,9 @@ def unit_views(net):
     flatten is known of networks of `build`, also within others; elsewhere a unit is a column there.
     """
     layers = [name.rpartition(".")[0] for name in weights(net)]
-    blocks = {name: step.block for name, step in _steps(net) if isinstance(step, Consume)}
+    tables = [(name, group) for name, part in net.named_modules() for group in groups(part)]
+    steps = [(name, step) for name, group in tables for step in getattr(group, "consumers", ())]
+    blocks = {f"{name}.{step.layer}".lstrip("."): step.block for name, step in steps}
     return [_unit_view(net.get_submodule(layer), blocks.get(layer, 1)) for layer in layers]
 
 
@@ -267,14 +244,14 @@ def _unit_view(layer, block):
     return (lambda w: w.unflatten(1, (-1, block))) if block > 1 else (lambda w: w)
 
 
-def _builder(name):
+def _known(name):
     return BUILDERS[checks.one_of("network", name, BUILDERS)]
 
 
-def _checked(name, widths):
+def _checked(name, widths, count):
     if isinstance(widths, (str, bytes)) or not hasattr(widths, "__iter__"):
         raise ValueError(f"{name} takes a list of widths, got {widths!r}")
     widths = [int(checks.number(f"widths of {name}", width, "[1, inf)", whole=True)) for width in widths]
-    if name not in ANY_DEPTH and len(widths) != len(WIDTHS[name]):
-        raise ValueError(f"{name} takes {len(WIDTHS[name])} widths, got {len(widths)}: see models.widths({name!r})")
+    if count not in (None, len(widths)):
+        raise ValueError(f"{name} takes {count} widths, got {len(widths)}: see models.widths({name!r})")
     return widths

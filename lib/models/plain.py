@@ -1,5 +1,6 @@
 """Networks that are one chain of layers: `mlp`, `lenet5`, `vgg16`, `ct_cnn`."""
 
+from collections import OrderedDict
 from itertools import pairwise
 
 from torch import nn
@@ -11,10 +12,7 @@ ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 def chain(layers):
     """nn.Sequential of named layers, from a dict."""
-    net = nn.Sequential()
-    for name, layer in layers.items():
-        net.add_module(name, layer)
-    return net
+    return nn.Sequential(OrderedDict(layers))
 
 
 def conv_norm(inputs, outputs, *, kernel=3, stride=1, act=nn.ReLU, mark=""):

@@ -4,7 +4,7 @@ It is read off the module tree, so a builder only builds. A group's steps stand 
 residual trunk is one group with several producers, each of which adds to what came before.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -91,18 +91,11 @@ ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Tanh, nn.Sigmoid)
 CONSTANT_KEEPING = (nn.Flatten, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Identity)
 
 
-@dataclass(eq=False)
-class _Draft:
-    name: str
-    width: int
-    steps: list = field(default_factory=list)
-
-
 def table(net):
     """Groups of a network in the order of their first producers; its inputs and outputs are none."""
-    drafts = []
+    drafts = []  # groups whose steps are lists as yet
     outputs = _through(net, "", (), drafts)
-    return tuple(Group(d.name, d.width, tuple(d.steps)) for d in drafts if d not in outputs)
+    return tuple(replace(draft, steps=tuple(draft.steps)) for draft in drafts if draft not in outputs)
 
 
 def _through(module, name, stream, drafts):
@@ -116,7 +109,7 @@ def _through(module, name, stream, drafts):
             stream = child(key, stream)
     elif isinstance(module, Residual):
         (trunk,), (branch,) = child("shortcut", stream), child("body", stream)
-        trunk.steps += branch.steps
+        trunk.steps.extend(branch.steps)
         drafts.remove(branch)
         stream = child("act", (trunk,))
     elif isinstance(module, Skip):
@@ -141,5 +134,5 @@ def _layer(module, name, stream, drafts):
     for draft in stream:
         draft.steps.append(Consume(name, offset, columns // channels))
         offset += draft.width
-    drafts.append(_Draft(name, rows, [Produce(name)]))
+    drafts.append(Group(name, rows, [Produce(name)]))
     return (drafts[-1],)

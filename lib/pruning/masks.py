@@ -87,19 +87,24 @@ def nonzero_masks(model):
 def hold(masks):
     """An `after_step` hook that keeps at zero the weights that the masks leave out, in the layers that training moves.
 
-    One product over all layers, with masks of the weights' own type and memory format: far cheaper than `apply`.
+    One product over all layers, with masks of the weights' own type and memory format: far cheaper than `apply`. In a
+    loop of your own call it before `zero_grad`, after which layers look as if nothing had moved them.
     """
     bound = {}
 
+    def replaced():
+        return any(getattr(layer, name) is not w for (layer, name), w in zip(bound["at"], bound["ws"], strict=True))
+
     @torch.no_grad()
     def hook(model, step):
-        if bound.get("model") is not model or step == 0:  # weights may have been loaded since another training
+        if bound.get("model") is not model or step == 0 or replaced():  # weights may have been loaded since
             ws = _masked(model, masks)
             bound.update(model=model, ws=[ws[name] for name in masks])
             bound["masks"] = [torch.empty_like(ws[name]).copy_(mask) for name, mask in masks.items()]
-        ws, kept, moved = bound["ws"], bound["masks"], models.trained(bound["ws"])
-        if not all(moved):
-            ws, kept = ([t for t, moves in zip(ts, moved, strict=True) if moves] for ts in (ws, kept))
+            at = [name.rpartition(".")[::2] for name in masks]
+            bound["at"] = [(model.get_submodule(layer), name) for layer, name in at]
+        moved = models.trained(bound["ws"])
+        ws, kept = ([t for t, moves in zip(bound[key], moved, strict=True) if moves] for key in ("ws", "masks"))
         if ws:
             torch._foreach_mul_(ws, kept)
 

@@ -13,14 +13,14 @@ from .closed import (
     sparse_group_lasso_grad_,
 )
 from .penalties import SURROGATES, _all_but_last, group_lasso, l0, l1, l2, partial, sparse_group_lasso, unit_norms
-from .terms import COMMON, ELEMENTWISE, FACTORS, LAYER_RULES, PENALTIES, RANGES, layer_factors, resolve
+from .terms import COMMON, ELEMENTWISE, FACTORS, KINDS, LAYER_RULES, PENALTIES, RANGES, layer_factors, resolve
 
 
-def _fitting(ws, scales=None, grads=None, layer_weights=None, **options):
+def _fitting(ws, scales=None, grads=None, **options):
     """ValueError: no weights, or not a scale, or a gradient of the same shape, for each of them."""
     if not ws:
         raise ValueError("ws must be a list of at least one tensor, got none")
-    for name, given in {"scales": scales, "layer_weights": layer_weights, "grads": grads}.items():
+    for name, given in {"scales": scales, "grads": grads}.items():
         if given is not None and len(given) != len(ws):
             raise ValueError(f"{name} has {len(given)} entries for {len(ws)} weight tensors")
     if wrong := [(w, g) for w, g in zip(ws, grads or (), strict=False) if w.shape != g.shape]:
@@ -29,15 +29,7 @@ def _fitting(ws, scales=None, grads=None, layer_weights=None, **options):
 
 
 # At this door a reader's arguments are checked; inside, `resolve` has checked a penalty, and the equations stay bare.
-_KINDS = {
-    "together": _fitting,
-    "scales": numbers("[-1e30, 1e30]"),
-    "alpha": RANGES["alpha"],
-    "beta": RANGES["beta"],
-    "surrogate": SURROGATES,
-    "rule": LAYER_RULES,
-    "layer_weights": numbers(FACTORS),
-}
+_KINDS = KINDS | {"together": _fitting, "scales": numbers("[-1e30, 1e30]"), "rule": LAYER_RULES}
 _told = told(ws=matrices, grads=matrices, **_KINDS)
 _each = told(ws=tensors, grads=tensors, **_KINDS)  # entry by entry, whatever the shape
 _shrinks = told(together=_fitting, ws=matrices, scales=numbers(FACTORS), alpha=RANGES["alpha"])

@@ -20,6 +20,7 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
     that shows an input unit per index of axis 1 (`lib.models.unit_views`); ``norms`` are the vectors that the terms
     with ``norms`` act on too (`lib.models.norms`); ``transform`` may replace the function (weights, gradients) that
     does the adding by a compiled one; ``autograd`` has autograd find the gradient, as in the papers' code.
+    ValueError: by ``add_gradient_`` where no weight has a gradient yet.
     """
     ws, resolved = matrices("ws", ws), resolve(penalty)
     if resolved and not ws:
@@ -29,7 +30,7 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
         raise ValueError(f"views must have a function for each of the {len(ws)} weights, got {len(views)}")
     terms = [_Term(term, ws, len(norms)) for term in resolved]
     tensors = [*ws, *norms] if any(term.get("norms") for term in resolved) else ws
-    seen = _Seen(tensors, views or ())
+    seen = _Seen(views or (), len(tensors))
     start = torch.zeros((), device=ws[0].device if ws else None)
 
     def value():
@@ -39,17 +40,19 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
         for term in terms:
             term.add_(weights, grads)
 
-    add = transform(add) if transform else add
+    add, adding = transform(add) if transform else add, any(not term.proximal for term in terms)
 
     def add_gradient_():
-        grads = [w.grad if moves else None for w, moves in zip(tensors, models.trained(tensors), strict=True)]
+        grads = [None if w is None else w.grad for w in _moved(tensors)]
+        if adding and not any(g is not None for g in grads) and any(w.requires_grad for w in tensors):
+            raise ValueError("no weight has a gradient to add a penalty's to; call loss.backward() first")
         shown = seen.views_of(grads)
-        add(seen.weights(grads), shown)
+        add(seen.views_of([None if g is None else w.detach() for w, g in zip(tensors, grads, strict=True)]), shown)
         seen.write_back(shown, grads)
 
     def add_by_autograd_():
-        moved = [w if moves else None for w, moves in zip(tensors, models.trained(tensors), strict=True)]
-        total = sum(term.value(seen.views_of(moved)) for term in terms if not term.proximal)
+        shown = seen.views_of(_moved(tensors))
+        total = sum(term.value(shown) for term in terms if not term.proximal)
         if torch.is_tensor(total) and total.requires_grad:
             total.backward()
 
@@ -57,12 +60,17 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
     return value, add_by_autograd_ if autograd else add_gradient_, partial(_prox_, proximal, seen, tensors)
 
 
+def _moved(tensors):
+    """The tensors, with None for those that training leaves alone."""
+    return [w if moves else None for w, moves in zip(tensors, models.trained(tensors), strict=True)]
+
+
 def _prox_(terms, seen, tensors, step):
     """Apply the proximal operators of terms, at one step, to those of the tensors that training moves."""
     if not terms:
         return
-    moved = [w if moves else None for w, moves in zip(tensors, models.trained(tensors), strict=True)]
-    shown = seen.weights(moved)
+    moved = _moved(tensors)
+    shown = seen.views_of([None if w is None else w.detach() for w in moved])
     for term in terms:
         term.prox_(shown, step)
     seen.write_back(shown, moved)
@@ -112,36 +120,20 @@ class _Term:
 class _Seen:
     """Tensors with an input unit per index of axis 1. Where that takes a copy, what is done to it is written back."""
 
-    def __init__(self, tensors, views):
-        self.tensors, self.views = tensors, [*views, *[lambda t: t] * (len(tensors) - len(views))]
-        self._look()
-
-    def _look(self):
-        """Keep where the numbers lie; a hook may put them elsewhere, `p.data = p.data.clamp(-1, 1)`."""
-        self.plain = [t.detach() for t in self.tensors]
-        self.shown = self.views_of(self.plain)
-        storage = [[t.untyped_storage().data_ptr() for t in ts] for ts in (self.plain, self.shown)]
-        copies = [k for k, (a, b) in enumerate(zip(*storage, strict=True)) if a != b]
-        self.orders = {k: self._order(self.views[k], self.tensors[k]) for k in copies}
-
-    @staticmethod
-    def _order(view, t):
-        """Where each entry of a tensor went in the copy that its view is."""
-        return view(torch.arange(t.numel(), device=t.device).view(t.shape)).flatten().argsort()
+    def __init__(self, views, count):
+        self.views, self.orders = [*views, *[lambda t: t] * (count - len(views))], {}
 
     def views_of(self, tensors):
         return [None if t is None else view(t) for view, t in zip(self.views, tensors, strict=True)]
 
-    def weights(self, there):
-        """The weights now, None where there is None."""
-        if any(t.data_ptr() != p.data_ptr() for t, p in zip(self.tensors, self.plain, strict=True)):
-            self._look()
-        shown = [*self.shown]
-        for k in self.orders:
-            shown[k] = self.views[k](self.plain[k])
-        return [None if t is None else w for w, t in zip(shown, there, strict=True)]
-
     def write_back(self, shown, tensors):
-        for k, order in self.orders.items():
-            if shown[k] is not None:
-                tensors[k].detach().copy_(shown[k].flatten()[order].view(tensors[k].shape))
+        for k, (seen, t) in enumerate(zip(shown, tensors, strict=True)):
+            if seen is not None and seen.data_ptr() != t.data_ptr():
+                t.detach().copy_(seen.flatten()[self._order(k, t)].view(t.shape))
+
+    def _order(self, k, t):
+        """Where each entry of a tensor went in the copy that its view is."""
+        if k not in self.orders:
+            numbers = torch.arange(t.numel(), device=t.device).view(t.shape)
+            self.orders[k] = self.views[k](numbers).flatten().argsort()
+        return self.orders[k]

@@ -104,21 +104,14 @@ def prox_sparse_group_lasso_(ws, scales, alpha=0.1):
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
-class _Buffers(threading.local):
-    """Work buffers of one thread: torch lets other threads run between filling a buffer and adding it."""
-
-    def __init__(self):
-        self.kept = {}
-
-
-_BUFFERS = _Buffers()
+_BUFFERS = threading.local()  # as torch lets other threads run between filling a buffer and adding it
 
 
 def _scratch(w, which=0):
-    """A work buffer shaped like ``w``, kept between calls; a compiler does without."""
+    """A work buffer shaped like ``w``, kept between calls of one thread; a compiler does without."""
     if torch.compiler.is_compiling():
         return torch.empty_like(w)
-    kept, key = _BUFFERS.kept, (w.device, w.dtype, which)
+    kept, key = vars(_BUFFERS), (w.device, w.dtype, which)
     if key not in kept or kept[key].numel() < w.numel():
         with torch.inference_mode(False):  # one made within it could not be written outside of it
             kept[key] = torch.empty(w.numel(), dtype=w.dtype, device=w.device)

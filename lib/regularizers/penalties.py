@@ -106,8 +106,6 @@ def partial(ws, beta):
     Where ⌊n_in/β⌋ = 0 the whole tensor is selected: partial equals full there. A layer with one input unit has no
     unit to leave free; the authors' slicing then frees the last ⌊n_out/β⌋ output units instead.
     """
-    if not beta > 1:
-        raise ValueError(f"partial: beta must be > 1 (the last 1/beta of the units is free), got {beta!r}")
     return [_all_but_last(w, beta) for w in ws]
 
 

@@ -3,6 +3,7 @@
 import math
 
 from .. import checks
+from ..arguments import fits, numbers
 from . import closed
 from . import penalties as of
 
@@ -10,21 +11,23 @@ from . import penalties as of
 #   value      @finite def mine(ws, gamma=1.0)           one number, a sum over tensors: `bind` gives it each alone
 #   gradient   def mine_grad_(ws, grads, scales, gamma)  added in place, tensor by tensor
 #   proximal   def prox_mine_(ws, scales, gamma)         in place, or None
-#: name -> (value, gradient added in place, proximal operator or None, the parameters it takes)
+#: name -> (value, gradient added in place, proximal operator or None, the parameters it takes and their defaults)
 PENALTIES = {
-    "l1": (of.l1, closed.l1_grad_, closed.prox_l1_, ()),
-    "l2": (of.l2, closed.l2_grad_, None, ()),
-    "gl": (of.group_lasso, closed.group_lasso_grad_, closed.prox_group_lasso_, ()),
-    "sgl": (of.sparse_group_lasso, closed.sparse_group_lasso_grad_, closed.prox_sparse_group_lasso_, ("alpha",)),
-    "l0": (of.l0, closed.l0_grad_, None, ("beta", "surrogate")),
+    "l1": (of.l1, closed.l1_grad_, closed.prox_l1_, {}),
+    "l2": (of.l2, closed.l2_grad_, None, {}),
+    "gl": (of.group_lasso, closed.group_lasso_grad_, closed.prox_group_lasso_, {}),
+    "sgl": (of.sparse_group_lasso, closed.sparse_group_lasso_grad_, closed.prox_sparse_group_lasso_, {"alpha": 0.1}),
+    "l0": (of.l0, closed.l0_grad_, None, {"beta": 20.0, "surrogate": "exp"}),
 }
 LAYER_RULES = ("none", "sqrt", "inverse")
 COMMON = ("name", "lam", "partial", "rescale", "layer_rule", "layer_weights", "prox", "norms")
 ELEMENTWISE = ("l1", "l2")  # what can be asked of batch norms
 DEFAULTS = {"partial": None, "rescale": False, "layer_rule": "none", "layer_weights": None, "prox": False}
-OWN_DEFAULTS = {"alpha": 0.1, "beta": 20.0, "surrogate": "exp"}
 RANGES = {"lam": "[0, 1e30]", "alpha": "[0, 1]", "beta": "(0, 1e8]", "partial": "(1, inf)"}
 FACTORS = "[0, 1e30]"  # of layers; 32-bit floats have to hold what is made of them
+#: what a value may be, by the name of its parameter: an interval, bool, names or a function, as `told` takes them
+KINDS = RANGES | dict.fromkeys(("rescale", "prox", "norms"), bool)
+KINDS |= {"layer_rule": LAYER_RULES, "layer_weights": numbers(FACTORS), "surrogate": of.SURROGATES}
 HEAVIEST = 1e30  # λ times all factors
 
 
@@ -69,7 +72,7 @@ def _resolve_term(term):
     known = (*COMMON, *PENALTIES[name][3])
     if extra := set(term) - set(known):
         raise ValueError(f"penalty {name!r} has no parameter {sorted(extra, key=str)[0]!r}; known: {', '.join(known)}")
-    term = DEFAULTS | {key: OWN_DEFAULTS[key] for key in PENALTIES[name][3]} | term
+    term = DEFAULTS | PENALTIES[name][3] | term
     _check(name, {"lam": None, "norms": False} | term)
     if not term.get("norms"):  # younger than the first records, whose hashes have to stay
         term.pop("norms", None)
@@ -78,19 +81,12 @@ def _resolve_term(term):
 
 def _check(name, term):
     """ValueError for an option outside its meaning."""
-    what = f"penalty {name!r}:"
-    for key in RANGES.keys() & term.keys() - ({"partial"} if term["partial"] is None else set()):
-        checks.number(f"{what} {key}", term[key], RANGES[key])
-    for key in ("rescale", "prox", "norms"):
-        checks.flag(f"{what} {key}", term[key])
-    checks.one_of("layer_rule", term["layer_rule"], LAYER_RULES)
-    checks.one_of("surrogate", term.get("surrogate", "exp"), of.SURROGATES)
-    if not isinstance(term["layer_weights"], list | tuple | None):
-        raise ValueError(f"{what} layer_weights must be a list, a factor a layer, got {term['layer_weights']!r}")
-    for factor in term["layer_weights"] or ():
-        checks.number(f"{what} each of layer_weights", factor, FACTORS)
+    what = f"penalty {name!r}"
+    for key in [key for key in KINDS if key in term]:
+        if term[key] is not None or key not in ("partial", "layer_weights"):  # None is their default
+            fits(f"{what}: {key}", term[key], KINDS[key])
     if term["norms"] and name not in ELEMENTWISE:
-        raise ValueError(f"{what[:-1]} does not know batch norms; known: {', '.join(ELEMENTWISE)}")
+        raise ValueError(f"{what} does not know batch norms; known: {', '.join(ELEMENTWISE)}")
     known = [other for other in sorted(PENALTIES) if PENALTIES[other][2]]
     if term["prox"] and name not in known:
-        raise ValueError(f"{what[:-1]} has no proximal operator here; known: {', '.join(known)}")
+        raise ValueError(f"{what} has no proximal operator here; known: {', '.join(known)}")

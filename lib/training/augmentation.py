@@ -9,7 +9,10 @@ from ..checks import named
 
 
 def flip_crop(x, generator):
-    """Mirrored with probability ½ and shifted by up to 4 pixels, zero-padded; (N, C, H, W) -> (N, C, H, W)."""
+    """Mirrored with probability ½ and shifted by up to 4 pixels; images and maps are padded with 0.
+
+    (N, C, H, W) -> (N, C, H, W).
+    """
     n, _, height, width = x.shape
     rows, columns = (torch.randint(0, 9, (n, 1), generator=generator, device=x.device) for _ in range(2))
     flip = torch.rand((n, 1), generator=generator, device=x.device) < 0.5
@@ -86,6 +89,9 @@ def augmentation(given, x, y):
     if not callable(given) and (x.ndim != 4 or (y.ndim > 2 and not maps)):
         shapes = f"the inputs are {tuple(x.shape)}, the targets {tuple(y.shape)}"
         raise ValueError(f"augment {given!r} takes images (N, C, H, W) and targets that are maps of them; {shapes}")
+    if callable(given) and x.ndim == 4 and y.ndim == 3 and not (maps or y.is_floating_point()):
+        sizes = f"{tuple(x.shape)} and {tuple(y.shape)}"
+        raise ValueError(f"augment moves class maps with their images, which have to be as large, got {sizes}")
     maps = maps and y.ndim in ((3,) if callable(given) else (3, 4))
 
     def augment(x, y, numbers):

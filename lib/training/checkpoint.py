@@ -74,18 +74,10 @@ def plain(value):
     return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
 
 
-def _passing(parts):
-    """Buffers that a network leaves out of its state_dict (persistent=False), which training may move."""
-    known = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
-    buffers = {f"{name}.{key}": b for name, part in known.items() for key, b in part.named_buffers()}
-    kept = {f"{name}.{key}" for name, part in known.items() for key in part.state_dict()}
-    return {name: buffer for name, buffer in buffers.items() if name not in kept}
-
-
-def _moving(parts):
-    """The parameters of networks by name: hooks may freeze them, and set them free."""
-    known = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
-    return {f"{name}.{key}": p for name, part in known.items() for key, p in part.named_parameters()}
+def _passing(net):
+    """Buffers that a network leaves out of its state_dict (persistent=False), which training may move, and names."""
+    kept = net.state_dict()
+    return [(key, buffer) for key, buffer in net.named_buffers() if key not in kept]
 
 
 def _odd(state):
@@ -127,6 +119,11 @@ class Checkpoint:
         """Whether `every` seconds have passed since the last writing."""
         return self.path is not None and time.monotonic() - self.saved_at >= self.every
 
+    def _of_networks(self, named):
+        """Tensors of all parts that are networks, by name; `named` lists those of one."""
+        nets = {name: part for name, part in self.parts.items() if isinstance(part, torch.nn.Module)}
+        return {f"{name}.{key}": tensor for name, net in nets.items() for key, tensor in named(net)}
+
     def states(self):
         """The states of the parts. ValueError: one holds what could not be read back."""
         found = {name: part.state_dict() for name, part in self.parts.items()}
@@ -142,8 +139,8 @@ class Checkpoint:
         """Write the states where that is due; a full disk is said once: training can do without its checkpoints."""
         if not self.due():
             return
-        moving = {name: p.requires_grad for name, p in _moving(self.parts).items()}
-        beside |= {"passing": _passing(self.parts), "moving": moving, "drawn": _drawn()}
+        moving = {name: p.requires_grad for name, p in self._of_networks(torch.nn.Module.named_parameters).items()}
+        beside |= {"passing": self._of_networks(_passing), "moving": moving, "drawn": _drawn()}
         content = {"key": self.key, "states": self.states(), "random": torch.get_rng_state(), "beside": beside}
         try:
             save_whole(content, self.path)
@@ -162,11 +159,11 @@ class Checkpoint:
         for name, state in saved["states"].items():  # files of before have no loss
             self.parts[name].load_state_dict(state)
         torch.set_rng_state(saved["random"])
-        passing = _passing(self.parts)
+        passing = self._of_networks(_passing)
         for name, tensor in saved["beside"]["passing"].items():
             passing[name].copy_(tensor)
-        moving = saved["beside"].get("moving", {})  # files of before have none
-        for name, p in _moving(self.parts).items():
+        moving = saved["beside"].get("moving", {})  # files of before have none; hooks may freeze, and set free
+        for name, p in self._of_networks(torch.nn.Module.named_parameters).items():
             p.requires_grad_(moving.get(name, p.requires_grad))
         _draw_on(saved["beside"]["drawn"])
         return saved["beside"]

@@ -88,11 +88,12 @@ def _read(given):
 
     ValueError: it cannot be put together.
     """
-    if isinstance(given, TensorDataset):
+    if type(given) is TensorDataset:  # another class may have a __getitem__ of its own
         return given.tensors
     loader = given if isinstance(given, DataLoader) else DataLoader(given, 64)
     order, size = loader.sampler, loader.batch_size
-    if size and isinstance(order, RandomSampler) and not order.replacement and len(order) == len(loader.dataset):
+    shuffled = isinstance(order, RandomSampler) and not order.replacement and len(order) == len(loader.dataset)
+    if size and shuffled and type(loader) is DataLoader:
         loader = DataLoader(loader.dataset, size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
     try:
         if not (batches := list(tqdm(loader, leave=False, desc="reading"))):  # shown, as there may be no end of them
@@ -136,14 +137,11 @@ def _rows(values):
 def device_of(model):
     """Where a network's parameters are. ValueError: it has none, not yet, or without numbers, or is no network."""
     found = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
-    if not found and isinstance(model, torch.nn.Module) and (hindrance := unready(model)):
-        raise ValueError(hindrance)
-    if not found:
-        raise ValueError(f"a network with parameters is needed, got {type(model).__name__}")
     if any(map(torch.nn.parameter.is_lazy, found)):
         raise ValueError("lazy layers have no weights yet; call the network once on an example, net(x[:1])")
-    if found[0].is_meta:
-        raise ValueError("the network is on the device meta, without numbers; give it some, net.to_empty(device='cpu')")
+    if not found or found[0].is_meta:
+        hindrance = unready(model) if isinstance(model, torch.nn.Module) else None
+        raise ValueError(hindrance or f"a network with parameters is needed, got {type(model).__name__}")
     return found[0].device
 
 

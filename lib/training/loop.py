@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from .. import models, pruning
 from ..arguments import a_function, a_network, told
-from ..checks import Checked, number
+from ..checks import Checked
 from ..dynamics import Dynamics
 from .checkpoint import Checkpoint, plain
 from .given import fits, part_of, picked, sized, taken, tensor
@@ -24,13 +24,13 @@ CHECKPOINT_SECONDS = 60.0  # at most this much training is lost when a run is ki
 
 
 @torch.no_grad()
-@told(model=a_network, outputs=a_function)
+@told(model=a_network, batch="whole [1, inf)", outputs=a_function)
 def predict(model, x, *, batch=1000, precision="fp32", outputs=None):
     """Outputs in eval mode, half floats as float32, where the network is, the layers' modes restored; (N, …) -> (N, …).
 
     `outputs` picks the tensor from what the network returns.
     """
-    x, batch = tensor(x), number("batch", batch, "[1, inf)", whole=True)
+    x = tensor(x)
     device = next(model.parameters(), x).device
     with models.in_mode(model, training=False), fits(model, x), autocast(precision, device), flushed():
         return torch.cat([_rows(picked(model(taken(model, p.clone()).to(device)), outputs), p) for p in x.split(batch)])
@@ -90,6 +90,7 @@ class Watching(Checked):
         return {round((i + 1) * steps / points) for i in range(points)}
 
 
+@told(watch=a_function, extra_loss=a_function)
 def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=None, **options):
     """Train a model in place and return its History.
 
@@ -106,7 +107,7 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
     """
     watching = Watching(**{k: options.pop(k) for k in Watching.__match_args__ if k in options})
     history, options = History(), Options.of(sized(options, data), "fit")
-    _callable(options.steps, after_step, watch, extra_loss)
+    _fitting(after_step, options.steps)
     follows = options.schedule == "plateau"
     if follows and (watch is None or getattr(data, "task", "") == "regression"):
         raise ValueError("schedule 'plateau' needs a watched 'validation' score that rises; take another one")
@@ -128,15 +129,12 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
         return _train(trainer, history, kept, watch, watching)
 
 
-def _callable(steps, after_step, watch, extra_loss):
-    """ValueError: what `fit` calls is no function, the hooks are no list of them, or one is for other steps."""
+def _fitting(after_step, steps):
+    """ValueError: hooks are no list of functions, or one is for other steps."""
     if not isinstance(after_step, list | tuple):
         raise ValueError(f"after_step must be a list of hooks, got {after_step!r}")
-    given = [("each of after_step", hook) for hook in after_step]
-    given += [(name, f) for name, f in (("watch", watch), ("extra_loss", extra_loss)) if f is not None]
-    if wrong := [(name, f) for name, f in given if not callable(f)]:
-        raise ValueError(f"{wrong[0][0]} must be a function, got {wrong[0][1]!r}")
     for hook in after_step:
+        a_function("each of after_step", hook)
         if isinstance(hook, pruning.GradualMagnitude | pruning.StochasticZeroing | Dynamics) and hook.steps != steps:
             raise ValueError(f"{type(hook).__name__} was made for {hook.steps:,} steps, the training has {steps:,}")
 

@@ -90,13 +90,25 @@ def in_range(loss, outputs, y):
 
 @torch.no_grad()
 def spread(loss, outputs, y):
-    """ValueError: a loss spreads (N, 1) and (N,) to (N, N) in silence: targets count, but not in which order."""
-    if loss in LOSSES.values() or {outputs.ndim, y.ndim} != {1, 2} or outputs.numel() != y.numel():
+    """ValueError: a loss spreads (N, 1) and (N,) to (N, N) in silence: targets count, but not in which order.
+
+    So do maps (N, 1, H, W) and (N, H, W).
+    """
+    numbers, dims = y.is_floating_point(), {outputs.ndim, y.ndim}
+    if loss in LOSSES.values() or len(dims) == 1 or outputs.numel() != y.numel() or not (numbers or dims == {1, 2}):
         return
-    plain, turned, other = (torch.as_tensor(loss(outputs, t)) for t in (y, y.flip(0), y + 1))
+    given, wanted, changed = tuple(y.shape), tuple(outputs.shape), y + 1
+    if numbers:  # those that all differ, which those of one batch need not do
+        outputs, y = _rising(outputs), _rising(y)
+        changed = y / 2
+    plain, turned, other = (torch.as_tensor(loss(outputs, t)) for t in (y, y.flip(0), changed))
     if not torch.equal(y, y.flip(0)) and torch.allclose(plain, turned) and not torch.allclose(plain, other):
-        given, wanted = (tuple(t.shape) for t in (y, outputs))
         raise ValueError(f"the loss spreads outputs {wanted} and targets {given} to all pairs; pass y.view{wanted}")
+
+
+def _rising(t):
+    """Numbers from 0.1 to 0.9 in the form of a tensor."""
+    return torch.linspace(0.1, 0.9, t.numel(), dtype=t.dtype, device=t.device).view_as(t)
 
 
 def fitting(loss, y):

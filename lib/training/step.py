@@ -2,11 +2,12 @@
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import torch
 from torch.nn.utils import convert_conv2d_weight_memory_format
@@ -72,24 +73,16 @@ class Options(Checked):
         object.__setattr__(self, "penalty", regularizers.resolve(terms))
 
 
-class Batches(NamedTuple):
-    """Which examples a step sees: the same for the same seed, whatever came before.
+class Batches:
+    """Which of n examples a step sees, all where they are fewer than a batch: the same for the same seed, at any time.
 
     "sequence" takes them in order and wraps around; "shuffle" takes a new order every epoch, without the incomplete
     last batch. Called with a step it gives a slice or indices.
     """
 
-    n: int
-    batch: int
-    order: str
-    seed: int
-    device: torch.device
-    kept: dict  # the permutation of the epoch that is under way
-
-    @classmethod
-    def of(cls, n, *, batch, order="shuffle", seed=0, device="cpu"):
-        """`batch` of n examples at a time, all where there are fewer."""
-        return cls(n, min(batch, n), order, seed, torch.device(device), {})
+    def __init__(self, n, *, batch, order="shuffle", seed=0, device="cpu"):
+        self.n, self.batch, self.order, self.seed, self.device = n, min(batch, n), order, seed, device
+        self.kept = {}  # the permutation of the epoch that is under way
 
     @property
     def per_epoch(self):
@@ -178,7 +171,7 @@ class Trainer:
         self.reach = (1 - group["dampening"]) / (1 - momentum) if momentum else 1.0
         self.update = update_of(self.optimizer)
         self.add_gradient_, self.prox_ = self._penalty()
-        self.batches = Batches.of(
+        self.batches = Batches(
             len(self.x), batch=options.batch, order=options.order, seed=options.seed, device=self.x.device
         )
         self.generator, self.parameters, self.begun = torch.Generator(self.x.device), list(model.parameters()), False
@@ -205,6 +198,12 @@ class Trainer:
         """The functions that add the penalty's gradient, and take its proximal step."""
         if not self.options.penalty:
             return regularizers.bind(None, [])[1:]
+        if any(term["prox"] for term in self.options.penalty) and not isinstance(self.optimizer, torch.optim.SGD):
+            warnings.warn(
+                "Adam scales gradients but not the proximal step, which then zeroes little: pass "
+                "optimizer={'name': 'sgd', 'lr': …, 'momentum': 0.9}",
+                stacklevel=2,
+            )
         pays = self.options.compile is True
         pays |= self.options.compile == "auto" and compile_pays(self.options.steps, self.x.device)
         return regularizers.bind(
@@ -220,7 +219,7 @@ class Trainer:
         """Inputs and targets of step k, augmented; maps go the same way as their images, by the same random numbers."""
         now = self.batches(k)
         x, y = self.x[now], self.y[now]
-        if self.changes is not False and isinstance(now, slice):  # views of the data
+        if isinstance(now, slice) and (self.augment or self.changes is not False):  # views of the data
             x, y = x.clone(), y.clone()
         if self.augment:
             x, y = self.augment(x, y, lambda: self.generator.manual_seed(self.options.seed * 1_000_003 + k))

@@ -128,7 +128,7 @@ class Application:
         return [run | {"stages": [stage | scores for stage in run["stages"]]} for run in found]
 
     def choose(self, network, seed, lams, targets, *, share, score="validation_accuracy"):
-        """Try L2 at every λ and target, then L1 at the target that L2 has `reached`; zeroing alone has this one, too.
+        """Try L2 at every λ and target, then L1 and zeroing alone at the target that L2 has (`matched`).
 
         Returns penalty → (λ, target), the log as a table, and the configurations tried. A penalty of which every run
         diverged is left out; RunError where that is L2. `share`, `score`: see `best`.
@@ -140,12 +140,12 @@ class Application:
             )
         tables = [outcomes(done)]
         chosen = best(tables[0], share=share, score=score)
-        target = reached(tables[0], *chosen)
-        choices = {"none": (0.0, target), "L2": chosen}
+        target = matched(chosen["target"], chosen["sparsity"])
+        choices = {"none": (0.0, target), "L2": (chosen["lam"], chosen["target"])}
         configs_l1 = self.tried(network, seed, "L1", lams["L1"], [target])
         if done := runs.finished(runs.run_all(configs_l1)):
             tables.append(outcomes(done))
-            choices["L1"] = best(tables[1], share=share, score=score)
+            choices["L1"] = (best(tables[1], share=share, score=score)["lam"], target)
         return choices, log(pd.concat(tables), choices, score=score), configs + configs_l1
 
     def cases(self, choices, seeds):
@@ -217,9 +217,8 @@ def outcomes(records):
 
 
 def best(table, *, share, score="validation_accuracy"):
-    """(λ, target) of the line that is `taken`."""
-    line = taken(table, share=share, score=score)
-    return table["lam"].to_dict()[line], table["target"].to_dict()[line]
+    """The line that is `taken`, as a dict."""
+    return table.to_dict("index")[taken(table, share=share, score=score)]
 
 
 def best_dense(records, score):
@@ -227,14 +226,6 @@ def best_dense(records, score):
     table = runs.frame(records)
     means = table[table["stage"] == "dense"].groupby("lam")[score].mean().round(6)
     return means[means == means.max()].index.max(), means
-
-
-def reached(table, lam, target):
-    """The target at which others are compared with a setting that was tried."""
-    if isinstance(target, list):
-        return target
-    (pruned,) = table[(table["lam"] == lam) & (table["target"] == target)]["sparsity"]
-    return matched(target, pruned)
 
 
 def matched(target, pruned):

@@ -18,9 +18,10 @@ MIME = "application/vnd.vegalite.v5+json"
 
 def spec(table):
     """The chart of a table of `every_run.points` as a Vega-Lite specification, the data inside it as CSV."""
-    show = _menu("left", list(LEFT), list(LEFT.values()), "weights")
-    chosen = {name: _menu(name, ["all", *sorted(set(table[name]))]) for name in FILTERS}
-    chosen["data"].param.value = "mnist" if "mnist" in set(table["data"]) else "all"
+    show = _menu("left", "what is left", "weights", list(LEFT), labels=list(LEFT.values()))
+    known = {name: sorted(set(table[name])) for name in FILTERS}
+    first = dict.fromkeys(FILTERS, "all") | ({"data": "mnist"} if "mnist" in known["data"] else {})
+    chosen = {name: _menu(f"pick_{name}", name, first[name], ["all", *known[name]]) for name in FILTERS}
     cuts = alt.param("cuts", value=False, bind=alt.binding_checkbox(name="with networks not yet fine-tuned "))
     chart = alt.Chart(_data(table), width=620, height=400).mark_point(filled=True, size=55, opacity=0.75)
     chart = chart.transform_calculate(left_="datum[left]").transform_filter("datum.left_ > 0 && datum.error > 0")
@@ -41,11 +42,8 @@ def spec(table):
     return chart.properties(title=title).add_params(*menus).to_dict()
 
 
-def _menu(name, options, labels=None, value="all"):
-    name = name if labels else f"pick_{name}"
-    words = {"left": "what is left "}.get(name, name.removeprefix("pick_") + " ")
-    labels = {"labels": labels} if labels else {}
-    return alt.param(name, value=value, bind=alt.binding_select(options=options, name=words, **labels))
+def _menu(name, words, value, options, **labels):
+    return alt.param(name, value=value, bind=alt.binding_select(options=options, name=f"{words} ", **labels))
 
 
 def _data(table):

@@ -8,7 +8,8 @@ from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.ticker import FixedLocator
 
-COLUMNS = ["panel", "x_axis", "y_axis", "series", "kind", "row", "x", "y", "x_low", "x_high", "y_low", "y_high"]
+NUMBERS = ["x", "y", "x_low", "x_high", "y_low", "y_high"]
+COLUMNS = ["panel", "x_axis", "y_axis", "series", "kind", "row", *NUMBERS]
 
 
 def table(figure):
@@ -24,8 +25,7 @@ def table(figure):
             where = [axes.get_title() or str(k + 1), axes.get_xlabel(), axes.get_ylabel()]
             lines += [[*where, *line] for line in _points(axes)]
     found = pd.DataFrame(lines, columns=COLUMNS)
-    numbers = [c for c in COLUMNS[6:] if found[c].notna().any()]
-    found[numbers] = found[numbers].astype(float).map(lambda x: float(f"{x:.6g}"))
+    found[NUMBERS] = found[NUMBERS].astype(float).map(lambda x: float(f"{x:.6g}"))
     twice = found.duplicated() & found["kind"].isin(["line", "area"])
     return found[~twice].dropna(axis="columns", how="all").reset_index(drop=True)
 

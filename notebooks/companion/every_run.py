@@ -76,8 +76,8 @@ def points():
 
 def _lines(record):
     """A line per row of a record that has a score."""
-    config, case = record["config"], record.get("case") or record["config"].get("case", {})
-    if config.get("kind") != "chain":
+    config, case = record["config"], record["config"]["case"]
+    if config["kind"] != "chain":
         return
     for row in record["rows"]:
         score = next((name for name in SCORES if row.get(name) is not None), None)

@@ -27,14 +27,12 @@ from matplotlib.ticker import (
 )
 
 from companion import drawn
+from companion.settings import OneLine
 from lib.atomic import write_whole
 
 
-class FolderError(OSError):
+class FolderError(OneLine, OSError):
     """A figure that cannot be written: its path, why, and the variable that names another folder."""
-
-    def _render_traceback_(self):  # IPython's hook: one line in a notebook
-        return [f"FolderError: {self}"]
 
 
 class Around(tuple):
@@ -123,7 +121,7 @@ def steadied(svg):
     return re.sub(r"(?<![\w.#])-?[1-9]\d*\.\d{4,}", lambda match: f"{float(match[0]):.3f}".rstrip("0").rstrip("."), svg)
 
 
-def animate(frames, name, setup, *, alt, headings=(), notes=(), milliseconds=150):
+def animate(frames, name, setup, *, alt, headings=(), notes=()):
     """Write pictures (frames, H, W) of palette indices as a GIF that repeats, and show it with its text alternative.
 
     0 is white, k the palette's colour k − 1; the last picture stays for two seconds. headings: a word over each of as
@@ -135,7 +133,7 @@ def animate(frames, name, setup, *, alt, headings=(), notes=(), milliseconds=150
     pictures = [PIL.Image.fromarray(_lettered(*both, headings)) for both in zip(frames, notes, strict=True)]
     for picture in pictures:
         picture.putpalette(colours)
-    times = [milliseconds] * (len(pictures) - 1) + [2000]
+    times = [150] * (len(pictures) - 1) + [2000]  # milliseconds
     gif = io.BytesIO()
     pictures[0].save(gif, "GIF", save_all=True, append_images=pictures[1:], duration=times, loop=0, optimize=False)
     _write(setup, f"{name}.gif", gif.getvalue())
@@ -175,8 +173,8 @@ def dots(axes, table, *, value, by, hue, percent=False, ticks=5, edge=False):
     far = means.index[0] if edge and len(means) > 2 and np.ptp(means) > 3 * np.ptp(means[1:]) else None
     for (row, colour), group in table.groupby([by, hue], sort=False):
         k = colours.index(colour)
-        y = rows.index(row) + (k - (len(set(table[table[by] == row][hue])) - 1) / 2) * 0.22
-        y = rows.index(row) if len(set(table[table[by] == row][hue])) == 1 else y
+        beside = len(set(table[table[by] == row][hue]))
+        y = rows.index(row) + ((k - (beside - 1) / 2) * 0.22 if beside > 1 else 0)
         mean, spread = group[value].mean(), group[value].std(ddof=1) if len(group) > 1 else 0
         if (row, colour) == far:
             _at_edge(axes, y, mean, spread, percent, PALETTE[k])

@@ -19,11 +19,8 @@ PARTS = ("all", "train", "timing")
 EVERY_NOTEBOOK = {"profile": PROFILES, "part": PARTS, "seeds": (1, 1000), "first_seed": (0, 10**6)}
 
 
-class ParameterError(ValueError):
-    """A parameter that the notebook does not have, or a value that it cannot take; one line, without a traceback."""
-
-    def _render_traceback_(self):  # IPython's hook
-        return [f"ParameterError: {self}"]
+class ParameterError(settings.OneLine, ValueError):
+    """A parameter that the notebook does not have, or a value that it cannot take."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,9 @@ def made(notebook, values, defaults):
     changed = {name: value for name, value in values.items() if value != kept[name] and name not in ("profile", "part")}
     if min(values["seeds"], most) == min(kept["seeds"], most):
         changed.pop("seeds", None)
-    own, all_seeds = (_seeds(v["first_seed"], min(v["seeds"], most)) for v in (values, values if whole else kept))
+    own, all_seeds = (
+        range(of["first_seed"], of["first_seed"] + min(of["seeds"], most)) for of in (values, values if whole else kept)
+    )
     return Setup(
         notebook,
         values["profile"],
@@ -145,10 +144,6 @@ def made(notebook, values, defaults):
         batch=all_seeds,
         changed=changed,
     )
-
-
-def _seeds(first, count):
-    return range(first, first + count)
 
 
 def banner(setup):

@@ -1,4 +1,7 @@
-"""Where things are, and what the environment asks for: ROOT, and every COMPANION_* variable, read when it is needed."""
+"""Where things are, and what the environment asks for: ROOT, and every COMPANION_* variable, read when it is needed.
+
+Also how an error of the notebooks' room is shown, which all other modules may take from here.
+"""
 
 import os
 import subprocess
@@ -7,6 +10,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ("missing", "never", "fresh")
 DATA = "COMPANION_DATA names the folder of the data sets, and COMPANION_DOWNLOAD=0 forbids downloads"
+
+
+class OneLine:
+    """What makes an error one line in a notebook, without a traceback."""
+
+    def _render_traceback_(self):  # IPython's hook
+        return [f"{type(self).__name__}: {self}"]
 
 
 def folder(variable, *default):
@@ -31,7 +41,8 @@ def choice(variable, default, known):
 
 def git(*words):
     """What a command of git's says of the checkout; None where there is no git, or ROOT is no repository of its own."""
-    return _git(ROOT, *words) if _is_top(ROOT) else None
+    top = _git("rev-parse", "--show-toplevel")  # not of a repository in which ROOT happens to lie
+    return _git(*words) if top and Path(top).resolve() == ROOT.resolve() else None
 
 
 def changes(*folders):
@@ -39,18 +50,12 @@ def changes(*folders):
     return git("status", "--porcelain", "--untracked-files=all", "--", *folders)
 
 
-def _is_top(folder):
-    """Whether it is the root of a repository, and not a folder that happens to lie in one."""
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    return bool(top) and Path(top).resolve() == folder.resolve()
-
-
-def _git(folder, *words):
-    """The same of a folder, whatever repository the environment names."""
+def _git(*words):
+    """What git says in ROOT, whatever repository the environment names; None where it fails or is not there."""
     around = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     options = {"capture_output": True, "encoding": "utf-8", "errors": "surrogateescape", "env": around}
     try:
-        return subprocess.run(["git", "-C", folder, *words], **options, check=True).stdout.strip()
+        return subprocess.run(["git", "-C", ROOT, *words], **options, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 

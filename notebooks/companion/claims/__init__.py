@@ -52,9 +52,8 @@ def card_text(name, verdict, evidence):
 
 
 def _source(claim, paper):
-    """Where a claim is made; what the companion asks on its own account is no paper's."""
-    of_paper = claim.paper in PAPERS and not claim.where.startswith("the companion")
-    return paper + claim.where if of_paper else claim.where
+    """Where a claim is made, behind the name of its paper, if it is one's."""
+    return claim.where if claim.own else paper + claim.where
 
 
 def overview():

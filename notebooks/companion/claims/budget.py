@@ -61,12 +61,11 @@ def points(records, timed):
     done = {record["id"]: record for record in records if record["status"] == "done"}
     table = runs.frame(done.values())
     table = table[table["stage"] != "train"]
-    left, stored = (
-        [count(done[row["id"]], row) for row in table.to_dict("records")] for count in (weights_of, bytes_of)
-    )
+    rows = table.to_dict("records")
+    left, stored = ([count(done[row["id"]], row) for row in rows] for count in (weights_of, bytes_of))
     names = table["stage"].str.partition(": ")
     took = latencies(timed)
-    widths = [widths_of(row) for row in table.to_dict("records")]
+    widths = [widths_of(row) for row in rows]
     latency = {f"ms, batch {b}": [took.get((w, b)) for w in widths] for b in sorted({b for _, b in took})}
     table = table.assign(
         method=names[0],
@@ -90,6 +89,8 @@ def table(lines):
     rows = []
     for (method, setting), group in lines.groupby(["method", "setting"], sort=False):
         cells = [runs.mean_std(group[name], scale=f, digits=d) for name, (_, f, d) in columns.items()]
+        same = [group[name].nunique() == 1 for name in columns]  # a count that is set, or one timing for all seeds
+        cells = [cell.partition(" ±")[0] if one else cell for cell, one in zip(cells, same, strict=True)]
         cells = [cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in cells]  # else a narrow page breaks at ±
         rows.append([f"{method}, {setting}".removesuffix(", "), *cells])
     return runs.markdown(["method", *(title for title, *_ in columns.values())], rows, numbers=len(columns))

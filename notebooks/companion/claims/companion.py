@@ -5,12 +5,17 @@ from companion.claims.rules import INCONCLUSIVE, MNIST, NOT, REPRODUCED, alike, 
 ALIKE = MNIST / 2  # all other records on MNIST are trained so: it has to be small beside their margin
 
 
-def same_precision(table):
-    """Equivalence of bf16 and fp32 within 0.1 points of test accuracy, for every penalty."""
-    found = {
+def by_precision(table):
+    """By penalty: the paired `Difference` of test accuracy, bf16 − fp32."""
+    return {
         penalty: paired(group, "test_accuracy", by="precision", of="bf16", against="fp32")
         for penalty, group in table.groupby("penalty")
     }
+
+
+def same_precision(table):
+    """Equivalence of bf16 and fp32 within 0.1 points of test accuracy, for every penalty."""
+    found = by_precision(table)
     enough(*found.values())
     verdict = of_all(alike(difference, ALIKE) for difference in found.values())
     words = "; ".join(f"{penalty} {difference.points(3)}" for penalty, difference in found.items())

@@ -13,12 +13,12 @@ from companion.claims.rules import (
     chosen,
     enough,
     graded,
-    holm,
     interval,
     need,
     of_all,
     paired,
     seen,
+    sided,
     tally,
 )
 from lib import models
@@ -56,7 +56,7 @@ def faster_in_almost_all(table, layout=AUTHORS_LAYOUT):
 
     A situation that was not timed in the layout that decides, having convolutions, counts as torch stores it.
     """
-    ratios = partial_ratios(_with_layouts(table))
+    ratios = partial_ratios(table)
     need(ratios, "layout", layout)
     need(ratios, "form", PAPERS_FORM)
     words = []
@@ -86,13 +86,13 @@ def _faster(lines):
 
 def _by_session(table):
     """The timings of each session (its number is a timing's seed), and what their words begin with."""
-    if "seed" not in table or table["seed"].nunique() == 1:
+    if table["seed"].nunique() == 1:
         return [("", table)]
     return [(f"session {seed + 1}, ", group) for seed, group in table.groupby("seed")]
 
 
 def _sessions(table):
-    n = table["seed"].nunique() if "seed" in table else 1
+    n = table["seed"].nunique()
     return f"{n} {'session' if n == 1 else 'sessions'}"
 
 
@@ -107,9 +107,9 @@ def partial_ratios(table):
 
     `table` is a frame of timing records with variants named penalty / extent / form / what, extent "full" or β.
     """
-    lines = []
-    keys = ["situation", "what", "penalty", "form", *(name for name in ("layout", "seed") if name in table)]
-    for key, group in table[table["penalty"] != "none"].groupby(keys, sort=False):
+    lines, table = [], _with_layouts(table[table["penalty"] != "none"])
+    keys = ["situation", "what", "penalty", "form", "layout", "seed"]
+    for key, group in table.groupby(keys, sort=False):
         for extent in group["extent"][group["extent"] != "full"]:
             low, ratio, high = over_full(group, extent).quantile([0.25, 0.5, 0.75])
             line = dict(zip(keys, key, strict=True))
@@ -147,11 +147,9 @@ def improves(table, score, *, relative=False, overlap=0.0, least=GAIN):
         enough(*found.values())
         full = [name for name in found if not relative and 1 - level[name] < least]
         cases = {name: gain for name, gain in found.items() if name not in full}
-        sides = holm(list(cases.values()), least=least)
+        sides, each = sided(cases, "better", "worse", least)
         of_part = tally([*sides, *[0] * (len(idle) + len(full))], cases.values(), GAIN) if cases else INCONCLUSIVE
         verdicts.append(of_part)
-        marks = {1: " better", -1: " worse", 0: ""}
-        each = [f"{name} {d.points()}{marks[s]}" for (name, d), s in zip(cases.items(), sides, strict=True)]
         each += [f"{name} {found[name].points()} (no room: full has {100 * level[name]:.2f} %)" for name in full]
         words.append(f"{told} {of_part}: {', '.join(each)} ({seen(found.values(), unit)})")
     words += [f"no case, since validation prefers no penalty for one of the two: {', '.join(idle)}"] * bool(idle)
@@ -191,10 +189,10 @@ def down_to_none(table):
     return pd.concat([table, *ends], ignore_index=True)
 
 
-def better_partial(table):
-    """P1's second claim in the authors' demo."""
+def better_partial(table, least=GAIN):
+    """P1's second claim in the authors' demo; least: see `improves`."""
     need(table, "penalty", "GL", "SGL")
-    return improves(table[table["version"] == "ours"].assign(data="MNIST"), "accuracy")
+    return improves(table[table["version"] == "ours"].assign(data="MNIST"), "accuracy", least=least)
 
 
 def better_fits(table, overlap=OVERLAP):
@@ -220,9 +218,7 @@ def generalises(table):
         for measure, column in (("test accuracy", "test_accuracy"), ("gap smaller by", "gap"))
     }
     enough(*found.values())
-    sides = holm(list(found.values()))
-    marks = {1: " better", -1: " worse", 0: ""}
-    words = [f"{name} {d.points()}{marks[side]}" for (name, d), side in zip(found.items(), sides, strict=True)]
+    sides, words = sided(found, "better", "worse")
     lead = f"partial against full in points, 95 % interval, {100 * tuned['sparsity'].mean():.0f} % of the weights cut"
     return tally(sides, found.values(), GAIN), "; ".join([lead, *words, seen(found.values())])
 
@@ -246,17 +242,24 @@ def relabelled_units(table):
     return REPRODUCED if same else NOT, words
 
 
+def by_relabelling(table):
+    """By extent, full or partial: the paired `Difference` of test accuracy with relabelled inputs and in order."""
+    table = table[table["beta"].isin([0, 8])]  # 0: full
+    need(table, "extent", "partial")
+    return {
+        extent: paired(group, "test_accuracy", by="inputs", of="relabelled", against="in order")
+        for extent, group in table.groupby("extent", sort=False)
+    }
+
+
 def relabelled(table, margin=MNIST):
     """The same where it is no theorem, at the inputs: accuracy with relabelled inputs against inputs in order.
 
     Partial is judged; full, where no input is free, shows what relabelling does by itself.
     """
-    found, table = {}, table[table["beta"].isin([0, 8])]  # 0: full
-    for extent, group in table.groupby("extent", sort=False):
-        found[extent] = paired(group, "test_accuracy", by="inputs", of="relabelled", against="in order")
+    found = by_relabelling(table)
     enough(*found.values())
     words = "; ".join(f"{extent} {difference.points()}" for extent, difference in found.items())
-    need(table, "extent", "partial")
     partial = found["partial"]
     words += f"; {seen([partial])}"
     return alike(partial, margin), f"test accuracy in points, relabelled − in order, {partial.n} seeds; {words}"

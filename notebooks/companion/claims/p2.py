@@ -95,7 +95,7 @@ def sparse_in_training(table, *, share=SMALL_SHARE, margin=MNIST, costly=(PARTLY
 
     costly: the verdicts on a sparse network that may lose more accuracy than the margin, and on one that surely does.
     """
-    table = _strengths_taken(table, share)
+    table, _ = _strengths_taken(table, share)
     shares = table.groupby("penalty", sort=True)["sparsity_1e-3"].mean()
     verdicts, words = [], []
     for name in ("ℓ0", METHOD):
@@ -112,29 +112,31 @@ def sparse_in_training(table, *, share=SMALL_SHARE, margin=MNIST, costly=(PARTLY
 def _strengths_taken(table, share):
     """Of each penalty's α_ℓ0 with so many small weights the one most accurate on validation; without such, the first.
 
-    The case of the first one does not name it.
+    The lines at it, and the others. The case of the first one does not name it: `l0` is missing there.
     """
-    table = table.assign(l0=table["l0"].fillna(0.0) if "l0" in table else 0.0)
-    groups = table.groupby(["penalty", "l0"])[["sparsity_1e-3", "validation_accuracy"]].mean().reset_index()
+    table = table.assign(l0=pd.to_numeric(table.get("l0", np.nan)))
+    groups = table.groupby(["penalty", "l0"], dropna=False)[["sparsity_1e-3", "validation_accuracy"]].mean()
     sparse = groups[groups["sparsity_1e-3"] >= share].sort_values("validation_accuracy", ascending=False)
-    taken = sparse.drop_duplicates("penalty").set_index("penalty")["l0"]
-    return table[table["l0"] == table["penalty"].map(taken).fillna(0.0)]
+    first = groups[groups.index.get_level_values("l0").isna()]
+    taken = pd.concat([sparse, first]).reset_index().drop_duplicates("penalty")
+    judged = table.reset_index().merge(taken[["penalty", "l0"]]).set_index("index")
+    return judged, table.drop(judged.index)
 
 
-def sparser_than_l1(table, share=SMALL_SHARE):
+def sparser_than_l1(table):
     """At the share of small weights that ℓ0 reaches, its test accuracy minus that of ℓ1, interpolated over its α.
 
     Judged at the strength at which `sparse_in_training` judges; the others stand beside it.
     """
-    taken, weak, verdicts, words, others = _strengths_taken(table, share), table[table["penalty"] == "ℓ1"], [], [], []
+    (taken, rest), weak = _strengths_taken(table, SMALL_SHARE), table[table["penalty"] == "ℓ1"]
+    verdicts, words, others = [], [], []
     for name in ("ℓ0", METHOD):
         judged = taken[taken["penalty"] == name]
         found = interval(list(_over_l1(judged, weak)))
         enough(found)
         verdicts.append(REPRODUCED if found.low > 0 else NOT if found.high < 0 else INCONCLUSIVE)
         words.append(f"{name}{_at(judged)} {found.points()} ({found.n} seeds, {seen([found])})")
-        rest = table.drop(taken.index)
-        for _, group in rest[rest["penalty"] == name].groupby("l0", dropna=False) if "l0" in table else ():
+        for _, group in rest[rest["penalty"] == name].groupby("l0", dropna=False):
             with contextlib.suppress(Lacking):
                 others.append(f"{name}{_at(group)} {interval(list(_over_l1(group, weak))).points()}")
     strengths = ", ".join(f"{a:g}" for a in sorted(set(weak["l1"].dropna())))
@@ -156,8 +158,8 @@ def _over_l1(table, weak):
 
 def _at(lines):
     """The α_ℓ0 of the lines, where their case names it."""
-    strength = lines["l0"].fillna(0.0).iloc[0] if "l0" in lines else 0.0
-    return f" at α_ℓ0 {strength:g}" if strength else ""
+    strength = lines["l0"].iloc[0]
+    return "" if pd.isna(strength) else f" at α_ℓ0 {strength:g}"
 
 
 def effective_when_small(table, margin=MNIST, choosing=CHOOSING):
@@ -175,7 +177,7 @@ def effective_when_small(table, margin=MNIST, choosing=CHOOSING):
         found = costs(by_ratio(group, "gradual", "tuned"), plain[name][plain[name]["stage"] == "dense"])
         verdict, best = effective(found, margin)
         verdicts.append(verdict)
-        upto = f"effective up to {best:g}×" if best > 1 else "shown to be effective nowhere"
+        upto = f"largest effective compression {best:g}×" if best > 1 else "shown to be effective nowhere"
         words.append(f"{name}: {upto} ({_listed(found)})")
     return of_all(verdicts), "test error in points, pruned − plain dense, 95 % interval; " + "; ".join(words)
 
@@ -246,9 +248,9 @@ def better_tuned(table, mode="one-shot"):
         enough(*gain.values())
         counted = {ratio: difference for ratio, difference in gain.items() if cost[ratio].low > 0}
         gains += counted.values()
-        free = ", ".join(f"{ratio:g}× {cost[ratio].points()}" for ratio in gain if ratio not in counted)
-        each = ", ".join(f"{ratio:g}× {difference.points()}" for ratio, difference in counted.items())
-        words.append(f"{name} {each}" + (f" (left out, a loss by the cut is not certain: {free})" if free else ""))
+        free = _listed({ratio: cost[ratio] for ratio in gain if ratio not in counted})
+        uncounted = f" (left out, a loss by the cut is not certain: {free})" if free else ""
+        words.append(f"{name} {_listed(counted)}{uncounted}")
     if not gains:
         raise Lacking("a cut that loses accuracy")
     helped = [difference.low > 0 for difference in gains]

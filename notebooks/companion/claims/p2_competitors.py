@@ -3,7 +3,7 @@
 import pandas as pd
 
 from companion.claims.p2 import CHOOSING, METHOD, accuracy, by_network, by_ratio, published_frontier
-from companion.claims.rules import INCONCLUSIVE, SEEDS, Lacking, enough, graded, holm, interval
+from companion.claims.rules import INCONCLUSIVE, SEEDS, Lacking, enough, graded, holm, interval, sided
 
 SIMILAR = 0.97  # of the other's compression: 56× is held against 57.2×
 PIPELINES = {METHOD: METHOD, "ℓ1": "ℓ1", "ℓ2": "ℓ2", "none": "no penalty"}
@@ -15,18 +15,15 @@ def compares_well(table, similar=SIMILAR):
     if not len(_compared(table)):
         raise Lacking("competitors trained here")
     enough(*found.values())
-    sides = holm(list(found.values()))
+    sides, words = sided(found, "lost", "won")
     won, lost = sides.count(-1), sides.count(1)
-    marks = {-1: " won", 1: " lost", 0: ""}
-    words = [f"{name} {d.points()}{marks[side]}" for (name, d), side in zip(found.items(), sides, strict=True)]
     verdict = graded(not lost and won >= len(found) / 2, won > lost)
     verdict = INCONCLUSIVE if won == lost == 0 else verdict
-    single = (
-        f"{sum(d.high < 0 for d in found.values())} and {sum(d.low > 0 for d in found.values())} if each stood alone"
-    )
-    left = [pair for pair in comparisons(table[table["seed"] != CHOOSING], similar=similar) if pair[1].n >= SEEDS]
-    names, fresh = [name for name, d in left], holm([d for _, d in left])
-    won_left = [name for name, side in zip(names, fresh, strict=True) if side == -1]
+    lower, higher = sum(d.high < 0 for d in found.values()), sum(d.low > 0 for d in found.values())
+    left = comparisons(table[table["seed"] != CHOOSING], similar=similar)
+    left = {name: difference for name, difference in left if difference.n >= SEEDS}
+    fresh = holm(list(left.values()))
+    won_left = [name for name, side in zip(left, fresh, strict=True) if side == -1]
     words.append(
         f"without the seed that chose the settings, where {SEEDS} others are left: {len(won_left)} won "
         f"({', '.join(won_left) or 'none'}), {fresh.count(1)} lost of {len(fresh)}"
@@ -34,7 +31,8 @@ def compares_well(table, similar=SIMILAR):
     if "ℓ1" in set(table["penalty"]):
         with_l1 = holm([d for _, d in comparisons(table, "ℓ1", similar)])
         words.append(f"ℓ1 in the place of {METHOD}: {with_l1.count(-1)} won, {with_l1.count(1)} lost of {len(with_l1)}")
-    lead = f"error in points, ours − theirs: {won} won, {lost} lost of {len(found)} ({single})"
+    lead = f"error in points, ours − theirs: {won} won, {lost} lost of {len(found)} "
+    lead += f"({lower} and {higher} if each stood alone)"
     return verdict, "; ".join([lead, *words])
 
 

@@ -205,7 +205,7 @@ def sampling(table, *, gains, equally=EQUALLY_PRUNED):
         for (_, measure), difference in found.items()
     ]
     words = (
-        f"{network} {measure.removeprefix('test_')} {difference.points()}" + f" ({difference.n} seeds)"
+        f"{network} {measure.removeprefix('test_')} {difference.points()} ({difference.n} seeds)"
         for (network, measure), difference in found.items()
     )
     verdict = NOT_AS_STATED if unequal > equally else tally(holm(scaled), scaled, 1)
@@ -230,7 +230,7 @@ def full_size(table, *, share, margin, floor):
     pruned = preferred(pruned, share)
     pair = pd.concat([dense, pruned])
     gone, level = removed(pruned).mean(), dense[dense["seed"].isin(pruned["seed"])]["test_accuracy"].mean()
-    found = paired(pair, "test_accuracy", by="stage", of="stochastic", against="dense")
+    found = by_seed(pair, "test_accuracy")
     evidence = f"{100 * gone:.1f} % removed, dense {100 * level:.2f} %, stochastic − dense {found.points()} points"
     verdict, why = verdict_of(gone, share, [held(found, margin)]), f"; {seen([found])}" if found.n > 1 else ""
     if found.n < SEEDS:

@@ -27,22 +27,23 @@ class Lacking(LookupError):
 class Claim:
     """What a paper says, paraphrased, the notebook that judges it, and the rule that its records are judged by.
 
-    where: where the paper says it, or that it is the companion's own. judge: takes `runs.frame` of the records of the
-    experiments and returns a verdict and the evidence; "; " parts the evidence into a sentence and the points below it.
+    where: where the paper says it, or that it is the companion's own. experiments: whose records are judged together.
+    judge: takes `runs.frame` of these records and returns a verdict and the evidence; "; " parts the evidence into a
+    sentence and the points below it.
     """
 
     paper: str
     notebook: str
     says: str
     where: str
-    experiment: str | tuple[str, ...]
+    experiments: tuple[str, ...]
     rule: str
     judge: Callable[[pd.DataFrame], tuple[str, str]]
 
     @property
-    def experiments(self):
-        """The names of the experiments whose records are judged together."""
-        return (self.experiment,) if isinstance(self.experiment, str) else self.experiment
+    def own(self):
+        """Whether it is the companion's own, and no paper's."""
+        return self.where.startswith(("the companion", "notebooks/"))
 
     def committed(self):
         """The committed records that are judged."""
@@ -142,29 +143,31 @@ def paired(table, value, *, by, of, against, overlap=0.0):
 
 def enough(*differences, seeds=SEEDS):
     """Raise Lacking where a difference has fewer pairs than a rule needs."""
-    enough_seeds(min((difference.n for difference in differences), default=0), seeds)
-
-
-def enough_seeds(n, seeds=SEEDS):
-    """Raise Lacking where there are fewer seeds than a rule needs."""
+    n = min((difference.n for difference in differences), default=0)
     if n < seeds:
         raise Lacking(f"{seeds} seeds, and there {'is' if n == 1 else 'are'} {n}")
 
 
-def holm(differences, level=0.05, least=0.0):
+def holm(differences, least=0.0):
     """On which side of 0 each of a family of differences lies: −1 or 1, or 0 where that is not told.
 
-    Holm's correction: the chance of even one wrong side among them is at most `level`. A mean nearer to 0 than `least`
+    Holm's correction: the chance of even one wrong side among them is at most 5 %. A mean nearer to 0 than `least`
     counts as 0, too.
     """
     order = sorted(range(len(differences)), key=lambda k: differences[k].p)
     sides = [0] * len(differences)
     for rank, k in enumerate(order):
-        if differences[k].p > level / (len(order) - rank):
+        if differences[k].p > 0.05 / (len(order) - rank):
             break
         if abs(differences[k].mean) >= least:
             sides[k] = 1 if differences[k].mean > 0 else -1
     return sides
+
+
+def sided(found, above, below, least=0.0):
+    """The sides that `holm` gives differences by name, and each difference in points with the word for its side."""
+    sides, marks = holm(list(found.values()), least=least), {1: f" {above}", -1: f" {below}", 0: ""}
+    return sides, [f"{name} {d.points()}{marks[side]}" for (name, d), side in zip(found.items(), sides, strict=True)]
 
 
 def held(difference, margin):

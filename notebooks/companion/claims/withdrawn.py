@@ -1,20 +1,10 @@
 """Rules that were in force when their runs were made and are no longer; `amendments` shows what they say."""
 
 from companion.claims import p2, p2_competitors, p3
-from companion.claims.p1 import SETTINGS, down_to_none, gains, improves, over_full, partial_ratios
+from companion.claims.companion import by_precision
+from companion.claims.p1 import SETTINGS, by_relabelling, down_to_none, gains, improves, over_full, partial_ratios
 from companion.claims.p1_structure import ONE_IN, SETTLED, survivors
-from companion.claims.rules import (
-    INCONCLUSIVE,
-    NOT,
-    NOT_AS_STATED,
-    PARTLY,
-    REPRODUCED,
-    alike,
-    chosen,
-    graded,
-    of_all,
-    paired,
-)
+from companion.claims.rules import NOT, NOT_AS_STATED, PARTLY, REPRODUCED, alike, chosen, graded, of_all, paired
 
 GRIDS = {  # what is trained: the weakest λ of its grid then, how settings are chosen, what is judged
     "fits": (3e-5, {"score": "validation_rmse", "smallest": True}, {"score": "rmse", "overlap": 1 / 9}),
@@ -22,13 +12,20 @@ GRIDS = {  # what is trained: the weakest λ of its grid then, how settings are 
 }
 
 
-def _tally(better, worse, total):
-    return graded(better > total / 2 and not worse, better > worse)
+def _in_all(right, wrong):
+    """Right in every case; partly: in one, and wrong in none."""
+    return graded(all(right), any(right) and not any(wrong))
+
+
+def _within(found, margin):
+    """All intervals within a margin; partly: one."""
+    inside = [alike(difference, margin) == REPRODUCED for difference in found.values()]
+    return graded(all(inside), any(inside))
 
 
 def _first_session(table):
     """The timings of the one session that older rules knew."""
-    return table[table["seed"] == table["seed"].min()] if "seed" in table else table
+    return table[table["seed"] == table["seed"].min()]
 
 
 def faster_partial(table):
@@ -49,14 +46,8 @@ def faster_in_almost_all(table):
 
 def better_partial(table):
     """The uncorrected interval above 0 in all 4 of GL and SGL × train and test; partly: in 1, and below 0 in none."""
-    table = table[(table.version == "ours") & (table.penalty != "none")]
-    found = [
-        paired(group, f"{part}_accuracy", by="extent", of="partial", against="full")
-        for _, group in table.groupby("penalty")
-        for part in ("train", "test")
-    ]
-    better, worse = sum(d.low > 0 for d in found), sum(d.high < 0 for d in found)
-    return graded(better == len(found), better and not worse)
+    lines = gains(table[table["version"] == "ours"].assign(data="MNIST"), score="accuracy")
+    return _in_all(lines["better"], lines["worse"])
 
 
 def _on_old_grid(table, kind, to_none=False):
@@ -76,59 +67,24 @@ def by_case(table, *, kind):
     """Set, penalty and part are a case, uncorrected: better in more than half and worse in none; partly: more."""
     table, judged = _on_old_grid(table, kind)
     lines = gains(table, **judged, sign=-1 if kind == "fits" else 1)
-    return _tally(lines["better"].sum(), lines["worse"].sum(), len(lines))
-
-
-def partial_by_any_gain(table):
-    """The rule as it stands, whatever the gain."""
-    return improves(table[table["version"] == "ours"].assign(data="MNIST"), "accuracy", least=0)[0]
+    better, worse = lines["better"].sum(), lines["worse"].sum()
+    return graded(better > len(lines) / 2 and not worse, better > worse)
 
 
 def relabelled(table):
     """Hidden units and inputs in one claim, judged at the inputs: within 0.3 points for both extents; partly: one."""
-    found = [
-        paired(group, "test_accuracy", by="inputs", of="relabelled", against="in order")
-        for _, group in table[table["beta"].isin([0, 8])].groupby("extent", sort=False)
-    ]
-    inside = [max(-d.low, d.high) < 0.003 for d in found]
-    return graded(all(inside), any(inside))
+    return _within(by_relabelling(table), 0.003)
 
 
 def relabelled_with_full(table):
     """The rule as it stands, for partial and for full: within for both; partly: for one; not: beyond for one."""
-    pairs = [group for _, group in table[table["beta"].isin([0, 8])].groupby("extent", sort=False)]
-    sides = {"by": "inputs", "of": "relabelled", "against": "in order"}
-    return of_all(alike(paired(group, "test_accuracy", **sides), 0.003) for group in pairs)
+    return of_all(alike(difference, 0.003) for difference in by_relabelling(table).values())
 
 
 def sparse_in_training(table):
     """At least 80 % of the weights small, and the interval above −0.5 points, for both; partly: for one; else not."""
-    verdict = p2.sparse_in_training(_of_one_strength(table), share=0.8, margin=0.005, costly=(NOT, NOT))[0]
+    verdict = p2.sparse_in_training(table, share=0.8, margin=0.005, costly=(NOT, NOT))[0]
     return graded(verdict == REPRODUCED, verdict == PARTLY)
-
-
-def sparse_at_no_cost(table):
-    """As now, but not reproduced where the accuracy falls below the margin, inconclusive where it may fall there."""
-    return p2.sparse_in_training(_of_one_strength(table), costly=(INCONCLUSIVE, NOT))[0]
-
-
-def sparse_at_one_strength(table):
-    """The rule as it stands, at the one strength of ℓ0 that had been run, α_ℓ0 = 1e-5."""
-    return p2.sparse_in_training(_of_one_strength(table))[0]
-
-
-def sparser_at_one_strength(table):
-    """The rule as it stands, at the strength α_ℓ0 = 1e-5."""
-    return p2.sparser_than_l1(_of_one_strength(table))[0]
-
-
-def _of_one_strength(table):
-    return table[table["l0"].isna()] if "l0" in table else table
-
-
-def slightly_less(table):
-    """The rule as it stands, with a margin of 1 point of accuracy or Dice for every network."""
-    return p3.only_slightly_less(table, margins=dict.fromkeys(table["network"], 0.01))[0]
 
 
 def structure(table, penalised=False, longer=False):
@@ -155,8 +111,7 @@ def structure(table, penalised=False, longer=False):
 def _largest(group, margin):
     """The largest compression at which the error is within a margin of the same penalty's dense network."""
     stages, dense = p2.by_ratio(group, "gradual", "tuned"), group[group["stage"] == "dense"]
-    found = p2.costs(stages, dense)
-    return max((ratio for ratio, cost in found.items() if cost.high < margin), default=1)
+    return p2.effective(p2.costs(stages, dense), margin)[1]
 
 
 def effective_when_small(table):
@@ -185,11 +140,6 @@ def better_tuned(table, mode="one-shot"):
     return graded(all(helped), sum(helped) >= len(helped) / 2)
 
 
-def better_tuned_with_old_norms(table):
-    """The rule as it stands, without the chains in which the batch norms are recalibrated."""
-    return p2.better_tuned(table, mode="gradual")[0]
-
-
 def compares_well(table):
     """Published points and the competitors trained here, uncorrected: none lost and half won; partly: more won."""
     found = p2_competitors.comparisons(table, similar=0.98)
@@ -198,18 +148,13 @@ def compares_well(table):
     return graded(not lost and won >= len(found) / 2, won > lost)
 
 
-def compares_beside_more(table):
-    """The rule as it stands, at the first compression of at least 98 % of the other's."""
-    return p2_competitors.compares_well(table, similar=0.98)[0]
-
-
 def application(table, *, share, margins):
     """The mean within the margin and the interval within twice it; partly: the mean within twice; else not."""
     table = p3.pruned_and_dense(table)
     full, near = [], []
     for _, group in table.groupby("network", sort=False):
         gone = p3.removed(group)[group["stage"] == "stochastic"].mean()
-        found = [(paired(group, s, by="stage", of="stochastic", against="dense"), m) for s, m in margins.items()]
+        found = [(p3.by_seed(group, score), margin) for score, margin in margins.items()]
         full.append(gone >= share and all(d.mean >= -m and d.low >= -2 * m for d, m in found))
         near.append(gone >= share - 0.1 and all(d.mean >= -2 * m for d, m in found))
     return graded(all(full), all(near) or any(full))
@@ -250,9 +195,8 @@ def less_overfitting(table):
 def _against_none(table, value, sign):
     """The verdict on a regularizer's effect in one direction, by the uncorrected interval of each case."""
     found = p3.against_none(table, value).values()
-    gains = [(d.low, d.high) if sign > 0 else (-d.high, -d.low) for d in found]
-    right, wrong = sum(low > 0 for low, _ in gains), sum(high < 0 for _, high in gains)
-    return graded(right == len(found), right and not wrong)
+    above, below = [d.low > 0 for d in found], [d.high < 0 for d in found]
+    return _in_all(above, below) if sign > 0 else _in_all(below, above)
 
 
 def more_nodes(table):
@@ -274,9 +218,4 @@ def more_than_independent(table):
 
 def same_precision(table):
     """The interval within 0.1 points for both penalties; partly: for one; not reproduced: for none, however wide."""
-    found = [
-        paired(group, "test_accuracy", by="precision", of="bf16", against="fp32")
-        for _, group in table.groupby("penalty")
-    ]
-    inside = [max(-d.low, d.high) < 0.001 for d in found]
-    return graded(all(inside), any(inside))
+    return _within(by_precision(table), 0.001)

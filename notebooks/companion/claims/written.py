@@ -38,7 +38,7 @@ def _claim(texts, *, judge, says, rule, experiment, options=None, words=None, **
     while "{" in rule:
         rule = _Words().vformat(rule, (), known)
     told |= {"says": says.replace("\n", " "), "rule": rule.replace("\n", " ")}
-    told["experiment"] = experiment if isinstance(experiment, str) else tuple(experiment)
+    told["experiments"] = (experiment,) if isinstance(experiment, str) else tuple(experiment)
     return rules.Claim(**told, judge=partial(getattr(MODULES[module], name), **options))
 
 

@@ -10,7 +10,7 @@ import threading
 from companion import parameters, settings
 from companion.runs import datasets, estimate
 from companion.runs.configuration import Run, identity, resolve
-from companion.runs.execution import execute, replay
+from companion.runs.execution import execute
 from companion.runs.locks import RunError, holding
 from companion.runs.own import own
 from companion.runs.rehearsal import rehearse

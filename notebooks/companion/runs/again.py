@@ -32,9 +32,8 @@ def trained(record, stage, *, device="cpu"):
 
 def lineage(stages, name):
     """The names of the stages that one comes from, the first one first, itself last."""
-    names = [stage["name"] for stage in stages]
-    before = {stage["name"]: stage["from"] or (names[k - 1] if k else None) for k, stage in enumerate(stages)}
-    line = [name]
-    while before[line[0]]:
-        line.insert(0, before[line[0]])
-    return line
+    lines, last = {}, None
+    for stage in stages:
+        lines[stage["name"]] = [*lines.get(stage["from"] or last, []), stage["name"]]
+        last = stage["name"]
+    return lines[name]

@@ -185,8 +185,8 @@ def resolve(config):
     columns = {"id", "seed", "run", *COLUMNS[full["kind"]].split()}
     if taken := [n for n in full["case"] if n in columns or (full["kind"] == "chain" and n.startswith(SCORES))]:
         raise ValueError(f"case has {taken[0]!r}, which is a column of every table already; call it otherwise")
-    for name, allowed in (("seed", (0, WHOLE)), ("version", (0, WHOLE))):
-        check(name, full[name], int, allowed)
+    for name in ("seed", "version"):
+        check(name, full[name], int, (0, WHOLE))
     if full["kind"] == "own":
         _of("code", full["code"], str)
         plain_data("options", _of("options", full["options"], dict))

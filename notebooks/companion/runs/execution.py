@@ -9,7 +9,7 @@ import torch
 from torch.optim.swa_utils import update_bn
 
 from companion import settings
-from companion.runs.configuration import Stage, resolve
+from companion.runs.configuration import Stage
 from companion.runs.datasets import load
 from companion.runs.own import FUNCTIONS, made
 from companion.runs.provenance import IMPORTED, provenance
@@ -191,17 +191,3 @@ def _measured(model, split, stage, noted):
     if stage.images:
         row["images"] = images(model, split)
     return row | measure(model, split, stage.scores or PARTS)
-
-
-def replay(record, steps):
-    """Train the first `steps` of a record's first stage again and return the curves, to hold against the record's.
-
-    A record in fp32 in fp32; one in bf16 as this processor can: without bf16 it would imitate it, ten times slower.
-    """
-    config = resolve(record["config"])  # options that are younger than the record are at their defaults
-    precision = {} if record["provenance"]["bf16"] else {"precision": "fp32"}
-    stage = Stage.of(config["stages"][0] | precision, "stage")
-    split = load(config["data"])
-    seed_stage(config["seed"], 0)
-    model = started(config["model"], stage, {}, "cpu")
-    return train_stage(model, split, stage, seed=config["seed"], until=steps)[0]["curves"]

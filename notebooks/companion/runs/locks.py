@@ -10,16 +10,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from companion.settings import OneLine
 from lib.atomic import read_file, write_whole
 
 PATIENCE = 5  # seconds of silent waiting for a lock
 
 
-class RunError(RuntimeError):
+class RunError(OneLine, RuntimeError):
     """A run that cannot be had: no record where training is forbidden, or a record of another configuration."""
-
-    def _render_traceback_(self):  # IPython's hook: one line in a notebook
-        return [f"RunError: {self}"]
 
 
 @contextlib.contextmanager

@@ -33,10 +33,10 @@ def _rehearsed(text):
         for name, given in config.get("variants", {}).items():
             with naming(f"variant {name!r}"):
                 _variant(config["model"], split, Variant.of(given, "variant"))
-        shrunk, seen = {}, set()
-        for before, given in zip([None, *config.get("stages", ())], config.get("stages", ()), strict=False):
+        shrunk, seen, last = {}, set(), None
+        for given in config.get("stages", ()):
             stage = Stage.of(given, "stage")
-            start = stage.start or (before and before["name"])
+            start, last = stage.start or last, stage.name
             shrunk[stage.name] = stage.shrunk or shrunk.get(start, False)
             alike = {k: v for k, v in given.items() if k not in ("name", "from", "steps", "log_points")}
             alike = json.dumps([alike, bool(stage.steps), shrunk.get(start)])

@@ -17,7 +17,6 @@ from companion import settings
 from companion.runs.configuration import UNHASHED, Run
 from companion.runs.locks import RunError, holding, reaching
 from companion.runs.provenance import IMPORTED
-from companion.settings import runs_folder
 from lib.atomic import write_whole
 
 SUMMED = re.compile(r'\{"sum": "([0-9a-f]{16})", ')
@@ -108,7 +107,7 @@ def _content(path):
 @reaching()
 def committed(experiment):
     """The committed records of an experiment by their ids."""
-    path = runs_folder() / f"{experiment}.jsonl"
+    path = settings.runs_folder() / f"{experiment}.jsonl"
     stat = path.stat() if path.is_file() else None
     stamp = stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino)  # clocks may go backwards
     return _read_committed(str(path), stamp) if os.path.lexists(path) else {}
@@ -163,7 +162,7 @@ def arrays(record):
     """
     name = Path(record["experiment"], f"{record['id']}.npz")
     whole = record.get("provenance", {}).get("arrays") or _listed(name.as_posix())
-    places = (runs_folder() / "live" / name, runs_folder() / name)
+    places = (settings.runs_folder() / "live" / name, settings.runs_folder() / name)
     found = [(path, path.read_bytes()) for path in places if path.is_file()]
     for path, content in found:  # the live one may be of a training that goes on, or was killed
         if whole == hashlib.sha256(content).hexdigest():
@@ -184,7 +183,7 @@ def arrays(record):
 
 def _listed(name):
     """The sha256 of arrays whose record is older than checksums in it, as `sha256sum` lists it; None: it does not."""
-    lines = (_content(runs_folder() / LISTED) or b"").decode(errors="replace").splitlines()
+    lines = (_content(settings.runs_folder() / LISTED) or b"").decode(errors="replace").splitlines()
     return {line[66:]: line[:64] for line in lines}.get(name)
 
 
@@ -231,7 +230,7 @@ def collect(configs):
         if run.record.exists():
             by_experiment.setdefault(run.config["experiment"], []).append(run)
     for experiment, runs in by_experiment.items():
-        with holding(runs_folder() / "live" / experiment, f"the records of {experiment}"):
+        with holding(settings.runs_folder() / "live" / experiment, f"the records of {experiment}"):
             _collect(experiment, runs)
 
 
@@ -244,7 +243,7 @@ def _collect(experiment, runs):
         print(f"{experiment}: the committed records stay, beside {len(stays)} live ones of the same runs; {remedy}")
     if not found:
         return
-    path = runs_folder() / f"{experiment}.jsonl"
+    path = settings.runs_folder() / f"{experiment}.jsonl"
     if (old := _content(path)) is None and os.path.lexists(path):
         raise RunError(f"{path} cannot be read, and new records would take its place; make it readable, or remove it")
     if old and len({line.strip() for line in old.split(b"\n")} - {b""}) > len(known):

@@ -69,10 +69,10 @@ def mean_std(values, *, digits=2, scale=1):
     return f"{scale * values.mean():.{digits}f}{spread}"
 
 
-def means(table, by, columns, *, scale=100):
-    """Means ± standard deviations over runs, a line per group: name → (column, digits)."""
+def means(table, by, columns):
+    """Means ± standard deviations over runs in per cent, a line per group: name → (column, digits)."""
     groups = table.groupby(by, sort=False)
-    return pd.DataFrame({n: groups[c].agg(mean_std, digits=d, scale=scale) for n, (c, d) in columns.items()})
+    return pd.DataFrame({n: groups[c].agg(mean_std, digits=d, scale=100) for n, (c, d) in columns.items()})
 
 
 def markdown(head, lines, *, numbers=0):

@@ -13,6 +13,7 @@ import re
 import shutil
 from pathlib import Path
 
+from companion.chart import MIME
 from companion.settings import ROOT
 from companion.workflow import read_notebook
 
@@ -23,7 +24,6 @@ COPIED += ("recipes/*.md", "notebooks/*.ipynb")
 COPIED += ("figures/*/*.png", "figures/*/*.svg", "figures/*/*.gif", "figures/*/*.csv", "data/published/*.csv")
 SKIPPED = ("figures/quick/", "figures/custom/")
 INTERNAL = ("arguments", "atomic", "checks", "layers")  # of lib: nothing that a reader calls
-VEGA_LITE = "application/vnd.vegalite.v5+json"
 DRAW = """everyRun.width = "container";
 vegaEmbed("#every-run", everyRun, {actions: {export: true, source: false, compiled: false, editor: false}});
 """
@@ -98,7 +98,7 @@ def every_run(folder):
     """Write the chart of every run, as notebook 00 was committed with it, as a script: a page without a server."""
     overview = ROOT / "notebooks" / "00_overview.ipynb"
     outputs = [output.get("data", {}) for cell in read_notebook(overview).cells for output in cell.get("outputs", [])]
-    if not (specs := [data[VEGA_LITE] for data in outputs if VEGA_LITE in data]):
+    if not (specs := [data[MIME] for data in outputs if MIME in data]):
         raise ValueError(f"{overview} shows no chart of every run; `make notebooks` draws it")
     (folder / "every_run.js").write_text(f"const everyRun = {json.dumps(specs[0])};\n{DRAW}", encoding="utf-8")
 

@@ -2,27 +2,29 @@
 
 from collections import Counter
 from contextlib import suppress
+from functools import cache
 
 from companion import claims, runs
-from companion.claims import plain
 from companion.settings import ROOT
 
 GALLERY = {  # notebook/figure: what to look at
-    "10_l0_penalty/zero_attraction": "How strongly each penalty pulls a weight to zero",
+    "05_partial_optimal_structure/demo": "Units that survive a long training, from two starting widths",
     "10_l0_penalty/histograms": "Where the weights end: ℓ0 leaves few, and those large",
     "11_l0_lenet/frontier": "Error against compression, published points as stars",
     "12_l0_competitors/competitors": "ℓ0 + ℓ2 beside four other methods",
-    "13_l0_vgg16/frontier": "Accuracy against compression of a deep network on photographs",
-    "02_partial_running_time/step": "Does leaving units out save time? A panel per situation",
-    "05_partial_optimal_structure/survivors": "How many units survive, by how many there were",
-    "20_node_dynamics/over_time": "When nodes die, and of what",
     "20_node_dynamics/removed_against_pruned": "More nodes fall than zeros in random places would fell",
     "21_mlp_stochastic/accuracy_and_nodes": "Half of the nodes gone, and what controls say",
     "23_unet_stochastic/instances": "Cells found by a U-Net before and after",
     "30_your_own_network/size_and_speed": "Size and speed of networks that `lib` did not build",
 }
-COLUMNS = 3
-OWN = ("the companion", "notebooks/")  # what the source of a claim begins with that no paper makes
+COLUMNS = 2
+OWN = "the companion"
+TITLES = {
+    "P1": "P1, a part goes unpenalised",
+    "P2": "P2, ℓ0 and pruning",
+    "P3": "P3, zeros by chance",
+    OWN: "The companion's own questions",
+}
 
 
 def named(text, notebook):
@@ -83,7 +85,7 @@ def resnet():
     dense, small = (table[table["stage"] == stage].set_index("seed") for stage in ("dense", "tuned"))
     times = [(dense[c] / small[c]).mean() for c in ("ms, batch 1", "ms, batch 64")]
     smaller = (dense["parameters"] / small["parameters"]).mean()
-    network = named("torchvision's ResNet-18, digits", "30_your_own_network")
+    network = named("torchvision's ResNet-18, digits of 8 × 8", "30_your_own_network")
     left = f"{smaller:.0f}× fewer parameters, {times[0]:.1f}× (batch 1) and {times[1]:.1f}× (batch 64) faster"
     return [network, "regularised, cut, shrunk, tuned", left, errors(dense, small)]
 
@@ -96,31 +98,67 @@ def vgg():
         times = (ms["masked"] / ms["shrunk"]).groupby("batch").mean()
         told.append(" and ".join(f"{times[batch]:.1f}× (batch {batch})" for batch in (1, 64)))
     flops = table.groupby("network")["flops"].mean()
-    left = f"{flops['masked'] / flops['shrunk']:.1f}× fewer operations, {told[0]} faster; each of the two in the "
-    left += f"faster of two layouts {told[1]}"
+    left = f"{flops['masked'] / flops['shrunk']:.1f}× fewer operations, {told[0]} faster than with the filters masked; "
+    left += f"{told[1]} where each of the two networks has its faster memory layout"
     share = next(iter(runs.committed("bench_removal").values()))["config"]["options"]["removed"]
     network = named("VGG-16, full width", "91_bench")
     return [network, f"{100 * share:.0f} % of the filters removed", left, "timed only"]
 
 
+@cache
+def plain():
+    """By claim: `says`, in plain words, and where something was found the `verdict` that the `finding` speaks of."""
+    return claims.written.table("plain")
+
+
+def words(claim, says, verdict):
+    """A claim in plain words, its own where there are none, and the finding where it speaks of this verdict."""
+    told = plain().get(claim, {})
+    return told.get("says", says), told.get("finding", "") if told.get("verdict") == verdict else ""
+
+
 def verdicts(table):
-    """An `overview` in plain words: claim, verdict, and what was found where a sentence speaks of the verdict."""
-    lines = []
-    for line in table.itertuples():
-        says, finding = plain.words(line.claim, line.says, line.verdict)
-        name = named(line.claim, line.notebook)
-        lines.append([f"**{name}** {says}", f"{claims.SIGNS.get(line.verdict, '')}{line.verdict}", finding])
-    return runs.markdown(["claim", "verdict", "what was found"], lines)
+    """An `overview` in plain words by whose claims they are: how they fared, and a folded table with a line each."""
+    parts = []
+    for whose, group in _sides(table):
+        told = _told(group)
+        _, gist = words(whose, "", told)
+        lines = []
+        for line in group.itertuples():
+            says, finding = words(line.claim, line.says, line.verdict)
+            name = named(line.claim, line.notebook)
+            lines.append([f"**{name}** {says}", f"{claims.SIGNS.get(line.verdict, '')}{line.verdict}", finding])
+        folded = runs.markdown(["claim", "verdict", "what was found"], lines)
+        folded = f"<details><summary>{len(group)} claims: {told}</summary>\n\n{folded}\n</details>"
+        parts.append(f"**{TITLES[whose]}.** {gist}\n\n{folded}\n")
+    return "\n".join(parts)
 
 
-def counts(table):
-    """How many claims of an `overview` have each verdict, are no paper's, and had their rule replaced, in sentences."""
+def _sides(table):
+    """Whose claims, and these lines of an `overview`: of each paper, then the companion's own."""
+    asked = [claims.CLAIMS[name] for name in table["claim"]]
+    whose = [OWN if claim.own else claim.paper for claim in asked]
+    return [(side, table[[side == mine for mine in whose]]) for side in TITLES if side in whose]
+
+
+def _told(table):
+    """How many claims of an `overview` have each verdict."""
     found = Counter(table["verdict"])
-    told = [f"{found[verdict]} {verdict}" for verdict in claims.VERDICTS if found[verdict]]
-    own = sum(claims.CLAIMS[name].where.startswith(OWN) for name in table["claim"])
-    replaced = len({amendment.claim for amendment in claims.amendments.AMENDMENTS} & set(table["claim"]))
-    lines = f"Of {len(table)} claims the recorded runs give these [verdicts](#verdicts): {', '.join(told)}. "
-    return f"{lines}Of the claims {own} are the companion's own; the rules of {replaced} were replaced after runs.\n"
+    return ", ".join(f"{found[verdict]} {verdict}" for verdict in claims.VERDICTS if found[verdict])
+
+
+def counts(table, amended):
+    """How an `overview` came out, the papers' claims and the companion's own apart, and what replaced rules changed.
+
+    amended: the table of `claims.amendments`; of a rule that was replaced several times the first counts.
+    """
+    own = table["claim"].isin([name for whose, group in _sides(table) if whose == OWN for name in group["claim"]])
+    first = amended.sort_values("date", kind="stable").drop_duplicates("claim")
+    first = first[first["claim"].isin(table["claim"])]
+    changed = (first["old verdict"] != first["new verdict"]).sum()
+    told = f"Of the papers' {(~own).sum()} claims the recorded runs give these [verdicts](#verdicts): "
+    told += _told(table[~own]) + (f"; of the companion's own {own.sum()}: {_told(table[own])}. " if own.any() else ". ")
+    return f"{told}The rules of {len(first)} were replaced after runs; {changed} of these had another verdict before.\n"
 
 
 def found(table, notebook):
@@ -128,7 +166,7 @@ def found(table, notebook):
     replaced = Counter(amendment.claim for amendment in claims.amendments.AMENDMENTS)
     lines = ["**What was found**, by the committed runs:", ""]
     for line in table[table["notebook"] == notebook].itertuples():
-        says, finding = plain.words(line.claim, line.says, line.verdict)
+        says, finding = words(line.claim, line.says, line.verdict)
         times = {0: "", 1: "once"}.get(replaced[line.claim], f"{replaced[line.claim]} times")
         note = f"Its rule was replaced {times} after runs." if times else ""
         verdict = f"{claims.SIGNS.get(line.verdict, '')}*{line.verdict}*."
@@ -144,7 +182,7 @@ def gallery():
         row = shown[start : start + COLUMNS]
         books = [name.partition("/")[0] for name in row]
         pictures = [
-            f'<a href="notebooks/{book}.ipynb"><img src="figures/{name}.png" width="260" alt="{GALLERY[name]}"></a>'
+            f'<a href="notebooks/{book}.ipynb"><img src="figures/{name}.png" width="400" alt="{GALLERY[name]}"></a>'
             for book, name in zip(books, row, strict=True)
         ]
         titles = [f"{named(book[:2], book)} {GALLERY[name]}" for book, name in zip(books, row, strict=True)]

@@ -35,7 +35,9 @@ def run(cores, config, options):
     if not options:
         logging.getLogger("snakemake.logging").addFilter(progress_and_errors)
     renders = not options and not trains(config) and not any(entry.startswith("sweep=") for entry in config)
-    with served.kernels() if renders else contextlib.nullcontext():  # what trains for long has a process of its own
+    with served.kernels() if renders else contextlib.nullcontext() as folder:  # what trains long has its own process
+        if folder:
+            os.environ["COMPANION_KERNELS"] = str(folder)
         main([*command, *(["--config", *config] if config else []), *options])
 
 
@@ -80,10 +82,8 @@ def launch(cores, config, options):
     except OSError as error:
         where = error.filename or ROOT
         sys.exit(f"{where} cannot be written ({error.strerror}): `make figures` keeps logs and figures here")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; what has been trained is kept, and the same command goes on")
-    except RuntimeError as error:
-        if "event loop" not in str(error):  # what Snakemake says of an interrupt that comes while it ends
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "event loop" not in str(error):  # Snakemake's, of an interrupt
             raise
         sys.exit("interrupted; what has been trained is kept, and the same command goes on")
 

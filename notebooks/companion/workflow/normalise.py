@@ -28,7 +28,7 @@ KEPT = ("tags", "jupyter", "slideshow")  # of a cell's metadata
 def normalise(book):
     """A copy without timings, widget state and tool traces; the outputs stay."""
     book = copy.deepcopy(book)
-    book.metadata = nbformat.from_dict(copy.deepcopy(METADATA))
+    book.metadata = nbformat.from_dict(METADATA)
     counts = iter(range(1, len(book.cells) + 1))
     for cell in book.cells:
         cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in KEPT})

@@ -21,13 +21,17 @@ MARKED = re.compile(
 )
 
 overview = cache(claims.overview)  # the table and every figure ask for it
+amended = cache(lambda: claims.amendments.table(claims.CLAIMS))
 
 
 def render(text):
     """The text with what stands between its markers as the records have it now."""
     write = {"verdicts": lambda *_: front.verdicts(overview()), "numbers": lambda *_: front.numbers(), "figure": figure}
     write |= {"comparison": lambda *_: claims.budget.markdown(), "gallery": lambda *_: front.gallery()}
-    write |= {"counts": lambda *_: front.counts(overview()), "found": lambda name, _: front.found(overview(), name)}
+    write |= {
+        "counts": lambda *_: front.counts(overview(), amended()),
+        "found": lambda name, _: front.found(overview(), name),
+    }
     return MARKED.sub(lambda found: f"{found[1]}{write[found[2]](found[3], found[4])}{found[5]}", text)
 
 

@@ -62,6 +62,7 @@ def settings(given):
     yield "COMPANION_COMMITTED", "1" if committed else "0"
     yield "COMPANION_NOTEBOOK", given.source.stem
     yield "JUPYTER_PREFER_ENV_PATH", "1"  # this environment's kernel, not a python3 of the user's
+    yield "JUPYTER_PATH", os.environ.get("COMPANION_KERNELS", "")  # the kernel of a server, if there is one
     if given.offline:
         yield "COMPANION_DOWNLOAD", "0"
     if given.threads:
@@ -112,9 +113,6 @@ def records_of(given):
 def main(given=None):
     given = arguments(given)
     os.environ.update(settings(given))
-    os.environ.pop("JUPYTER_PATH", None)
-    if folder := os.environ.get("COMPANION_KERNELS"):
-        os.environ["JUPYTER_PATH"] = folder
     end_with_launcher()
     with records_of(given):
         run(given)
@@ -134,7 +132,7 @@ def run(given):
     with in_one_line():
         write_whole(given.executed, given.source.read_bytes())  # papermill would cut the older one where it has no room
         terminal, start = divert(kernel_log), time.monotonic()
-    name = "served" if os.environ.get("COMPANION_KERNELS") else "python3"
+    name = "served" if os.environ["JUPYTER_PATH"] else "python3"
     kernel = {"kernel_name": name, "language": "python", "progress_bar": False}
     kernel["cwd"] = str(given.source.parent)  # as in JupyterLab and nbval
     try:

@@ -150,25 +150,20 @@ def notebook(*given):
 
 @contextlib.contextmanager
 def kernels():
-    """A server for the time of a block, in a folder that COMPANION_KERNELS names; none but on Linux.
-
-    Elsewhere libraries do not take forks well.
-    """
+    """The folder of a server, which ends with the block; None but on Linux, where libraries take forks well."""
     if sys.platform != "linux":
-        yield
+        yield None
         return
     with tempfile.TemporaryDirectory(prefix="kernels") as folder:  # short: a socket's path has 100 characters at most
         try:
             process = started(Path(folder))
         except RuntimeError as error:
             print(f"{error}; every notebook imports for itself, which takes longer")
-            yield
+            yield None
             return
-        os.environ["COMPANION_KERNELS"] = folder
         try:
-            yield
+            yield Path(folder)
         finally:
-            del os.environ["COMPANION_KERNELS"]
             process.terminate()
             process.wait()
 
