@@ -248,7 +248,7 @@ def methods(records, networks):
     """A table with a line per method of a run: `runs.frame` of the last stages, `method` and share `removed` added.
 
     In the order of `networks`, then of METHODS, then by seed. The pruned share of a network from scratch, a small one
-    with all of its weights, is counted against the dense network's. A dense network whose case has a λ has a chosen one.
+    with all of its weights, is counted against the dense network's. A dense one with a λ in its case has a chosen λ.
     """
     table = runs.frame(records)
     table = table[table["stage"].isin(FINALS)]
