@@ -546,6 +546,17 @@ def test_a_network_at_its_published_widths(losses, options, verdict, monkeypatch
     assert found == verdict and evidence
 
 
+def test_a_dense_network_whose_lam_was_chosen_takes_the_place_of_the_other():
+    table = full_networks(LITTLE)
+    dense = table[table["stage"] == "dense"]
+    better = dense.assign(lam=1e-3, test_accuracy=dense["test_accuracy"] + 0.1)
+    options = {"share": 0.5, "margins": {"test_accuracy": 0.01}}
+    assert p3.application(table, **options)[0] == claims.REPRODUCED
+    assert p3.application(pd.concat([table, better]), **options)[0] == claims.NOT
+    apart = pd.concat([table, better.assign(network="another")])
+    assert len(p3.at_best_lam(apart)) == len(apart), "it is another network's"
+
+
 def test_of_several_settings_at_full_size_validation_takes_one_of_those_that_remove_enough(monkeypatch):
     few = full_networks([0.0, 0.001, 0.002], gone=0.4, lam=1e-4)
     good, bad = full_networks(LITTLE), full_networks(MUCH, gone=0.8, lam=3e-3)

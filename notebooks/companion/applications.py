@@ -13,7 +13,7 @@ from companion.parameters import PROFILES
 
 FINALS = ("dense", "stochastic", "no sampling", "magnitude", "units", "chance", "scratch")
 BY = {"size": "stochastic", "rank": "no sampling", "chance": "chance"}  # way of zeroing: the stage tuned after it
-METHODS = ("dense", "zeroing, none", "zeroing, L1", "zeroing, L2", *FINALS[2:])
+METHODS = ("dense", "dense, chosen λ", "zeroing, none", "zeroing, L1", "zeroing, L2", *FINALS[2:])
 
 RANGES = {  # of the parameters that the notebooks of convolutional networks share
     "targets": [(0.01, 0.999)],
@@ -116,6 +116,17 @@ class Application:
         found = [unseen.zeroed(network, seed, *option, suffix="_grid") for option in options]
         return [run | {"stages": [stage | self._unseen for stage in run["stages"]]} for run in found]
 
+    def dense_at(self, network, seed, lam, *, suffix=""):
+        """The dense network at another λ than that of tuning, which its case names."""
+        run = replace(self, lam_tuning=lam).dense(network, seed, suffix=suffix)
+        return run | {"case": run["case"] | {"lam": lam}}
+
+    def tried_dense(self, network, seeds, lams):
+        """The dense network at every seed and λ, among which validation chooses: an experiment of its own."""
+        unseen, scores = replace(self, images=False), {"scores": ["train", "validation"]}
+        found = [unseen.dense_at(network, seed, lam, suffix="_dense_grid") for lam in lams for seed in seeds]
+        return [run | {"stages": [stage | scores for stage in run["stages"]]} for run in found]
+
     def choose(self, network, seed, lams, targets, *, share, score="validation_accuracy"):
         """Try L2 at every λ and target, then L1 and zeroing alone at the target that L2 has (`matched`).
 
@@ -210,6 +221,13 @@ def best(table, *, share, score="validation_accuracy"):
     return table.to_dict("index")[taken(table, share=share, score=score)]
 
 
+def best_dense(records, score):
+    """λ of the dense network with the best mean validation score, of equal ones the largest, and the means by λ."""
+    table = runs.frame(records)
+    means = table[table["stage"] == "dense"].groupby("lam")[score].mean().round(6)
+    return means[means == means.max()].index.max(), means
+
+
 def matched(target, pruned):
     """The target for comparisons at equal pruned weights: the setting's own, or what it pruned, if 2 points more.
 
@@ -230,7 +248,7 @@ def methods(records, networks):
     """A table with a line per method of a run: `runs.frame` of the last stages, `method` and share `removed` added.
 
     In the order of `networks`, then of METHODS, then by seed. The pruned share of a network from scratch, a small one
-    with all of its weights, is counted against the dense network's.
+    with all of its weights, is counted against the dense network's. A dense one with a λ in its case has a chosen λ.
     """
     table = runs.frame(records)
     table = table[table["stage"].isin(FINALS)]
@@ -238,6 +256,8 @@ def methods(records, networks):
         dense = table[table["stage"] == "dense"].groupby("network")["nonzero"].max()
         table.loc[scratch, "sparsity"] = 1 - table["nonzero"] / table["network"].map(dense)
     named = table["stage"].where(table["stage"] != "stochastic", "zeroing, " + table["penalty"])
+    if "lam" in table:
+        named = named.where((named != "dense") | table["lam"].isna(), "dense, chosen λ")
     table = table.assign(removed=removed(table), method=named, place=named.map(METHODS.index))
     table = table.assign(rank=table["network"].map(list(networks).index))
     return table.sort_values(["rank", "place", "seed"]).drop(columns=["rank", "place"])

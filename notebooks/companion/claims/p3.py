@@ -100,7 +100,15 @@ def more_than_independent(table):
 
 def pruned_and_dense(table):
     """The stages that P3's claims compare: the dense network, and the one pruned with L2 and tuned."""
+    table = at_best_lam(table)
     return table[(table["stage"] == "dense") | ((table["stage"] == "stochastic") & (table["penalty"] == "L2"))]
+
+
+def at_best_lam(table):
+    """The table without the dense runs whose λ nobody chose, where a network has some at one that validation chose."""
+    dense = table["stage"] == "dense"
+    chosen = dense & table["lam"].notna() if "lam" in table else ~dense & dense
+    return table[~(dense & ~chosen & table["network"].isin(table.loc[chosen, "network"]))]
 
 
 def taken(table, *, share, score="validation_accuracy"):
@@ -162,7 +170,7 @@ def only_slightly_less(table, *, margins):
     margins: network → what it may lose.
     """
     verdicts, words = [], []
-    for network, group in table.groupby("network", sort=False):
+    for network, group in at_best_lam(table).groupby("network", sort=False):
         score = next(s for s in ("test_accuracy", "test_dice") if s in group and group[s].notna().any())
         l2 = group[(group["stage"] == "stochastic") & (group["penalty"] == "L2")]
         found = {}
