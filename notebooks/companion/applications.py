@@ -116,6 +116,16 @@ class Application:
         found = [unseen.zeroed(network, seed, *option, suffix="_grid") for option in options]
         return [run | {"stages": [stage | self._unseen for stage in run["stages"]]} for run in found]
 
+    def tried_dense(self, network, seeds, lams):
+        """The dense network at every seed and λ, among which validation chooses: an experiment of its own."""
+        found, seen = [], {"scores": ["train", "validation"]}
+        for lam in lams:
+            apart = replace(self, lam_tuning=lam, images=False)
+            for run in (apart.dense(network, seed, suffix="_dense_grid") for seed in seeds):
+                stages = [stage | seen for stage in run["stages"]]
+                found.append(run | {"case": run["case"] | {"lam": lam}, "stages": stages})
+        return found
+
     def choose(self, network, seed, lams, targets, *, share, score="validation_accuracy"):
         """Try L2 at every λ and target, then L1 at the target that L2 has `reached`; zeroing alone has this one, too.
 
