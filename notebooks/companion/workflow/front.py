@@ -158,7 +158,8 @@ def counts(table, amended):
     changed = (first["old verdict"] != first["new verdict"]).sum()
     told = f"Of the papers' {(~own).sum()} claims the recorded runs give these [verdicts](#verdicts): "
     told += _told(table[~own]) + (f"; of the companion's own {own.sum()}: {_told(table[own])}. " if own.any() else ". ")
-    return f"{told}The rules of {len(first)} of all {len(table)} were replaced after runs; {changed} of these had another verdict before.\n"
+    told += f"The rules of {len(first)} of all {len(table)} were replaced after runs; "
+    return f"{told}{changed} of these had another verdict before.\n"
 
 
 def found(table, notebook):
