@@ -130,7 +130,7 @@ def _settle(model, *, rule):
             f"{__package__}.depgraph.shrink(net, example), which takes any network and an example of its input"
         )
     if rule != "weights":
-        models.unaltered(model, f"use {__package__}.depgraph.shrink(net, example)", error=ShrinkError)
+        models.unaltered(model, f"use {__package__}.depgraph.shrink(net, example)", error=ShrinkError, form=True)
     state = {key: tensor.detach().cpu().clone() for key, tensor in model.state_dict().items()}
     causes = {g.name: torch.zeros(g.width, dtype=torch.uint8) for g in model.groups}
     while True:
@@ -211,7 +211,9 @@ def _zero_rows(weight):
 
 
 def _sliced(model, state, keep):
-    """The kept rows and columns of a state dict, each tensor where the model has it."""
+    """The kept rows and columns of a state dict, each tensor where the model has it. ShrinkError: norms are folded."""
+    if getattr(model, "folded", ()):
+        raise ShrinkError("an inference form is not shrunk; take the network that it was made of, then make a form")
     rows, columns = {}, {}
     for group in model.groups:
         kept = keep[group.name]

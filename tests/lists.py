@@ -21,6 +21,7 @@ ENTRIES = {  # where the default is None
     "targets": [0.5, 0.7, 0.9],
     "lams_l2": [1e-3, 1e-2],
     "lams_l1": [1e-4, 1e-3],
+    "lams_dense": [1e-4, 1e-3],
     "penalties": ["none", "ℓ2", "ℓ0 + ℓ2"],
 }
 

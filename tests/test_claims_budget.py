@@ -71,7 +71,7 @@ def test_a_point_is_chosen_by_weights_and_validation_never_by_test():
 
 def test_the_table_has_means_deviations_and_says_when_there_is_nothing():
     text = budget.markdown([*RECORDS, TIMED])
-    line = "| cut, 8× | 3.00 ± 0.00 | 125 ± 0 | 0.7 ± 0.0 | 28 ± 0 | 6000 ± 0 |"
+    line = "| cut, 8× | 3.00 | 125 | 0.7 | 28 | 6000 |"  # the same at both seeds
     assert line in text.replace("\N{NO-BREAK SPACE}", " ")
     assert len({line.count("|") for line in text.splitlines()}) == 1
     assert budget.markdown([TIMED, *reversed(RECORDS)]) == text, "the order of the records changes the table"
