@@ -193,3 +193,11 @@ def test_links_lead_to_files(texts, folder):
     assert targets
     for target in targets:
         assert (folder / target.partition("#")[0]).exists(), target
+
+
+def test_links_to_a_part_of_a_page_lead_to_a_heading():
+    parts = re.findall(r"\]\(([\w/.]*)#([^)]+)\)", TEXT)
+    assert ("CONTRIBUTING.md", "what-depgraphshrink-does-not-take-out") in parts
+    for file, part in parts:
+        headings = re.findall(r"^#+ (.*)", (ROOT / (file or "README.md")).read_text(encoding="utf-8"), re.MULTILINE)
+        assert part in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings], part
