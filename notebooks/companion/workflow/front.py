@@ -152,7 +152,7 @@ def counts(table, amended):
 
     amended: the table of `claims.amendments`; of a rule that was replaced several times the first counts.
     """
-    own = table["claim"].isin([name for whose, group in _sides(table) if whose == OWN for name in group["claim"]])
+    own = table["claim"].map(lambda name: claims.CLAIMS[name].own)
     first = amended.sort_values("date", kind="stable").drop_duplicates("claim")
     first = first[first["claim"].isin(table["claim"])]
     changed = (first["old verdict"] != first["new verdict"]).sum()
