@@ -92,16 +92,27 @@ class Dynamics:
 
 @told(pruned=numbers("[0, 1]"), sizes=numbers("whole [1, inf)"))
 def independent(pruned, sizes):
-    """Share of the hidden units that zeros in independent places would remove: 1 − (1 − ρ_in^n_in)(1 − ρ_out^n_out).
+    """Share of the hidden units that zeros in independent places would remove, by the rule of `lib.shrinking`.
 
-    pruned: the share ρ of zeros of each layer of a multilayer perceptron; sizes: its units, from inputs to outputs.
+    A unit stays where paths of nonzero weights lead to it from the inputs and from it to the outputs. With ρ_l the
+    share of zeros in layer l, the first holds for f_l = 1 − (1 − (1 − ρ_l) f_{l−1})^n_{l−1} of the n_l units, f_0 = 1,
+    the second for b_l, in the same way from the outputs; f_l b_l stay. Exact up to two hidden layers.
+    pruned: ρ of each layer of a multilayer perceptron; sizes: its units, from inputs to outputs.
     """
     if not len(pruned) == len(sizes) - 1 > 1:
         raise ValueError(f"independent takes a share for each layer between {len(sizes)} sizes, got {len(pruned)}")
-    hidden = sizes[1:-1]
-    sides = zip(pruned, sizes, pruned[1:], sizes[2:], strict=False)
-    gone = [1 - (1 - before**n_in) * (1 - after**n_out) for before, n_in, after, n_out in sides]
-    return sum(share * n for share, n in zip(gone, hidden, strict=True)) / sum(hidden)
+    fed, read = _reached(pruned, sizes), _reached(pruned[::-1], sizes[::-1])[::-1]
+    left = [n * f * b for n, f, b in zip(sizes[1:-1], fed, read, strict=True)]
+    return 1 - sum(left) / sum(sizes[1:-1])
+
+
+def _reached(pruned, sizes):
+    """Share of the units of each hidden layer that a path of nonzero weights reaches from the first of these sizes."""
+    found, share = [], 1.0
+    for zeros, n in zip(pruned[:-1], sizes, strict=False):
+        share = 1 - (1 - (1 - zeros) * share) ** n
+        found.append(share)
+    return found
 
 
 def _norms(model, group):

@@ -5,7 +5,7 @@ import pandas as pd
 from scipy import special
 
 from companion.claims import p3
-from companion.claims.rules import Difference, Lacking, need
+from companion.claims.rules import Difference, Lacking, need, on_two
 
 DRAWS = 2000
 
@@ -39,7 +39,8 @@ def over_images(group, score):
     if n < 2:
         return Difference(mean, np.nan, np.nan, n)
     half = float(special.stdtrit(n - 1, 0.975) * _redrawn(gained).std(ddof=1))
-    return Difference(mean, mean - half, mean + half, n, float(gained.mean((1, 2)).std(ddof=1)))
+    spread, across = float(gained.mean((1, 2)).std(ddof=1)), on_two(group, "stage", "stochastic", "dense")
+    return Difference(mean, mean - half, mean + half, n, spread, across)
 
 
 def _pairs(wide):

@@ -128,32 +128,37 @@ def sparser_than_l1(table):
 
     Judged at the strength at which `sparse_in_training` judges; the others stand beside it.
     """
-    (taken, rest), weak = _strengths_taken(table, SMALL_SHARE), table[table["penalty"] == "ℓ1"]
+    taken, rest = _strengths_taken(table, SMALL_SHARE)
+    weak = table[(table["penalty"] == "ℓ1") & table["l1"].notna()]  # without that of P2.1, of another experiment
     verdicts, words, others = [], [], []
     for name in ("ℓ0", METHOD):
         judged = taken[taken["penalty"] == name]
-        found = interval(list(_over_l1(judged, weak)))
+        found = _over_l1(judged, weak)
         enough(found)
         verdicts.append(REPRODUCED if found.low > 0 else NOT if found.high < 0 else INCONCLUSIVE)
         words.append(f"{name}{_at(judged)} {found.points()} ({found.n} seeds, {seen([found])})")
         for _, group in rest[rest["penalty"] == name].groupby("l0", dropna=False):
             with contextlib.suppress(Lacking):
-                others.append(f"{name}{_at(group)} {interval(list(_over_l1(group, weak))).points()}")
-    strengths = ", ".join(f"{a:g}" for a in sorted(set(weak["l1"].dropna())))
+                others.append(f"{name}{_at(group)} {_over_l1(group, weak).points()}")
+    strengths = ", ".join(f"{a:g}" for a in sorted(set(weak["l1"])))
     lead = f"test accuracy in points, minus that of ℓ1 (α {strengths}) at the same share of weights below 0.001"
     words += [f"not judged: {', '.join(others)}"] * bool(others)
     return of_all(verdicts), "; ".join([lead, *words])
 
 
 def _over_l1(table, weak):
-    """By seed: the test accuracy of a penalty minus that of ℓ1 at as many small weights; Lacking: ℓ1 has no such."""
+    """The `Difference` of test accuracies of a penalty and of ℓ1 at as many small weights; Lacking: ℓ1 has no such."""
+    found, across = [], 0
     for seed, ours in table.groupby("seed"):
         theirs = weak[weak["seed"] == seed].sort_values("sparsity_1e-3")
         share = ours["sparsity_1e-3"].iloc[0]
         if theirs.empty or not theirs["sparsity_1e-3"].min() <= share <= theirs["sparsity_1e-3"].max():
             needed = f"the share of {ours['penalty'].iloc[0]}, {100 * share:.1f} %, needs"
             raise Lacking(f"ℓ1 at weaker and at stronger α than {needed}")
-        yield ours["test_accuracy"].iloc[0] - np.interp(share, theirs["sparsity_1e-3"], theirs["test_accuracy"])
+        at_share = np.interp(share, theirs["sparsity_1e-3"], theirs["test_accuracy"])
+        found.append(ours["test_accuracy"].iloc[0] - at_share)
+        across += "device" in ours and set(ours["device"]) != set(theirs["device"])
+    return interval(found)._replace(across=across)
 
 
 def _at(lines):
@@ -249,7 +254,7 @@ def better_tuned(table, mode="one-shot"):
         counted = {ratio: difference for ratio, difference in gain.items() if cost[ratio].low > 0}
         gains += counted.values()
         free = _listed({ratio: cost[ratio] for ratio in gain if ratio not in counted})
-        uncounted = f" (left out, a loss by the cut is not certain: {free})" if free else ""
+        uncounted = f" (left out, a loss by the cut is not certain; points lost by it: {free})" if free else ""
         words.append(f"{name} {_listed(counted)}{uncounted}")
     if not gains:
         raise Lacking("a cut that loses accuracy")

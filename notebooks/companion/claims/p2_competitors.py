@@ -29,8 +29,11 @@ def compares_well(table, similar=SIMILAR):
         f"({', '.join(won_left) or 'none'}), {fresh.count(1)} lost of {len(fresh)}"
     )
     if "ℓ1" in set(table["penalty"]):
-        with_l1 = holm([d for _, d in comparisons(table, "ℓ1", similar)])
-        words.append(f"ℓ1 in the place of {METHOD}: {with_l1.count(-1)} won, {with_l1.count(1)} lost of {len(with_l1)}")
+        there = table[(table["net"] + " on " + table["data"]).isin(by_network(table, "ℓ1"))]
+        on_these = {f"{name}, on the networks that have ℓ1": name for name in (METHOD, "ℓ1")}
+        for name, of in on_these.items():
+            sides = holm([d for _, d in comparisons(there, of, similar)])
+            words.append(f"{name}: {sides.count(-1)} won, {sides.count(1)} lost of {len(sides)}")
     lead = f"error in points, ours − theirs: {won} won, {lost} lost of {len(found)} "
     lead += f"({lower} and {higher} if each stood alone)"
     return verdict, "; ".join([lead, *words])

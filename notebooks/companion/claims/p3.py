@@ -81,21 +81,24 @@ def fewer_orphans(table):
     return _in_all(found, -1), f"orphans among them in points, against none, 95 % interval; {_listed(found)}"
 
 
-def beyond_independent(table):
-    """By penalty and q, runs without one left out: removed nodes beyond what independent zeros would remove."""
-    gone = [independent(d["pruned"], sizes) for d, sizes in zip(table["dynamics"], table["sizes"], strict=True)]
-    table = table.assign(beyond=removed(table) - gone)
-    return table[table["penalty"] != "none"].groupby(["penalty", "q"])["beyond"]
+def beyond_independent(table, reference=independent):
+    """By penalty and q: removed nodes beyond what independent zeros would remove."""
+    gone = [reference(d["pruned"], sizes) for d, sizes in zip(table["dynamics"], table["sizes"], strict=True)]
+    return table.assign(beyond=removed(table) - gone).groupby(["penalty", "q"])["beyond"]
 
 
-def more_than_independent(table):
+def more_than_independent(table, reference=independent):
     """Weight and node pruning depend on each other: removed nodes beyond what independent zeros would remove."""
     for _, group in table.groupby("q"):
         need(group, "penalty", "L1", "L2")
-    found = {f"{penalty} q={q}": interval(beyond) for (penalty, q), beyond in beyond_independent(table)}
-    enough(*found.values())
-    verdict = of_all({1: REPRODUCED, -1: NOT, 0: INCONCLUSIVE}[held(beyond, -BEYOND)] for beyond in found.values())
-    return verdict, f"removed nodes beyond independent zeros, in points, 95 % interval; {_listed(found)}"
+    found = {key: interval(beyond) for key, beyond in beyond_independent(table, reference)}
+    judged, plain = (
+        {f"{p} q={q}": d for (p, q), d in found.items() if (p == "none") == which} for which in (False, True)
+    )
+    enough(*judged.values())
+    verdict = of_all({1: REPRODUCED, -1: NOT, 0: INCONCLUSIVE}[held(beyond, -BEYOND)] for beyond in judged.values())
+    words = f"removed nodes beyond independent zeros, in points, 95 % interval; {_listed(judged)}"
+    return verdict, words + f"; without a regularizer, not judged: {_listed(plain)}" * bool(plain)
 
 
 def pruned_and_dense(table):

@@ -77,6 +77,7 @@ class Difference(NamedTuple):
     """The mean of n paired differences and its 95 % interval, by Student's t; NaN bounds for fewer than two pairs.
 
     spread: the standard deviation of the differences, from which the interval follows where they are independent.
+    across: of how many pairs the two sides were made on two kinds of processor, which differ as other seeds do.
     """
 
     mean: float
@@ -84,6 +85,7 @@ class Difference(NamedTuple):
     high: float
     n: int
     spread: float = math.nan
+    across: int = 0
 
     @property
     def error(self):
@@ -115,7 +117,8 @@ class Difference(NamedTuple):
     def points(self, digits=2):
         """In percentage points, as in "+0.12 [-0.05, +0.29], d = 0.8"; the mean alone where there is no interval."""
         mean, low, high = (f"{100 * value:+.{digits}f}" for value in self[:3])
-        return f"{mean} [{low}, {high}], d = {self.effect:.1f}" if self.n > 1 else mean
+        told = f"{mean} [{low}, {high}], d = {self.effect:.1f}" if self.n > 1 else mean
+        return told + " (two processors)" * bool(self.across)
 
 
 def interval(values, overlap=0.0):
@@ -138,7 +141,15 @@ def paired(table, value, *, by, of, against, overlap=0.0):
     """
     need(table, by, of, against)
     wide = table.pivot(index="seed", columns=by, values=value)
-    return interval(wide[of] - wide[against], overlap)
+    return interval(wide[of] - wide[against], overlap)._replace(across=on_two(table, by, of, against))
+
+
+def on_two(table, by, of, against):
+    """Of how many pairs the two runs were made on two kinds of processor."""
+    if "device" not in table:
+        return 0
+    wide = table.pivot(index="seed", columns=by, values="device")[[of, against]].dropna()
+    return int((wide[of] != wide[against]).sum())
 
 
 def enough(*differences, seeds=SEEDS):

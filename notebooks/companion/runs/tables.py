@@ -19,7 +19,7 @@ def listed(records):
 
 
 def frame(records):
-    """A table with one line per stage or timed variant: id, seed, the case's fields, run, then the row's, no curves.
+    """A table, a line per stage or timed variant: id, seed, device, the case's fields, run, then the row's, no curves.
 
     Before the case's fields stand the parameters that the notebook's call has changed; one whose name the case or the
     row has as well is called "name (parameter)". A variant's name "GL / full / closed / step" becomes the columns
@@ -32,7 +32,8 @@ def frame(records):
         case, changed = record.get("case", record["config"]["case"]), record.get("parameters", {})
         for row in record["rows"]:
             named = {f"{name} (parameter)" if name in case | row else name: v for name, v in changed.items()}
-            head = {"id": record["id"], "seed": record["seed"]} | named | case
+            head = {"id": record["id"], "seed": record["seed"], "device": record["provenance"].get("device")}
+            head |= named | case
             names = zip(("penalty", "extent", "form", "what"), row.get("variant", "").split(" / "), strict=False)
             fields = dict(names) if "variant" in row else {}
             lines.append(head | {"run": record["status"]} | fields | {k: v for k, v in row.items() if k != "curves"})

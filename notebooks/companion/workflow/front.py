@@ -150,16 +150,15 @@ def _told(table):
 def counts(table, amended):
     """How an `overview` came out, the papers' claims and the companion's own apart, and what replaced rules changed.
 
-    amended: the table of `claims.amendments`; of a rule that was replaced several times the first counts.
+    amended: the table of `claims.amendments`; of a rule that was replaced several times each older one counts.
     """
     own = table["claim"].map(lambda name: claims.CLAIMS[name].own)
-    first = amended.sort_values("date", kind="stable").drop_duplicates("claim")
-    first = first[first["claim"].isin(table["claim"])]
-    changed = (first["old verdict"] != first["new verdict"]).sum()
+    amended = amended[amended["claim"].isin(table["claim"])]
+    changed = amended[amended["old verdict"] != amended["new verdict"]]["claim"].nunique()
     told = f"Of the papers' {(~own).sum()} claims the recorded runs give these [verdicts](#verdicts): "
     told += _told(table[~own]) + (f"; of the companion's own {own.sum()}: {_told(table[own])}. " if own.any() else ". ")
-    told += f"The rules of {len(first)} of all {len(table)} were replaced after runs; "
-    return f"{told}{changed} of these had another verdict before.\n"
+    told += f"The rules of {amended['claim'].nunique()} of all {len(table)} were replaced after runs; "
+    return f"{told}{changed} of these had another verdict by an older rule.\n"
 
 
 def found(table, notebook):
