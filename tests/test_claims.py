@@ -25,9 +25,20 @@ def runs_of(differences, *, penalty="GL"):
     return pd.DataFrame(lines)
 
 
+def test_a_difference_says_where_its_sides_were_made_on_two_processors():
+    sides = {"by": "extent", "of": "partial", "against": "full"}
+    table = runs_of([0.01, 0.02, 0.03])
+    same = claims.paired(table.assign(device="one"), "test_accuracy", **sides)
+    assert same.across == 0 and same.points() == claims.paired(table, "test_accuracy", **sides).points()
+    other = table.assign(device=table["extent"].map({"partial": "one", "full": "another"}))
+    other.loc[other["seed"] == 0, "device"] = "one"
+    found = claims.paired(other, "test_accuracy", **sides)
+    assert found.across == 2 and found.points() == same.points() + " (two processors)"
+
+
 def test_paired_intervals_are_those_of_the_t_test():
     table = runs_of([0.01, 0.02, 0.03, 0.01])
-    mean, low, high, n, _ = claims.paired(table, "test_accuracy", by="extent", of="partial", against="full")
+    mean, low, high, n, *_ = claims.paired(table, "test_accuracy", by="extent", of="partial", against="full")
     interval = stats.ttest_1samp([0.01, 0.02, 0.03, 0.01], 0).confidence_interval()
     assert (mean, low, high, n) == pytest.approx((0.0175, *interval, 4))
     one = claims.paired(runs_of([0.01]), "test_accuracy", by="extent", of="partial", against="full")
