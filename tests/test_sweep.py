@@ -104,6 +104,7 @@ def test_a_custom_call_writes_its_table_beside_its_figures(notebook, monkeypatch
         "seed": 0,
         "status": "done",
         "config": {"case": {"penalty": "GL"}},
+        "provenance": {"device": "a processor"},
         "rows": [{"stage": "train", "x": 1.5}],
     }
     monkeypatch.setattr(runs, "run_all", lambda configs: [record for _ in configs])
@@ -111,10 +112,11 @@ def test_a_custom_call_writes_its_table_beside_its_figures(notebook, monkeypatch
     values = parameters.committed("01_name")
     setup = parameters.made("01_name", values | {"lam": 0.5}, values)
     (made,), timed = runs.run_parts(setup, train=[{}])
-    assert timed == [] and list(runs.frame([made])) == ["id", "seed", "lam", "penalty", "run", "stage", "x"]
+    assert timed == [] and list(runs.frame([made])) == ["id", "seed", "device", "lam", "penalty", "run", "stage", "x"]
     assert pd.read_csv(setup.figures / "runs.csv").to_dict("records")[0] | {"lam": 0.5, "x": 1.5} == {
         "id": "a",
         "seed": 0,
+        "device": "a processor",
         "lam": 0.5,
         "penalty": "GL",
         "run": "done",

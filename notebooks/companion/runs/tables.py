@@ -32,7 +32,7 @@ def frame(records):
         case, changed = record.get("case", record["config"]["case"]), record.get("parameters", {})
         for row in record["rows"]:
             named = {f"{name} (parameter)" if name in case | row else name: v for name, v in changed.items()}
-            head = {"id": record["id"], "seed": record["seed"], "device": record["provenance"].get("device")}
+            head = {"id": record["id"], "seed": record["seed"], "device": record.get("provenance", {}).get("device")}
             head |= named | case
             names = zip(("penalty", "extent", "form", "what"), row.get("variant", "").split(" / "), strict=False)
             fields = dict(names) if "variant" in row else {}
