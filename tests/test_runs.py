@@ -1,5 +1,6 @@
 """The store: one configuration, one record, whatever is killed, cut, repeated or changed in between."""
 
+import ast
 import dataclasses
 import json
 import math
@@ -863,6 +864,37 @@ def test_the_first_steps_of_heavy_records_are_the_noted_ones(record, data_of):
     noted = json.loads(replays.BEGINNINGS.read_text(encoding="utf-8"))[record["experiment"]]
     assert noted["id"] == record["id"], "the cheapest record is another: `python tests/replays.py` notes its beginning"
     assert replays.replay(record, noted["steps"])["loss"] == pytest.approx([noted["loss"]], rel=0.03)
+
+
+OWN = {"sparse_files_bytes": "41_sparse_files", "sparse_files_images": "41_sparse_files", "playground": "40_playground"}
+
+
+def functions_of(notebook):
+    """What the cells of a notebook import and define, and nothing that they run."""
+    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    found = {}
+    for cell in (cell for cell in cells if cell["cell_type"] == "code"):
+        body = ast.parse("".join(cell["source"])).body
+        body = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef)]
+        exec(compile(ast.Module(body, []), notebook, "exec"), found)
+    return found
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("experiment", OWN)
+def test_records_of_a_notebooks_own_code_are_made_again(experiment):
+    """Their names do not hash `lib`, which may make other numbers by now: whole numbers and words are the same."""
+    records = [record for record in runs.committed(experiment).values() if record["seed"] == 0][:1]
+    for record in records:
+        config = record["config"]
+        made = functions_of(OWN[experiment])[config["code"].rpartition("-")[0]](0, **config["options"])
+        for one, row in zip(made, record["rows"], strict=True):
+            exact = {key: value for key, value in row.items() if isinstance(value, int | str)}
+            if "zipped" in str(row.get("form")):
+                assert one["bytes"] == pytest.approx(exact.pop("bytes"), rel=0.02), "zlibs differ a little"
+            assert {key: one[key] for key in exact} == exact
+            if "curves" in row:
+                assert one["curves"]["accuracy"][-1] == pytest.approx(row["curves"]["accuracy"][-1], abs=0.03)
 
 
 def test_committed_records_are_whole_and_named_by_their_configuration():
