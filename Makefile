@@ -59,7 +59,7 @@ help:
 	@echo "make site                     README, notebooks, lib's pages and a glossary as HTML, in build/site"
 	@echo "make environment              only set up .venv/; every command above does that first"
 	@echo "make lock                     renew requirements.txt and environment.yml; UPGRADE=1: newest versions"
-	@echo "make clean                    remove caches, logs, quick and custom figures; never data or records"
+	@echo "make clean                    remove caches, logs, the site, wheels, quick and custom figures; never data or records"
 	@echo "Settings: PYTHON=python3.12  CORES=4  ONLY=01 (notebooks so named)  LAB=\"--port 9999\""
 	@echo "          SNAKEMAKE=\"--executor slurm --jobs 20\" (more options of Snakemake's)"
 

@@ -17,7 +17,8 @@ def told(*, together=None, **kinds):
 
     A kind is an interval such as "[0, 1)", with "whole " before it for whole numbers; or the names to choose from; or
     bool; or a function of the argument's name and value that returns what the function is to have. None fits where it
-    is the default. together: a function of all arguments. ValueError: the function, the argument, its value, the range.
+    is the default. together: a function of all arguments. ValueError: the function, the argument, its value, the range;
+    of names the argument and those that are known.
     """
 
     def decorate(function):
@@ -25,7 +26,10 @@ def told(*, together=None, **kinds):
 
         @functools.wraps(function)
         def checked(*given, **named):
-            bound = known.bind(*given, **named)
+            try:
+                bound = known.bind(*given, **named)
+            except TypeError as error:
+                raise TypeError(f"{function.__name__}() {error}") from None
             for name in kinds.keys() & bound.arguments.keys():
                 value = bound.arguments[name]
                 if value is not None or known.parameters[name].default is not None:

@@ -9,8 +9,8 @@ from pathlib import Path
 def write_whole(path, content):
     """Write text or bytes beside a path, then rename: a kill or a full disk meanwhile leaves the old file whole.
 
-    A link stays one, and what it leads to is written; who may read the old file may read the new one. OSError: it names
-    the path.
+    A link stays one, and what it leads to is written; the new file has the old one's mode, and its owner where that may
+    be given away. OSError: it names the path.
     """
     path = Path(path)
     if path.is_char_device() or path.is_block_device():  # root would put a file in its place
@@ -21,7 +21,11 @@ def write_whole(path, content):
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content.encode() if isinstance(content, str) else content)
         if path.is_file():
-            part.chmod(path.stat().st_mode & 0o777)
+            before = path.stat()
+            part.chmod(before.st_mode & 0o777)
+            if hasattr(os, "chown"):
+                with contextlib.suppress(OSError):
+                    os.chown(part, before.st_uid, before.st_gid)
         part.replace(path)
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from None

@@ -1,5 +1,6 @@
 """One call that makes any network smaller: the units that count least are cut and taken out, the rest is trained on."""
 
+import inspect
 from dataclasses import dataclass
 
 import torch
@@ -13,15 +14,20 @@ from .depgraph.passes import Example, refuse
 from .depgraph.search import SECONDS
 from .depgraph.units import Units
 from .training.given import TABLES, part_of, sized
+from .training.loop import Watching
+from .training.step import Options
 
 OF = ("units", "weights", "operations")
-STEPS = 6  # of the bisection: the share is met to 1/64
+STEPS = 6  # of the bisection: the share of units is found to 1/64
 HELD_OUT = 0.2  # of data without a validation part
 
 
 @dataclass(frozen=True)
 class Compressed:
-    """What `compress` returns: the tuned network, all four by name, their table, and what stayed and why; it prints."""
+    """What `compress` returns: the tuned network, all four by name, their table, and what stayed and why; it prints.
+
+    `nonzero` in the table counts all parameters, biases as well.
+    """
 
     network: nn.Module
     networks: dict
@@ -34,18 +40,21 @@ class Compressed:
 
 @told(net=a_network, score=a_function, share="(0, 1]", of=OF)
 def compress(net, data, share=0.5, *, of="units", penalty=None, score=None, keep=(), seconds=SECONDS, **options):
-    """A smaller network of the same class, with the given share of its units, weights or operations.
+    """A smaller network of the same class, with the given share of its units, weights (all parameters) or operations.
 
     data: as `training.fit` takes it. Scores are taken on its validation part; without one, on a fifth of the examples,
     which training does not see. The same share of the units of each layer is left (coupled layers lose the same ones),
     and for weights or operations the largest such share that is enough. penalty: one with which a copy is trained
     before the cut. score(outputs, y): by default the accuracy of classes, the R² of numbers. keep: names of layers
-    whose units stay. seconds: the bound of each search for units, as in `depgraph.shrink`; a share of weights or
-    operations takes eight. options: those of `training.fit`, for the training before the cut and the one after it.
-    The argument `net` is left as it is. ValueError: a training diverged, or not even one unit of each layer is few
-    enough. ShrinkError: a search has come to its bound.
+    whose units stay. seconds: the bound of one search for units, as in `depgraph.shrink`; a share of units takes two
+    searches, one of weights or operations eight. options: those of `training.fit`, for the training before the cut and
+    the one after it. The argument `net` is left as it is. ValueError: a training diverged, or not even one unit of each
+    layer is few enough. ShrinkError: a search has come to its bound.
     """
     (train, held), options = _parts(data, net), sized(options, data)
+    others = {*Watching.__match_args__, *inspect.signature(training.fit).parameters}
+    asked = {"penalty": penalty} | {name: value for name, value in options.items() if name not in others}
+    Options.of(asked, "fit")  # what is no option is said before the searches
     example, score = train.x[:1], score or _score(held.y, options.get("loss"))
     refuse(net, Example(net, example), keep)
     nets = {"dense": models.copied(net)}

@@ -9,7 +9,7 @@ import torch
 from . import checks, models, shrinking
 from .arguments import numbers, told
 
-CHECKS = 500  # times in a training at which it is looked who has died
+CHECKS = 500  # times in a training, at least, at which it is looked who has died; of a short one at every step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,9 @@ class DynamicsOptions(checks.Checked):
 class Dynamics:
     """Units by what died first, pruned shares, and norms of the first `units` units of each group: `DynamicsOptions`.
 
-    Called as a hook it looks `CHECKS` times in `steps` who has died, and keeps `frames` pictures of the first layer's
-    mask, its first `frame_units` units; `point(model)` gives the numbers of now, for a training's curves.
+    Called as a hook it looks at every ⌊steps / `CHECKS`⌋th step who has died, at each of fewer, and keeps `frames`
+    pictures of the first layer's mask, its first `frame_units` units; `point(model)` gives the numbers of now, for a
+    training's curves.
     """
 
     def __init__(self, model, *, steps, **options):

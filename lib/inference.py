@@ -122,7 +122,8 @@ def folded(model, pairs):
 def save(net, folder):
     """Write model.safetensors and inference.json (config, what was folded, the memory format) into a folder.
 
-    Each is written whole or not at all; a checksum in inference.json says that they belong together.
+    Each is written whole or not at all; a checksum in inference.json says that they belong together. ValueError: the
+    folder holds a network of `saving.save`, whose weights have the same name.
     """
     if not hasattr(net, "folded"):
         raise ValueError(f"{type(net).__name__} is no inference form; save what inference.form returns")

@@ -21,7 +21,7 @@ def save(model, folder, *, normalisation=None, labels=None):
     """Write model.safetensors and model.json (config, normalisation and labels, plain data) into a folder.
 
     Each is written whole or not at all; a checksum in model.json says that they belong together. OSError: it names the
-    file that could not be written.
+    file that could not be written. ValueError: the folder holds an inference form, whose weights have the same name.
     """
     about = {"config": built_of(model), "normalisation": normalisation, "labels": labels}
     write_pair(Path(folder) / "model.json", about, to_bytes(model, summed=False))
@@ -46,6 +46,9 @@ def write_pair(file, about, weights):
     """Write model.safetensors and the JSON file beside it, whose checksum is of both."""
     about = about | {"sum": _sum_of_both(weights, about)}
     text = json.dumps(about, indent=1, allow_nan=False)  # first, so that a failure leaves no half of a pair
+    (other,) = {"model.json", "inference.json"} - {file.name}
+    if file.with_name(other).exists():
+        raise ValueError(f"{file.parent} holds {other}, whose weights this would replace; take another folder")
     write_whole(file.with_name("model.safetensors"), weights)
     write_whole(file, text + "\n")
 
@@ -128,8 +131,9 @@ def load_into(model, path):
     """Give a network of any class the tensors of a safetensors file and its layers the widths that they have there.
 
     So a network shrunk by `lib.depgraph` is saved as `to_bytes` of it and loaded into a freshly made one of its class.
-    Tensors that the network shares between layers stay shared, where the file has no two for them. ValueError names a
-    tensor that is missing, unknown or of a shape that the layer cannot take.
+    It is changed and returned in eval mode; its parameters are new ones, on the CPU: move it and make optimizers later.
+    Tensors that the network shares between layers stay shared, unless the file has two different ones for them.
+    ValueError names a tensor that is missing, unknown or of a shape that the layer cannot take.
     """
     state, about = _state(read_file(path), path)
     if about.get("sum", whole := _sum_of_tensors(state)) != whole:

@@ -1,7 +1,7 @@
 """From zeros to a smaller network: dead units out, the constants they leave folded into what follows.
 
-A unit is dead when all its incoming or all its outgoing weights are zero. Everything here reads the table of
-groups (`model.groups`) and knows no architecture. Outputs are those of eval mode.
+A unit is dead when all its incoming or all its outgoing weights are zero. Everything here but the counts of arXiv
+2009.01395 reads the table of groups (`model.groups`) and knows no architecture. Outputs are those of eval mode.
 """
 
 import torch
@@ -92,10 +92,10 @@ def causes(model):
 
 @told(threshold="[0, inf)", beta="(1, inf)")
 def alive_1e3(model, threshold=1e-3, *, beta=None):
-    """P1's own count, a list with one number per weight matrix: input units i with Σ_j |W_ij| > threshold.
+    """The count of arXiv 2009.01395, one number per weight matrix: input units i with Σ_j |W_ij| > threshold.
 
-    Inputs of the network are counted too. A unit's weights are its columns in torch layout (out, in, …),
-    after a flatten all columns of its channel. arXiv 2009.01395, the authors' code. With beta only the last
+    Inputs of the network are counted too. A unit's weights are its column in torch layout (out, in, …),
+    after a flatten all columns of its channel. From the authors' code. With beta only the last
     ⌊n/β⌋ units of every matrix are counted, those that a partial penalty leaves free.
     """
     counts = []
@@ -108,7 +108,7 @@ def alive_1e3(model, threshold=1e-3, *, beta=None):
 
 @told(threshold="[0, inf)")
 def sparsity_1e3(model, threshold=1e-3):
-    """P1's sparsity: share of the prunable weights with |w| < threshold."""
+    """Sparsity of arXiv 2009.01395: share of the prunable weights with |w| < threshold."""
     ws = prunable(model).values()
     return sum(int((w.detach().abs() < threshold).sum()) for w in ws) / sum(w.numel() for w in ws)
 

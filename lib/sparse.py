@@ -1,8 +1,8 @@
 """A pruned network as a sparse file: what is not zero and where it is, as plain tensors (safetensors). Nothing pickled.
 
-A tensor `name` with zeros in it is kept as `name:values` and either `name:mask`, a bit for each entry, or
-`name:places`, how many zeros stand before each value, whichever takes fewer bytes; every other tensor is kept whole.
-Zeros come back without a sign.
+A tensor of floats that takes fewer bytes so is kept as `name:values` and either `name:mask`, a bit for each entry, or
+`name:places`, how many zeros stand between each value and the one before, whichever takes fewer bytes; its zeros come
+back without a sign. Every other tensor is kept whole.
 """
 
 import contextlib
@@ -26,8 +26,9 @@ ABOUT = "sparse"  # in a file's metadata: name → shape of the tensors that are
 def save(model, path, *, dtype="fp32", **about):
     """Write a network of `models.build` as one sparse file, whole or not at all; returns its bytes' number.
 
-    dtype: "fp32" keeps every bit; "fp16" rounds parameters to half precision, which `load` gives back as
-    fp32. about: plain data to keep beside it, such as normalisation or labels. A checksum is of all of it.
+    dtype: "fp32" keeps every number, but not the sign of a zero; "fp16" rounds float32 parameters to half precision.
+    What is in half precision `load` gives back as float32. about: plain data to keep beside it, such as normalisation
+    or labels. A checksum is of all of it.
     """
     if own := about.keys() & {"config", "dtype", "sum"}:
         raise ValueError(f"{min(own)!r} is kept by itself; call what you keep beside the network otherwise")
@@ -155,18 +156,20 @@ class SparseLinear(nn.Module):
 def to_csr(model):
     """A copy whose fully connected layers compute with sparse matrices; same outputs to rounding.
 
-    Those with hooks stay, and those of an nn.TransformerEncoderLayer, which reads their weights itself. ValueError: a
-    weight is made before each call.
+    Those with hooks stay, those of classes derived from nn.Linear, and those of an nn.TransformerEncoderLayer, which
+    reads their weights itself. ValueError: a weight is made before each call, or is neither float32 nor float64.
     """
-    copied = models.copied(model)
+    copied = nn.Sequential(models.copied(model))  # the network itself may be such a layer
     blocks, made = [m for m in copied.modules() if isinstance(m, nn.TransformerEncoderLayer)], {}
     within = {m for block in blocks for m in block.modules()}
     for name, layer in list(copied.named_modules(remove_duplicate=False)):
         if name and type(layer) is nn.Linear and layer not in within:
             if "weight" not in layer._parameters:
-                raise ValueError(models.MADE.format(f"{name}.weight"))
+                raise ValueError(models.MADE.format(f"{name}.weight".removeprefix("0.")))
             if layer._forward_hooks or layer._forward_pre_hooks:
                 continue
+            if layer.weight.dtype not in (torch.float32, torch.float64):
+                raise ValueError(f"to_csr: torch has no sparse product of {layer.weight.dtype}; call net.float() first")
             made[layer] = made.get(layer) or SparseLinear(layer)
             copied.set_submodule(name, made[layer])
-    return copied.eval()
+    return copied[0].eval()

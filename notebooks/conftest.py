@@ -2,7 +2,7 @@
 
 import os
 
-os.environ.setdefault("COMPANION_TRAIN", "never")
+os.environ["COMPANION_TRAIN"] = "never"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["COMPANION_COMMITTED"] = "1"
 os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"

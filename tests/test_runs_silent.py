@@ -106,6 +106,8 @@ USES = [
     ("@torch.no_grad()\ndef mine(seed): return [{'x': K}]", "K of the notebook"),
     ("def around(k):\n  def mine(seed): return [{'x': k}]\n  return mine\nmine = around(K)", "k of the notebook"),
     ("mine = lambda seed: [{'x': 1}]", "written with def"),
+    ("max = 5\ndef mine(seed): return [{'x': max}]", "max of the notebook"),
+    ("def mine(seed):\n  class A:\n    K = K\n  return [{'x': A.K}]", "K of the notebook"),
     ("def mine(seed, k=(3, 4)): return [{'x': len(k), 'y': math.pi, 'z': up('a')}]", ""),
     ("def mine(seed):\n  class A:\n    K = 3\n    y = K\n  return [{'x': A.y + seed.K}]", ""),
 ]

@@ -302,3 +302,15 @@ def test_onnx_of_a_network_of_any_arguments_that_draws_numbers(tmp_path):
     session = runtime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     out, _ = session.run(None, {"input": x.numpy()})
     assert torch.allclose(torch.from_numpy(out), net(x)[0], atol=1e-4)
+
+
+def test_a_network_and_its_inference_form_do_not_share_a_folder(tmp_path):
+    net = small("ct_cnn")
+    form = inference.form(net, torch.rand(1, 1, 37, 50))
+    saving.save(net, tmp_path / "net")
+    inference.save(form, tmp_path / "form")
+    with pytest.raises(ValueError, match="holds model.json, whose weights this would replace; take another folder"):
+        inference.save(form, tmp_path / "net")
+    with pytest.raises(ValueError, match="holds inference.json"):
+        saving.save(net, tmp_path / "form")
+    assert saving.load(tmp_path / "net").config == net.config

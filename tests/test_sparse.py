@@ -158,6 +158,13 @@ def test_layers_with_hooks_stay_and_no_examples_give_none():
     assert csr(x[:0]).shape == (0, 2)
 
 
+def test_a_layer_alone_becomes_sparse_and_half_floats_are_refused():
+    layer, x = nn.Linear(6, 5), torch.randn(3, 6)
+    assert type(csr := sparse.to_csr(layer)) is sparse.SparseLinear and torch.allclose(csr(x), layer(x), atol=1e-5)
+    with pytest.raises(ValueError, match=r"no sparse product of torch.bfloat16; call net.float\(\) first"):
+        sparse.to_csr(layer.bfloat16())
+
+
 def test_weights_that_are_made_before_each_call_and_sparse_ones_are_refused():
     net = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2))
     with pytest.raises(

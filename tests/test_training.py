@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import linear_model
+from torch import nn
 
 from lib import data, models, pruning, regularizers, training
 from lib.training import augmentation, losses, schedules, speed
@@ -478,7 +479,7 @@ def test_penalty_and_optimizer_by_their_names(digits):
 @pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
 def test_only_a_processor_is_asked_for_its_instructions(kind, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     assert training.bf16_pays(kind) is (kind == "cpu")
 
 
@@ -821,3 +822,37 @@ def test_a_checkpoint_that_cannot_be_kept_aside_is_named_and_stays(tmp_path, mon
     ):
         training.load_whole(file)
     assert file.read_bytes() == b"another's"
+
+
+def test_what_could_not_be_read_back_is_not_written_and_a_folder_stays(tmp_path):
+    with pytest.raises(ValueError, match=r"save_whole: Linear.* \(Linear\) is neither tensor nor plain data"):
+        training.save_whole({"net": nn.Linear(2, 2)}, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match="is no file, but a folder"):
+        training.load_whole(tmp_path)
+    assert tmp_path.is_dir() and not [*tmp_path.iterdir()]
+
+
+def test_a_training_in_sittings_keeps_a_checkpoint_where_it_stops(digits, tmp_path):
+    options = {"steps": 20, "checkpoint": tmp_path / "0.pt", "log_points": 1}
+    assert training.fit(mlp(), digits, until=10, **options).status == "stopped" and (tmp_path / "0.pt").exists()
+
+
+def test_a_diverged_training_tells_its_seconds_and_maps_with_channels_that_stay_are_warned_of(digits):
+    x, y = 1e4 * torch.randn(300, 4), torch.randn(300, 1)
+    sgd = {"name": "sgd", "lr": 1e20}
+    history = training.fit(nn.Linear(4, 1), (x, y), steps=20, batch=100, optimizer=sgd, log_points=1)
+    assert history.status == "diverged" and history.seconds > 0
+    images = torch.rand(4, 1, 6, 6)
+    with pytest.warns(UserWarning, match="not these with channels"):
+        training.augmentation.augmentation(lambda batch, _: batch, images, images)
+
+
+def test_a_window_of_an_odd_side_reaches_the_last_pixel():
+    rows = torch.arange(25.0).view(1, 1, 5, 5).repeat(2000, 1, 1, 1)
+    seen = training.augmentation.dihedral_window(rows, torch.Generator().manual_seed(0)).unique()
+    assert len(seen) == 25
+
+
+def test_named_losses_of_maps_take_double_precision():
+    net, ids = nn.Conv2d(1, 3, 1).double(), torch.randint(0, 3, (4, 6, 6))
+    assert training.fit(net, (torch.rand(4, 1, 6, 6).double(), ids), steps=1, loss="boundary").status == "done"

@@ -17,7 +17,8 @@ try:
         print(f"data folder: {asked.root}")
         for name in data.KNOWN:
             lacking, files = len(missing(PATHS.get(name, ()), asked.root)), len(PATHS.get(name, ()))
-            state = f"{lacking} of {files} files missing" if lacking else "here" if files else "embedded"
+            within = "embedded" if name in data.EMBEDDED else "generated"
+            state = f"{lacking} of {files} files missing" if lacking else "here" if files else within
             print(f"{name:32}{state}")
     for name in asked.names:
         read(name, PATHS.get(name, ()), root=asked.root)  # every split of a uci table

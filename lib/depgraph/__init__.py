@@ -14,7 +14,8 @@
 3. Slicing and proof. `search` takes the dead channels out of a copy (`slicing`) and runs the same pass again with the
    numbers that are left. `records` lays both passes beside each other: where they part, a width of heads or groups is
    made even, or what the operation sees is left. `proof` then compares outputs, in float64, on the example, on noise
-   and on inputs of other sizes; constants that differ there stay, anything else is a ShrinkError that names the layers.
+   and on inputs of other sizes; where it finds a difference, constants that are not zero stay (then zeros, too), and
+   what differs still is a ShrinkError that names the layers.
 4. Report. `report` says layer by layer how many units are left and why dead ones stayed; `shrink` warns once.
 
 `passes` holds what must be so around a pass (the example, no gradients, no fused kernels) and refuses what has no
@@ -24,8 +25,9 @@ its outputs (`trace.put`); and a test in test_depgraph_kinds.py. `lib.shrinking`
 for the networks of `models.build`.
 
 What stays as it is: widths that a layer norm, a group norm or a softmax mixes (the embedding of ViT and Swin), but of
-several rows that are mixed each for itself whole rows may go; of heads, groups, chunks and shuffles all but what each
-can spare; constants before padding; channels read by an operation without a rule; layers that the example does not run.
+several rows that a function without weights mixes each for itself whole rows may go; of heads, groups, chunks and
+shuffles all but what each can spare; constants before padding; channels read by an operation without a rule; layers
+that neither the example nor a pass in training runs.
 CONTRIBUTING.md has the table.
 """
 
@@ -41,9 +43,11 @@ def shrink(model, example, *, keep=(), keep_one=False, seconds=SECONDS):
     """A copy of any network without its dead units, with the same outputs in eval mode.
 
     example: what the network is called with, with a batch axis and of the size that it is used with: an input, a tuple
-    or list of them, or a mapping by name. keep: names of layers whose units are left alone. keep_one: leave one silent
+    or list of them, or a mapping by name. keep: names of layers whose weights keep their shape: their own
+    units and those that they read stay. keep_one: leave one silent
     unit where a layer died wholly, instead of ShrinkError. seconds: by the clock, from the call on, until ShrinkError
-    ends the search. A warning counts the dead units that stay, `report` lists them with reasons.
+    ends the search. A warning counts the units that no weight makes or none reads, with all that is
+    coupled to them, and that stay, in each layer anew; `report` lists them with reasons.
     """
     small, found = shrunk(model, example, keep=keep, keep_one=keep_one, seconds=seconds)
     warn(found)

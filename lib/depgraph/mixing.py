@@ -77,7 +77,7 @@ def folded(call):
 
 
 def normalised(call):
-    """Layer norm mixes the last dimensions, group norm the channels of a group, unless each has one."""
+    """Layer norm mixes the last dimensions; group norm is taken to mix all channels, unless each group has one."""
     trace, x = call.trace, call.tensors[0]
     last = x.dim() - len(call.named["normalized_shape"]) if "normalized_shape" in call.named else None
     alone = call.named.get("group") == x.shape[1] and x.dim() > 2

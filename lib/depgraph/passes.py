@@ -86,7 +86,7 @@ def batched(given):
 
 @contextlib.contextmanager
 def quiet():
-    """No gradients, no compiled or fused forms that hide their parts, the random numbers as they were afterwards."""
+    """No gradients, no compiled or fused forms that hide their parts, numbers from seed 0; the caller's go on."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings(action="ignore"))
         stack.enter_context(torch.compiler.set_stance("force_eager"))

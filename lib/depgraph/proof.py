@@ -14,14 +14,15 @@ FEW = 100  # times the largest number that differs: more is what a mask fills in
 NEEDED = 3  # the first inputs, without which nothing is proved
 DRAWS = 8  # of noise, for a network that goes one way or another by what it sees
 MANY = 8  # times the examples, for a network that goes another way when there are more
-LARGE = 200_000  # numbers from which on no larger inputs than the example are tried
+LARGE = 200_000  # numbers of an input from which on it is not tried where it is longer than the example
 
 
 def difference(model, small, example, trace):
-    """What is wrong with the outputs of two networks, which it may change, or nothing.
+    """What is wrong with the outputs of the second of two networks, which are float64 afterwards at times, or nothing.
 
-    Those of float32, float16 and bfloat16 are compared in float64, but where they draw random numbers; ten times what
-    rounding does to the first is allowed, twice in the shorter types. trace: that of the first; when its time is over
+    Those of float32, float16 and bfloat16 are compared in float64, but where they draw random numbers. They may
+    differ by 1e-5 of the largest number that differs (float64: 1e-10, shorter types: two of their steps), and by ten
+    times what rounding does to the first, twice in the shorter types. trace: that of the first; when its time is over
     other sizes are not tried. TooLong: it is over before the first three inputs were.
     """
     model.eval()
@@ -87,7 +88,7 @@ def _trials(example, draws):
 
 
 def _resized(example, dims, part, *, batch=False):
-    """The example with a part or a multiple of what lies along some dimensions, and with one example more."""
+    """The example with a part or a multiple of what lies along some dimensions; batch: with one example more."""
 
     def change(t):
         for d in range(t.dim()):

@@ -21,7 +21,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """Rows by layer, in the order of evaluation, and layers that the example did not run; it prints as a table."""
+    """A row for each weight of a layer, in the order of evaluation, and layers that the example did not run.
+
+    Depthwise convolutions, embeddings and norms go with what feeds them and have none. It prints as a table.
+    """
 
     rows: tuple
     idle: tuple = ()

@@ -1,4 +1,4 @@
-"""The largest set of channels whose removal leaves a network that runs and is the same."""
+"""As many channels as can be found whose removal leaves a network that runs and computes the same."""
 
 import copy
 import time
@@ -16,7 +16,7 @@ from .records import parting, parts
 from .trace import TooLong
 
 SECONDS = 120  # until a search ends, where the caller does not say
-ATTEMPTS = 40  # after which what is left of them stays
+ATTEMPTS = 40  # of slicing; where none has worked, the network comes back as it was
 
 
 class Search:
@@ -65,7 +65,8 @@ class Search:
     def _proved(self, small, other):
         """Whether the outputs are the same, on copies that have served unless something has changed them.
 
-        Constants may be others in other inputs, so that where they differ constants stay. ShrinkError: that is not why.
+        Constants may be others in other inputs, so that where outputs differ constants stay. ShrinkError: that is not
+        why.
         """
         network, used = self.network, self.doubted or len(self.network.modes) > 1
         nets = map(copy.deepcopy, (self.model, small)) if used else (network.work, other)

@@ -39,8 +39,9 @@ def sliced(param, tensor, removed):
             small = small.index_select(axis, (~gone).nonzero().flatten().to(tensor.device))
     if param.grouped is not None and any(removed[side].any() for side in param.grouped):
         small = _blocks(param, small, removed)
-    if small is not tensor and tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        small = small.contiguous(memory_format=torch.channels_last)
+    kept = {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.dim(), torch.contiguous_format)
+    if small is not tensor and tensor.is_contiguous(memory_format=kept):
+        small = small.contiguous(memory_format=kept)
     if small is not tensor and isinstance(tensor, nn.Parameter):
         small = nn.Parameter(small.detach(), requires_grad=tensor.requires_grad)
     return small

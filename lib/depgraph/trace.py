@@ -22,7 +22,7 @@ class TooLong(Exception):
 
 
 class Trace(Shadows, TorchDispatchMode):
-    """Follows the operations of a forward pass, until the monotonic clock says so; TooLong: it does."""
+    """Follows the operations of a forward pass. until: when to stop, by the monotonic clock; TooLong: it is then."""
 
     def __init__(self, params, classes, until):
         TorchDispatchMode.__init__(self)

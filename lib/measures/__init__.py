@@ -61,10 +61,13 @@ def f1(logits, y):
 def auc(logits, y):
     """Area under the ROC curve: of class 1 for logits (N, 2), mean of one against rest for more classes.
 
-    Rows are ranked by log p/(1 − p), which has no ties where p rounds to 1. As in `accuracy`, −100 does not count.
+    Rows are ranked by log p/(1 − p), which has no ties where p rounds to 1. As in `accuracy`, −100 does not count. NaN
+    where all targets of two classes are of one. ValueError: of more classes one has no target.
     """
     logits, y = _counted(logits, y)
     count = logits.shape[1]
+    if count == 2 and len(y.unique()) < 2:
+        return float("nan")
     if lacking := sorted({*range(count)} - {*y.tolist()}) if count > 2 else []:
         raise ValueError(f"auc: no target is of class {lacking[0]}, so it has no curve; score without its column")
     with needing("data"):
@@ -215,8 +218,8 @@ def file_bytes(model):
 def latency(models, x, *, threads=1, repeats=30, warmup=3):
     """Milliseconds of one forward pass on x for each of a dict of models: {name: {"median", "q1", "q3"}}.
 
-    Eval mode, pinned threads; the models take turns, so that a drift of the machine meets all alike.
-    A sample is as many passes as fill two milliseconds.
+    Eval mode, `threads` threads; the models take turns, so that a drift of the machine meets all alike.
+    A sample is as many passes as fill two milliseconds. warmup: passes before it, at least one.
     """
     before, x = torch.get_num_threads(), x.clone()  # which a network may change in place
     torch.set_num_threads(threads)
@@ -256,6 +259,10 @@ def compare(models, example, *, batches=(), **options):
     """
     import pandas as pd
 
+    if unknown := options.keys() - {"threads", "repeats", "warmup"}:
+        raise ValueError(f"compare has no {min(unknown)!r}; known: batches, threads, repeats, warmup")
+    if not isinstance(batches, tuple | list) or batches:
+        batches = numbers("whole [1, inf)")("compare: batches", batches)
     for name, model in models.items():
         if hindrance := unready(model):
             raise ValueError(f"compare: of {name!r} {hindrance}")
@@ -272,7 +279,6 @@ def compare(models, example, *, batches=(), **options):
         for name, m in models.items()
     }
     for batch in batches:
-        number("compare: each of batches", batch, "[1, inf)", whole=True)
         x = _examples(next(iter(models.values())), example, batch)
         for name, time_ms in latency(models, x, **options).items():
             rows[name][f"ms, batch {batch}"] = time_ms["median"]

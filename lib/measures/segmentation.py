@@ -23,13 +23,15 @@ def split(logits, *, smallest=5):
     """Instance maps of the logits (N, 3, H, W) of background, interior and boundary: a list of (H, W).
 
     A watershed on the interior's probability, in what is not background, from the connected interiors on; those of
-    fewer than `smallest` pixels are specks, from which nothing is grown.
+    fewer than `smallest` pixels are specks, from which nothing is grown. ValueError: a logit is NaN.
     """
     with needing("data"):
         from scipy import ndimage
         from skimage.segmentation import watershed
 
     three_classes(logits)
+    if logits.isnan().any():
+        raise ValueError("split: logits are NaN, so that there is nothing to part; the network has diverged")
     maps = []
     for chances in logits.softmax(1).cpu().numpy():
         interior = chances[1]
@@ -41,8 +43,13 @@ def split(logits, *, smallest=5):
 
 @told(logits=a_tensor, ids=a_tensor)
 def foreground_dice(logits, ids):
-    """Mean Dice coefficient over images of what is not background: logits (N, 3, H, W), instance ids (N, H, W)."""
+    """Mean Dice coefficient over images of what is not background: logits (N, 3, H, W), instance ids (N, H, W).
+
+    NaN where a logit is.
+    """
     three_classes(logits, ids)
+    if logits.isnan().any():
+        return float("nan")
     inside, true = (logits.softmax(1)[:, 0] < 0.5).flatten(1), (ids > 0).flatten(1)
     both, total = (inside & true).sum(1).double(), (inside.sum(1) + true.sum(1)).double()
     return torch.where(total > 0, 2 * both / total.clamp_min(1), 1.0).mean().item()
@@ -59,9 +66,10 @@ def three_classes(logits, ids=None):
 def same_size(predicted, true):
     """Two maps as arrays. ValueError: they are no maps (H, W) of whole numbers from 0 on, or not of one size."""
     maps = [np.asarray(m) for m in (predicted, true)]
-    if maps[0].shape != maps[1].shape or any(m.dtype.kind not in "biu" for m in maps):
+    one_size = maps[0].shape == maps[1].shape and maps[0].ndim == 2
+    if not one_size or any(m.dtype.kind not in "biu" for m in maps):
         told = " and ".join(f"{m.dtype} {m.shape}" for m in maps)
-        raise ValueError(f"maps are of one size, and of whole numbers, got {told}")
+        raise ValueError(f"maps are (H, W), of one size and of whole numbers, got {told}; instance_scores takes lists")
     if any(m.dtype.kind == "i" and m.min(initial=0) < 0 for m in maps):
         raise ValueError(f"maps have numbers from 0 on, 0 for none, got {min(m.min() for m in maps)}")
     return maps

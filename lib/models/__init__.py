@@ -17,10 +17,11 @@ from ..arguments import a_network, told
 from . import plain, residual, unet
 from .table import Act, Consume, Depthwise, Group, Produce, table
 
-# A builder takes its widths first, one a group in the order in which the groups' first layers are run, so that a shrunk
+# A builder takes its widths first, one a group in the order in which `table` meets the groups' first layers (of a
+# residual block the shortcut before the body), so that a shrunk
 # network is built from what is left of them; every option has a default. It chains modules that `table` has a rule for:
 # a class with a `forward` of its own would be read as a plain sequence.
-#: name → its builder, the published widths, and whether it takes any number of widths
+#: name → builder, widths (published ones, but for `ct_cnn` and the bottom of `unet`), whether it takes any number
 BUILDERS = {
     "mlp": (plain.mlp, [300, 100], True),
     "lenet5": (plain.lenet5, [20, 50, 500], False),
@@ -38,7 +39,7 @@ MADE = (
 
 
 def build(name, *, widths=None, **options):
-    """Network with one width per independent group of channels, by default the published ones.
+    """Network with one width per independent group of channels, by default those of `widths`.
 
     It carries `config`, plain data from which build(**config) makes it again, and `groups`, its table.
     The random state is the caller's. ValueError on an unknown name or option or on widths that do not fit.
@@ -115,7 +116,7 @@ def copied(net):
 
 
 def widths(name, *, scale=1.0):
-    """Published widths of a builder, times scale, each at least 1."""
+    """Widths of a builder, the published ones where there are any, times scale, each at least 1."""
     _, published, _ = _known(name)
     checks.number("scale", scale, "(0, inf)")
     return [max(1, round(scale * width)) for width in published]

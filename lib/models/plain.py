@@ -25,7 +25,8 @@ def conv_norm(inputs, outputs, *, kernel=3, stride=1, act=nn.ReLU, mark=""):
 def mlp(widths, *, inputs=784, outputs=10, activation="relu", init="torch"):
     """Fully connected network of any depth on flattened input (N, …) with `inputs` features.
 
-    init="truncated_normal" is that of P1's demo: weights normal, σ = 0.1, cut at 2σ, biases 0.1.
+    init="truncated_normal" is that of the authors' demo (arXiv 2009.01395): weights normal, σ = 0.1, cut at 2σ, biases
+    0.1.
     """
     act = ACTIVATIONS[checks.one_of("activation", activation, ACTIVATIONS)]
     checks.one_of("init", init, ("torch", "truncated_normal"))
@@ -45,7 +46,7 @@ def _truncated_normal(layer):
 
 
 def lenet5(widths, *, inputs=1, outputs=10, size=28):
-    """LeNet-5 in Caffe's form, the pruning literature's: two 5×5 convolutions without padding, two linear."""
+    """LeNet-5 of Caffe's layers and widths, a ReLU after each: two 5×5 convolutions without padding, two linear."""
     first, second, hidden = widths
     side = ((size - 4) // 2 - 4) // 2
     if side < 1:
@@ -75,7 +76,10 @@ def vgg16(widths, *, inputs=3, outputs=10, size=32):
 
 
 def ct_cnn(widths, *, inputs=1, outputs=2):
-    """Small CNN of any depth for slices (N, 1, H, W) of any size, pooled globally before a linear layer."""
+    """Small CNN of any depth for images (N, inputs, H, W), pooled globally before a linear layer.
+
+    H and W are at least 2 to the power of the number of widths, less one.
+    """
     if not widths:
         raise ValueError("ct_cnn takes one width at least, got none")
     return chain(_convolutions(widths, inputs, pooled=range(1, len(widths))) | head(widths[-1], outputs))

@@ -1,7 +1,8 @@
 """The table of groups: which layers make, pass on and read each independent group of channels.
 
-It is read off the module tree, so a builder only builds. A group's steps stand in the order of evaluation; a
-residual trunk is one group with several producers, each of which adds to what came before.
+It is read off the module tree, so a builder only builds. A group's steps stand in an order in which producers come
+before the readers of their sum; a residual trunk is one group with several producers, each of which adds to what came
+before.
 """
 
 from dataclasses import dataclass, replace

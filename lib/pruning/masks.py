@@ -1,4 +1,4 @@
-"""Masks: dicts of boolean tensors, True where the weight stays, by the names that `lib.models.weights` gives."""
+"""Masks: dicts of boolean tensors, True where the weight stays, by the names of the parameters."""
 
 import torch
 

@@ -54,13 +54,13 @@ class GradualOptions(checks.Checked):
 class ZeroingOptions(checks.Checked):
     """What stochastic zeroing may be told; ValueError names what is out of its range.
 
-    scale: s, reached by a linear ramp over the share `ramp` of the training. target: instead of a fixed s, each
-    layer's own s is such that this share of the layer is expected to be zero, approached along 1 − (1 − t/ramp)³. Both
-    take one number, or a list with one for each layer. scope: "global" has one s for all layers instead, and the target
-    is the share of all weights: layers of small weights lose more. every: draw only every k-th step, with the
-    probability 1 − (1 − p)^k of being zeroed at least once in k steps. by: "size", or a control:
-    "chance" zeroes as many weights but wherever they are, "rank" the smallest ones, without sampling. From the share
-    `freeze` of the training on, what is zero stays zero.
+    scale: s, reached by a linear ramp over the share `ramp` of the training. target: instead of a fixed s, each layer's
+    own s is such that this share of the layer is expected to be zero, approached along 1 − (1 − t/ramp)³. Both take one
+    number, or a list with one for each layer. scope: "global" has one s for all layers instead, and the target is the
+    share of all weights: layers of small weights lose more. every: draw only every k-th step, with the probability 1 −
+    (1 − p)^k of being zeroed at least once in k steps. by: "size", or a control: "chance" zeroes as many weights but
+    wherever they are, "rank" the smallest ones, without sampling: the share `target`, or with `scale` all of size up to
+    s, which is another number than "size" zeroes. From the share `freeze` of the training on, what is zero stays zero.
     """
 
     scale: float | list | None = None

@@ -20,17 +20,18 @@ def zeroed(w, s, q=2, *, generator=None):
     return torch.where(u < zeroing_probability(w, s, q), 0, w)
 
 
-TABLE = 2**21  # thresholds drawn at a time
+TABLE = 2**21  # thresholds drawn at a time, or twice the largest layer's weights
 USES = 300  # draws from them before they are drawn anew
 CONTROL = 32  # draws between two corrections of a controlled scale, after as many with one each
-SAMPLE = 2048  # weights of a layer that a correction looks at
+SAMPLE = 2048  # weights that a correction looks at, of a layer or, with one s for all, of all layers
 
 
 class StochasticZeroing:
     """An `after_step` hook that zeroes weights by chance, as `zeroed` does; its options are `ZeroingOptions`.
 
     A zeroed weight may grow again until the share `freeze` of the training is over. Layers that training leaves alone
-    (frozen, or without a gradient) stay as they are.
+    (frozen, or without a gradient) stay as they are. Where all weights of a filter are zero, the scale and the shift of
+    its batch norm become zero, too (in networks of `models.build`).
 
     u < p is |w| < s·τ with τ = (−ln u)^(1/q), or |w/τ| < s: 1/τ is drawn ahead, in a long table that every use reads
     from an offset drawn by chance, since a fresh draw for every weight costs more than a small network's step.

@@ -1,7 +1,7 @@
 """Closed forms for training: gradients added in place, and proximal operators.
 
 They exist for speed: added to ``w.grad`` after the backward pass they cost a few passes over memory, where autograd
-keeps, walks and allocates. They write into one scratch buffer a thread, because temporaries of a megabyte are handed
+keeps, walks and allocates. They write into buffers that each thread keeps, because temporaries of a megabyte are handed
 back to the system and faulted in again at every step.
 """
 
@@ -31,7 +31,7 @@ def l2_grad_(ws, grads, scales):
 
 @torch.no_grad()
 def group_lasso_grad_(ws, grads, scales):
-    """Add scale·√n_{l+1}·W_i/‖W_i‖₂; a zero row gives the zero subgradient."""
+    """Add scale·√n_{l+1}·W_i/‖W_i‖₂; a group of zeros has the subgradient zero."""
     for w, g, scale in zip(map(wide, ws), grads, scales, strict=True):
         inverse, factor = _inverse_norms(w, scale * root(w))
         g.addcmul_(w, inverse, value=factor)

@@ -1,9 +1,10 @@
 """The equations: each penalty as a value, differentiable by autograd, and the selection that makes it partial.
 
-Weights are in torch layout (out, in, ...): the group of input unit or channel i is ``w[:, i]``. Biases are never
-penalised. A penalty is partial when it is given ``partial(ws, beta)`` instead of ``ws``. Values and gradients of finite
-weights are finite: half floats are computed with in float32, a value beyond the largest float is that float, and a
-group whose squares leave the floats' range (norms under 3e-16 or over 1e19 in float32) has the subgradient 0.
+Weights are in torch layout (out, in, ...): the group of input unit or channel i is ``w[:, i]``. Biases of layers are
+never penalised; scales and shifts of batch norms are where a term has ``norms``. A penalty is partial when it is given
+``partial(ws, beta)`` instead of ``ws``. Values of finite weights are finite: half floats are computed with in float32,
+a value beyond the largest float is that float, and a group whose squares leave the floats' range (norms under 3e-16 or
+over 1e19 in float32) has the subgradient 0. Gradients are finite as long as λ times the weight is.
 """
 
 import functools

@@ -56,10 +56,11 @@ def layer_factors(ws, rule="none", layer_weights=None):
 def resolve(penalty):
     """A penalty given as plain data (a dict, a list of dicts that are summed, or None) with its defaults filled in.
 
-    ``{"name": "sgl", "lam": 1e-4, "alpha": 0.1, "partial": 8}``: ``lam`` is λ, ``partial`` is P1's β (None: full),
-    ``rescale`` multiplies a partial penalty by β/(β−1), ``prox`` replaces the (sub)gradient by the proximal step
-    after the parameter update, ``beta`` and ``surrogate`` belong to l0. ``norms`` (l1 and l2) penalises the scales and
-    shifts of batch norms too, as torch's weight decay does. ValueError for what is unknown or out of its range.
+    ``{"name": "sgl", "lam": 1e-4, "alpha": 0.1, "partial": 8}``: ``lam`` is λ, ``partial`` is β of arXiv 2009.01395
+    (None: full), ``rescale`` multiplies a partial penalty by β/(β−1), ``prox`` replaces the (sub)gradient by the
+    proximal step after the parameter update, ``beta`` and ``surrogate`` belong to l0. ``norms`` (l1 and l2) penalises
+    the scales and shifts of batch norms too, as torch's weight decay does. ValueError for what is unknown or out of its
+    range.
     """
     terms = [] if penalty is None else [penalty] if isinstance(penalty, dict) else penalty
     if not isinstance(terms, list | tuple) or not all(isinstance(term, dict) for term in terms):

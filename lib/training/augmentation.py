@@ -48,7 +48,7 @@ def dihedral_window(x, generator):
     """`dihedral` of a window of half the side, anywhere in the image; (N, C, H, H) -> (N, C, H/2, H/2)."""
     _square(x)
     side = x.shape[-1] // 2
-    starts = torch.randint(0, side + 1, (2, len(x), 1), generator=generator, device=x.device)
+    starts = torch.randint(0, x.shape[-1] - side + 1, (2, len(x), 1), generator=generator, device=x.device)
     rows, columns = starts + torch.arange(side, device=x.device)
     return dihedral(_picked(x, rows, columns), generator)
 
@@ -93,6 +93,10 @@ def augmentation(given, x, y):
     smaller = x.ndim == 4 and y.ndim == 3 and x.shape[2] * y.shape[2] == x.shape[3] * y.shape[1]
     if callable(given) and smaller and not (maps or y.is_floating_point()):
         warnings.warn(f"augment moves maps as large as the images, and not those of {tuple(y.shape[1:])}", stacklevel=2)
+    if callable(given) and maps and y.ndim == 4:
+        warnings.warn(
+            "augment, a function, moves maps (N, H, W), and not these with channels; a name does", stacklevel=2
+        )
     maps = maps and y.ndim in ((3,) if callable(given) else (3, 4))
 
     def augment(x, y, numbers):

@@ -24,20 +24,25 @@ SUMMED = b"sha256\n"  # a file begins so; the 32 bytes of the sum follow, then w
 def save_whole(content, path):
     """torch.save behind a checksum, as torch reads damaged weights without a word; whole or not at all.
 
-    OSError: it names the path.
+    content: tensors and plain data (numbers, strings, lists, tuples, sets, dicts). OSError: it names the path.
+    ValueError: there is something else in it, which `load_whole` could not read.
     """
+    if odd := list(_odd(content)):
+        raise ValueError(f"save_whole: {odd[0]!r:.40} ({type(odd[0]).__name__}) is neither tensor nor plain data")
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_whole(path, b"".join([SUMMED, hashlib.sha256(buffer.getbuffer()).digest(), buffer.getbuffer()]))
 
 
 def load_whole(path):
-    """What `save_whole` wrote, or None where there is no such file; one that cannot be read is said and kept aside.
+    """What `save_whole` wrote, or None where there is no such file; one that cannot be read is renamed, and it is said.
 
-    Files without a checksum are those of before.
+    Files of earlier versions have no checksum. ValueError: it is a folder or a device.
     """
     if not (path and Path(path).exists()):
         return None
+    if Path(path).is_dir() or Path(path).is_char_device() or Path(path).is_block_device():
+        raise ValueError(f"{path} is no file, but a folder or a device")
     try:
         content = read_file(path)
         if content.startswith(SUMMED):
@@ -135,9 +140,9 @@ class Checkpoint:
             )
         return found
 
-    def save(self, **beside):
-        """Write the states where that is due; a full disk is said once: training can do without its checkpoints."""
-        if not self.due():
+    def save(self, *, now=False, **beside):
+        """Write the states where that is due, or now; a full disk is said once: training can do without checkpoints."""
+        if not (self.due() or (now and self.path)):
             return
         moving = {name: p.requires_grad for name, p in self._of_networks(torch.nn.Module.named_parameters).items()}
         beside |= {"passing": self._of_networks(_passing), "moving": moving, "drawn": _drawn()}
@@ -156,13 +161,13 @@ class Checkpoint:
             return None
         if not isinstance(saved, dict) or saved.get("key") != self.key:
             return set_aside(self.path, "is of another training (its options, network, data or hooks differ)")
-        for name, state in saved["states"].items():  # files of before have no loss
+        for name, state in saved["states"].items():  # files of earlier versions have no loss
             self.parts[name].load_state_dict(state)
         torch.set_rng_state(saved["random"])
         passing = self._of_networks(_passing)
         for name, tensor in saved["beside"]["passing"].items():
             passing[name].copy_(tensor)
-        moving = saved["beside"].get("moving", {})  # files of before have none; hooks may freeze, and set free
+        moving = saved["beside"].get("moving", {})  # earlier versions wrote none; hooks may freeze, and set free
         for name, p in self._of_networks(torch.nn.Module.named_parameters).items():
             p.requires_grad_(moving.get(name, p.requires_grad))
         _draw_on(saved["beside"]["drawn"])

@@ -84,7 +84,7 @@ def sized(options, data):
 
 
 def _read(given):
-    """The tables of a torch Dataset or DataLoader, read once to its end; in order where it shuffles, as the loop does.
+    """The tables of a torch Dataset or DataLoader, read once to its end; in order where it shuffles, as the loop will.
 
     ValueError: it cannot be put together.
     """
@@ -165,7 +165,7 @@ def learning(model):
 
 
 def kept(model, parameters):
-    """ValueError: a hook has put another parameter in the place of one that is trained, and would stay as it is."""
+    """ValueError: a hook has put another parameter in the place of one that is trained; it would not be trained."""
     known = set(map(id, parameters))
     if new := [name for name, p in model.named_parameters() if id(p) not in known]:
         raise ValueError(f"a hook has replaced {new[0]!r}, which would not be trained; change its numbers in place")

@@ -1,4 +1,4 @@
-"""Which training it is: what a checkpoint is known by, so that no other training takes it up."""
+"""Which training it is: what a checkpoint is known by, so that no other that can be told apart takes it up."""
 
 import argparse
 import functools
@@ -20,8 +20,9 @@ OWN = {*vars(nn.Module())}  # what every module keeps for itself
 def identity(options, model, part, functions):
     """What a training is, as one hash: its options, the network it starts from, its data, its hooks and extra loss.
 
-    Functions are known by their code and by the numbers and tensors that they use, networks by their classes, options
-    and weights; what lists and dicts a function fills while it trains does not count.
+    Functions are known by their code and by the numbers, strings, tuples and tensors that they use, networks by their
+    classes, options and weights. Lists and dicts that a function uses from outside, which it may fill, do not count,
+    nor do attributes of classes and modules, what a function within it uses, and torch's random state.
     """
     asked = {option.name: _told(getattr(options, option.name)) for option in fields(options)}
     about = [asked, _network(model), len(part.x), *map(_sample, part), [_hook(f) for f in functions]]
@@ -29,7 +30,7 @@ def identity(options, model, part, functions):
 
 
 def _hook(function):
-    """A hook that has state or options is known by these and its seed, as what else it has moves in training."""
+    """A hook with state or options is known by its class, its `options` and its `seed`: what else it has may move."""
     if hasattr(function, "options") or (hasattr(function, "state_dict") and not isinstance(function, nn.Module)):
         seed = [_told(function.seed)] if hasattr(function, "seed") else []
         return [type(function).__qualname__, str(getattr(function, "options", "")), *seed]

@@ -26,7 +26,9 @@ CHECKPOINT_SECONDS = 60.0  # at most this much training is lost when a run is ki
 @torch.no_grad()
 @told(model=a_network, batch="whole [1, inf)", outputs=a_function)
 def predict(model, x, *, batch=1000, precision="fp32", outputs=None):
-    """Outputs in eval mode, half floats as float32, where the network is, the layers' modes restored; (N, …) -> (N, …).
+    """Outputs in eval mode, where the network is, the layers' modes restored; (N, …) -> (N, …).
+
+    They are float32 whatever the network puts out, but float64 and complex ones as they are.
 
     `outputs` picks the tensor from what the network returns.
     """
@@ -45,13 +47,13 @@ def _rows(outputs, x):
 
 
 def progress(items, **options):
-    """A tqdm bar that leaves nothing behind; TQDM_DISABLE=1 in the environment silences it."""
+    """A tqdm bar that leaves nothing behind; TQDM_DISABLE=1, set before Python starts, silences it."""
     return tqdm(items, leave=False, **options)
 
 
 @dataclass
 class History:
-    """What a training was: its status ("done", "diverged" or, cut by `until`, "stopped"), curves and seconds."""
+    """What a training was: its status ("done", "diverged" or, cut by `until`, "stopped"), curves, seconds of steps."""
 
     status: str = "done"
     message: str = ""
@@ -75,8 +77,8 @@ class History:
 class Watching(Checked):
     """When a training is looked at: `watch(model) -> dict of numbers` is asked at `log_points` steps.
 
-    Of fewer steps only the last is asked at. until: stop after that many of the steps. checkpoint_seconds: at most this
-    much training is lost by a kill. label: what the progress bar is called.
+    Of fewer steps only the last is asked at. until: stop after that many of the steps; a checkpoint is written there.
+    checkpoint_seconds: at most this much training is lost by a kill. label: what the progress bar is called.
     """
 
     log_points: Annotated[int, "[1, inf)"] = 50
@@ -94,16 +96,18 @@ class Watching(Checked):
 def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=None, **options):
     """Train a model in place and return its History.
 
-    data: a `lib.data.Dataset` (its training part), x and y as tensors or arrays, a torch Dataset or a DataLoader.
-    These are read once, to their end: what they draw by chance (crops) is drawn once, while `augment` draws in every
-    step. Of a DataLoader the collate_fn, the sampler and, as `batch`, the batch size count. `options` are the fields of
-    `Options` and of `Watching`. `after_step` hooks are called as hook(model, step) after every update; one that has
-    state carries `state_dict`, of plain numbers and tensors, and `load_state_dict`, and so may a loss.
-    `watch(model) -> dict of numbers` is asked at the `log_points`. From a `checkpoint` file a killed training goes on
-    and ends with the same bits on the same machine: this training, of the same options, data and hooks, from the same
-    weights. A loss or a weight that is not finite ends it as "diverged". Layers in eval mode in a network that is not,
-    and batch norms whose parameters are frozen, stay so.
-    The training runs where the network is, `net.to("cuda")` or "mps", and copies the data there; only CPUs were tried.
+    data: a `lib.data.Dataset` (its training part), x and y as tensors or arrays, a torch Dataset or a DataLoader. These
+    are read once, to their end: what they draw by chance (crops) is drawn once, while `augment` draws in every step. Of
+    a DataLoader the collate_fn counts, as `batch` the batch size, and of the sampler which examples it draws and how
+    often; their order in training is that of `order`, "sequence" for a loader that does not shuffle. `options` are the
+    fields of `Options` and of `Watching`. `after_step` hooks are called as hook(model, step) after every update; one
+    that has state keeps its settings in `options`, by which a checkpoint is known, and carries `state_dict`, of plain
+    numbers and tensors, and `load_state_dict`, and so may a loss. `watch(model) -> dict of numbers` is asked at the
+    `log_points`. From a `checkpoint` file a killed training goes on and ends with the same bits on the same machine:
+    this training, of the same options, data and hooks, from the same weights. A loss or a weight that is not finite
+    ends it as "diverged". Layers in eval mode in a network that is not, and batch norms whose parameters are frozen,
+    stay so. The training runs where the network is, `net.to("cuda")` or "mps", and copies the data there; only CPUs
+    were tried.
     """
     watching = Watching(**{k: options.pop(k) for k in Watching.__match_args__ if k in options})
     history, options = History(), Options.of(sized(options, data), "fit")
@@ -158,14 +162,14 @@ def _train(trainer, history, kept, watch, watching):
             look = pause or history.step % trainer.batches.per_epoch == 0  # not by the clock: a record tells the step
             if not (look or kept.due()):
                 continue
+            history.seconds += time.perf_counter() - started
             if look and (why := _diverged(total, trainer, history.step == stop)):
                 history.status, history.message = "diverged", f"{why} in epoch {k // trainer.batches.per_epoch + 1}"
                 break
-            history.seconds += time.perf_counter() - started
             if pause:
                 history.log(total, {} if watch is None else watch(model))
                 total = torch.zeros((), device=trainer.x.device)
-            kept.save(history=vars(history), total=total)
+            kept.save(now=history.step == stop < steps, history=vars(history), total=total)
             started = time.perf_counter()
     if history.status == "done" and stop < steps:
         history.status = "stopped"

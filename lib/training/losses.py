@@ -23,8 +23,7 @@ def regions(ids):
 
 def boundary(logits, ids):
     """Cross-entropy of (N, 3, H, W) logits against the regions of instance ids, boundary pixels weighted up."""
-    weight = torch.tensor([1.0, 1.0, BOUNDARY_WEIGHT], device=logits.device)
-    return F.cross_entropy(logits, regions(ids), weight=weight)
+    return F.cross_entropy(logits, regions(ids), weight=logits.new_tensor([1.0, 1.0, BOUNDARY_WEIGHT]))
 
 
 def boundary_dice(logits, ids):
@@ -122,8 +121,8 @@ def _rising(t):
 def fitting(loss, y):
     """The loss of targets y: as asked, else the squared error of numbers and the cross-entropy of classes.
 
-    ValueError: cross-entropy is asked of numbers, a value for each example, or a named loss of complex numbers. Targets
-    that are all the same are warned of.
+    ValueError: cross-entropy is asked of numbers, a value for each example, or a named loss of complex numbers. Single
+    targets that are all the same are warned of, but for a loss of one's own.
     """
     numbers = y.is_floating_point()
     if not callable(loss) and y.is_complex():

@@ -1,4 +1,7 @@
-"""What makes a step fast, each with what it gains on two cores with AVX512-BF16 (`make bench` measures it anew)."""
+"""What makes a step fast; the gains that are told were measured once, on two cores with AVX512-BF16.
+
+`make bench` measures the compiled penalties, bf16 in P1's perceptron and the whole loop anew.
+"""
 
 import contextlib
 import itertools
@@ -22,10 +25,13 @@ WIDE, SMALL = 256 * 256, 4 * 4  # channels in × out from which, and outputs of 
 
 
 def bf16_pays(device):
-    """Whether this device multiplies bf16 matrices in hardware: then a step of VGG-16 takes half of the time."""
+    """Whether a GPU, or a CPU by AVX512-BF16 or AMX, multiplies bf16 matrices in hardware.
+
+    Then a step of VGG-16 takes half of the time; in a small perceptron bf16 may cost some.
+    """
     kind = torch.device(device).type
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = getattr(torch.cpu, "get_capabilities", dict)() if kind == "cpu" else {}
     return any(capabilities.get(k, False) for k in ("avx512_bf16", "amx_bf16"))
 
@@ -94,7 +100,7 @@ class Products(torch.autograd.Function):
 
 
 class Convolutions(TorchFunctionMode):
-    """Within it, two kinds of convolutions in bf16 have the same outputs by another way; all else is as it was.
+    """Within it, two kinds of convolutions in bf16 take another way, to the same outputs but for rounding.
 
     oneDNN takes five times as long as it needs for the gradients of wide ones to small images: they are `Products`. A
     step of VGG-16 takes half of the time by it. It takes up to ten times as long for those of depthwise ones with a
@@ -163,7 +169,7 @@ def update_of(optimizer):
 def even(optimizer):
     """optimizer.step of torch's fused SGD with momentum, also where some layers have their first gradient and some not.
 
-    That step is not a fused one, which takes either parameters without momentum so far or those with some.
+    The fused step takes only parameters that all have a momentum already, or that all have none.
     """
     params = optimizer.param_groups[0]["params"]
 
@@ -198,7 +204,10 @@ def lean(optimizer):
 
 
 def compile_pays(steps, device):
-    """Whether a training of so many steps makes up for a compilation, which fuses a penalty into one pass: up to 2×."""
+    """Whether a training on a CPU has the steps from which compiling its penalty into one pass is worth a try.
+
+    Penalties of several passes (ℓ0, sparse group lasso) take down to half of their time; ℓ2, of one, takes longer.
+    """
     return steps >= COMPILE_PAYS and device.type == "cpu"
 
 

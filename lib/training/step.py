@@ -42,11 +42,12 @@ class Options(Checked):
 
     loss: a name, or a function of outputs and targets; None: squared error for numbers, cross-entropy for classes.
     penalty: see `lib.regularizers.resolve`; a bare name has λ = 1e-4. optimizer: a name, or a dict of torch's options.
-    compile: fuse the penalty's closed form into one pass over the weights; "auto": for trainings long enough to pay for
-    it. autograd_penalty: autograd finds the penalty's gradient, as in the papers' code: same numbers, for timing.
+    compile: fuse the penalty's closed form into one pass over the weights; "auto": on a CPU, from 50,000 steps on.
+    autograd_penalty: autograd finds the penalty's gradient, as in the papers' code: same but for rounding, for timing.
     outputs: a function that picks the tensor that is trained from what a network returns. seed: of the order and the
-    augmentation; what layers draw (dropout) follows torch.manual_seed. augment: a name, or a function of a batch and a
-    torch.Generator, which gets class maps (N, H, W), too; the names move maps (N, channels, H, W) as well.
+    augmentation; what layers draw (dropout) follows torch.manual_seed. augment: a name, or a function of a batch
+    (N, C, H, W) and a torch.Generator. Targets that are maps (N, H, W) go through it as (N, 1, H, W); targets
+    (N, channels, H, W) a name alone moves.
     """
 
     steps: Annotated[int, (1, math.inf)] = 1000
@@ -147,7 +148,7 @@ def _defaults(maker):
 class Trainer:
     """Trains a model on x and y: called with the number of a step, it takes that step.
 
-    It returns the loss, penalty not included, as a tensor. `part` holds x and y on the model's device.
+    It returns the loss, without penalty and `extra_loss`, as a tensor. `part` holds x and y on the model's device.
     `after_step` hooks are called as hook(model, step) after every update; `extra_loss(t)` is added to the loss when the
     share t of the training is done (`lib.baselines`).
     """

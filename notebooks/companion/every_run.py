@@ -51,7 +51,7 @@ def notebook_of(experiment):
 
 
 def points():
-    """A table of all committed networks with a score, a line per setting and stage, means over seeds.
+    """A table of the networks of committed chains with a score, a line per setting and stage, means over seeds.
 
     paper, notebook, data, network, method, setting, stage; error and its standard deviation in %, by which score;
     weights, units, operations of the shrunk network, and its ms at batch 1 and 64 where its widths were timed.

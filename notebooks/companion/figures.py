@@ -114,7 +114,7 @@ def _caption(setup, name, alt):
 def steadied(svg):
     """An SVG of matplotlib's without what depends on the processor: the last bits of coordinates, and ids from them.
 
-    Coordinates keep thousandths of a point; ids, which are hashes, are numbered in their order instead.
+    Coordinates from 1 point on keep thousandths; ids, which are hashes, are numbered in their order instead.
     """
     ids = {}
     svg = re.sub(r"\b[hmp][0-9a-f]{10}\b", lambda match: ids.setdefault(match[0], f"{match[0][0]}{len(ids)}"), svg)

@@ -1,4 +1,6 @@
-"""Where things are, and what the environment asks for: ROOT, and every COMPANION_* variable, read when it is needed.
+"""Where things are, and what the environment asks for: ROOT, and the COMPANION_* variables of notebooks and records.
+
+They are read when they are needed; `companion.workflow` has two of its own.
 
 Also how an error of the notebooks' room is shown, which all other modules may take from here.
 """

@@ -94,8 +94,9 @@ def not_run(configs, *, go_on=False):
 def run_parts(setup, *, train=(), timing=()):
     """The records of a notebook's training and timing runs, as (train, timing).
 
-    A shard makes only its part, and the cells after it are left out. A whole call with the committed parameters
-    collects what is new into the committed records; another one writes its table, runs.csv, beside its figures.
+    A shard makes only its part, and the cells after it are left out. A whole call that `make` or nbval starts
+    with the committed parameters collects what is new into the committed records; another one, and every one at quick,
+    writes its table, runs.csv, beside its figures.
     """
     if not_run([*train, *timing]):
         return [], []

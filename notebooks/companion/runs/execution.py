@@ -66,7 +66,7 @@ def chain(run, split, device):
             training.set_aside(part, "is no file") if part.exists() and not part.is_file() else None
             row, kept = train_stage(model, split, stage, seed=run.config["seed"], checkpoint=part)
             if row["status"] == "done" and (stage.shrunk or end.get("shrunk")):
-                row |= _of_the_whole(row, model, run.config["model"])
+                row |= of_the_whole(row, model, run.config["model"])
             saved = {"row": row, "weights": model.state_dict(), "arrays": kept, "data": split.sha256}
             saved |= {"widths": model.config["widths"], "shrunk": "widths" in row}
             keep(saved, file)
@@ -121,7 +121,7 @@ def started(network, stage, end, device):
     return shrinking.shrink(model, keep_one=True) if stage.shrunk else model
 
 
-def _of_the_whole(row, model, network):
+def of_the_whole(row, model, network):
     """The shares of a shrunk network's row, as shares of the weights of the network that it was shrunk from."""
     with torch.device("meta"):
         whole = models.build(**network)

@@ -48,7 +48,8 @@ def _check(function, known):
         theirs = inspect.ismodule(value) or (of_code and getattr(value, "__module__", None) != "__main__")
         entries = value.values() if isinstance(value, dict) else [value]  # of a table of functions the one that is used
         given = any(one is f or inspect.unwrap(f) is one for one in entries for f in known)
-        if not (theirs or given or hasattr(builtins, name)):
+        given &= all(map(callable, entries))
+        if not (theirs or given or (name not in function.__globals__ and hasattr(builtins, name))):
             raise _unknown(function, f"{name} of the notebook")
 
 
@@ -69,9 +70,11 @@ def _written_out(node):
 
 def _names(code):
     """The names that a piece of code looks up outside of itself."""
-    steps = list(dis.get_instructions(code))
-    found = {step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    found -= {step.argval for step in steps if step.opname == "STORE_NAME"}  # of a class in the function
+    found, stored = set(), {"__name__"}
+    for step in dis.get_instructions(code):
+        if step.opname == "LOAD_GLOBAL" or (step.opname == "LOAD_NAME" and step.argval not in stored):
+            found.add(step.argval)
+        stored |= {step.argval} if step.opname == "STORE_NAME" else set()  # of a class in the function
     return found.union(*(_names(inner) for inner in code.co_consts if inspect.iscode(inner)))
 
 

@@ -20,7 +20,7 @@ def score(model, split, part, precision="auto"):
 
 
 def measure(model, split, parts=PARTS):
-    """The row of a finished stage: scores on the three parts (the only place that reads the test part), and sizes.
+    """The row of a finished stage: scores on the three parts, and sizes. `images`, `pictures` read test images, too.
 
     In fp32 whatever the stage was trained in: that is what is saved, shrunk and taken home. Of a large network this
     takes as long as an epoch: `parts` can leave the training part out.

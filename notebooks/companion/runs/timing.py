@@ -26,7 +26,7 @@ def pinned():
 
 
 def timed(config, split, device):
-    """The rows of a timing: steps per second of every variant, on one pinned thread, in turns."""
+    """The rows of a timing: seconds per step of every variant, a list of rounds, on one pinned thread, in turns."""
     variants = {name: Variant.of(given, "variant") for name, given in config["variants"].items()}
     alone, steppers = models.build(**config["model"]).to(device), {}
     for name, variant in variants.items():
@@ -62,7 +62,7 @@ def interleaved(steppers, rounds, blocks):
 
 
 def penalty_alone(model, variant):
-    """A function that only adds the penalty's gradient, in the form that a step would."""
+    """A function that only adds the penalty's gradient, in the form that a step would; compiled where that is asked."""
     ws, norms = list(models.weights(model).values()), models.norms(model)
     options = {"views": models.unit_views(model), "transform": training.compiled if variant.compile is True else None}
     value, add_gradient_, _ = regularizers.bind(variant.penalty, ws, norms=norms, **options)

@@ -1,4 +1,4 @@
-"""What `make` and the Snakefile run on notebooks."""
+"""What `make`, the Snakefile and, with `fold`, `home`, `keep` and `sweep`, whoever works here run on notebooks."""
 
 import contextlib
 import sys

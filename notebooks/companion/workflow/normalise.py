@@ -87,7 +87,7 @@ def main(names, *, check):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("COMPANION_TRAIN", "never")
+    os.environ["COMPANION_TRAIN"] = "never"
     os.environ["TQDM_DISABLE"] = "1"
     os.environ["COMPANION_COMMITTED"] = "1"
     main([n for n in sys.argv[1:] if n != "--check"], check="--check" in sys.argv)

@@ -2,8 +2,8 @@
 
 python -m companion.workflow.sweep notebooks/21_mlp_stochastic.ipynb q=1,2 lam_tuning=1e-4,1e-3 seeds=3 [cores=2]
 
-Every parameter takes one value or several; a list is written with brackets: penalties=["GL"],["SGL"]. Points run in
-parallel, one thread each, and what has a record is not trained again.
+Every parameter takes one value or several; a list is written with brackets, and quoted for the shell:
+'penalties=["GL"],["SGL"]'. Points run in parallel, one thread each, and what has a record is not trained again.
 """
 
 import ast
@@ -56,7 +56,7 @@ def points(notebook, grid):
 
 
 def launch(notebook, made, cores):
-    """Run the points that the launcher has not run yet, or whose sources have changed; its exit code."""
+    """Run all points; the launcher's exit code."""
     said = ROOT / "logs" / "sweep" / f"{notebook}.json"
     several = len({setup.profile for _, setup in made}) > 1  # whose folders may have one name
     called = {
