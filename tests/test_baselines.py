@@ -142,7 +142,7 @@ def test_wrong_networks_and_names_are_named():
     [
         ({"name": "hard_concrete", "lam": -1.0}, r"hard_concrete: lam must be in \[0, inf\), got -1.0"),
         ({"name": "hard_concrete", "keep": [0.8, 1.0]}, r"each of hard_concrete: keep must be in \(0, 1\), got 1.0"),
-        ({"name": "hard_concrete", "keep": [0.8]}, "keep has two chances"),
+        ({"name": "hard_concrete", "keep": [0.8]}, "keep has two numbers"),
         ({"name": "hard_concrete", "factors": [1, -2]}, r"factors must be in \[0, inf\), got -2"),
         ({"name": "variational_dropout", "lam": True}, r"lam must be in \[0, inf\), got True"),
         ({"name": "variational_dropout", "warmup": [0.5, 0.2]}, "warmup has two shares, its begin before"),
