@@ -183,6 +183,20 @@ class Application:
         configs = [apart._as_many(record, "rank", suffix="_unsampled") for record in done]
         return [] if runs.not_run(configs, go_on=True) else configs
 
+    def side_by_side(self, choices, seeds):
+        """Zeroing with L2 with and without sampling, at the settings chosen, made anew: an experiment of its own.
+
+        One machine and one version of the code make both. As `unsampled` otherwise.
+        """
+        apart = replace(self, at_end=True)
+        settings = [(network, seed, "L2", *mine["L2"]) for network, mine in choices.items() for seed in seeds]
+        sampled = [apart.zeroed(*setting, suffix="_sampling") for setting in settings]
+        if runs.not_run(sampled, go_on=True):
+            return []
+        done = runs.finished(runs.run_all(sampled))
+        configs = sampled + [apart._as_many(record, "rank", suffix="_sampling") for record in done]
+        return [] if runs.not_run(configs, go_on=True) else configs
+
     def _as_many(self, pruned, by, suffix=""):
         """Zeroing with L2, drawn in another way, at the seed, λ and pruned share (`matched`) of a record of it."""
         case, share = pruned["config"]["case"], pruned["rows"][-1]["sparsity"]
