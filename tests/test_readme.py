@@ -136,7 +136,8 @@ def test_findings_tell_verdicts_and_how_often_rules_were_replaced():
     amended["new verdict"] = amended["claim"].map(dict(zip(table["claim"], table["verdict"], strict=True)))
     first, second = front.counts(table, amended).split(". ")
     assert first.startswith("Of the papers' 3 claims ") and first.endswith(": 2 reproduced, 1 inconclusive")
-    assert second.startswith("The rules of 2 of all 3 were replaced after runs; 2 of these had another verdict by")
+    told = "The rules of 2 of all 3 were replaced after runs; 2 of these had another verdict by an older rule.\n"
+    assert second == told
     own = table.assign(claim=["P2.1 ℓ1", "P3.2", "P2.4"])
     told = front.counts(own, amended)
     assert "papers' 1 claims" in told and "; of the companion's own 2: 1 reproduced, 1 inconclusive. " in told

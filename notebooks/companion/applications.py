@@ -175,26 +175,29 @@ class Application:
         As many weights go as with sampling at the same seed (`matched`). Test images are scored in final stages alone.
         No configurations where nobody has run them yet.
         """
-        sampled = [self.zeroed(net, seed, "L2", *mine["L2"]) for net, mine in choices.items() for seed in seeds]
-        if runs.not_run(sampled, go_on=True):
-            return []
-        apart = replace(self, at_end=True)
-        done = runs.finished(runs.run_all(sampled))
-        configs = [apart._as_many(record, "rank", suffix="_unsampled") for record in done]
-        return [] if runs.not_run(configs, go_on=True) else configs
+        return replace(self, at_end=True)._without_sampling(self._sampled(choices, seeds), "_unsampled")
 
     def side_by_side(self, choices, seeds):
         """Zeroing with L2 with and without sampling, at the settings chosen, made anew: an experiment of its own.
 
         One machine and one version of the code make both. As `unsampled` otherwise.
         """
-        apart = replace(self, at_end=True)
+        apart, suffix = replace(self, at_end=True), "_sampling"
+        sampled = apart._sampled(choices, seeds, suffix)
+        unsampled = apart._without_sampling(sampled, suffix)
+        return sampled + unsampled if unsampled else []
+
+    def _sampled(self, choices, seeds, suffix=""):
+        """Zeroing with L2 at the settings chosen, for every seed."""
         settings = [(network, seed, "L2", *mine["L2"]) for network, mine in choices.items() for seed in seeds]
-        sampled = [apart.zeroed(*setting, suffix="_sampling") for setting in settings]
+        return [self.zeroed(*setting, suffix=suffix) for setting in settings]
+
+    def _without_sampling(self, sampled, suffix):
+        """For each of these that ends, as many of the smallest weights zeroed; none where nobody has run them yet."""
         if runs.not_run(sampled, go_on=True):
             return []
         done = runs.finished(runs.run_all(sampled))
-        configs = sampled + [apart._as_many(record, "rank", suffix="_sampling") for record in done]
+        configs = [self._as_many(record, "rank", suffix=suffix) for record in done]
         return [] if runs.not_run(configs, go_on=True) else configs
 
     def _as_many(self, pruned, by, suffix=""):
