@@ -236,6 +236,34 @@ def test_a_notebook_whose_name_has_blanks_and_quotes_is_run(tmp_path):
     assert words[3:5] == ["notebooks/50 it's mine.ipynb", "logs/quick/50 it's mine.ipynb"]
 
 
+def test_what_is_made_afresh_goes_on_where_it_was_killed(tmp_path, monkeypatch):
+    """With FRESH=1 a notebook that was finished is not trained again, until all are finished; then it is."""
+    shutil.copyfile(settings.ROOT / "Snakefile", tmp_path / "Snakefile")
+    (tmp_path / "notebooks").mkdir()
+    for name in ("50 a", "60 b"):
+        written(tmp_path / "notebooks" / f"{name}.ipynb", "profile = 'laptop'\npart = 'all'\nseeds = 2")
+    stub, called = tmp_path / "bin" / "python", tmp_path / "called"
+    stub.parent.mkdir()
+    stub.write_text(f'#!/bin/sh\necho "$3" >> {called}\ncase "$3" in *60*) test ! -e {tmp_path}/broken;; esac\n')
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stub.parent}{os.pathsep}{os.environ['PATH']}")
+    passed = []
+    monkeypatch.setattr(launch, "main", passed.append)
+    launch.run("1", ["profile=laptop", "fresh=1"], ["--quiet", "all"])
+
+    def calls():
+        called.unlink(missing_ok=True)
+        done = subprocess.run([sys.executable, "-m", "snakemake", *passed[0]], cwd=tmp_path, capture_output=True)
+        made = called.read_text().split("\n") if called.is_file() else []
+        return done.returncode, {name: made.count(f"notebooks/{name}.ipynb") for name in ("50 a", "60 b")}
+
+    (tmp_path / "broken").touch()
+    assert calls() == (1, {"50 a": 4, "60 b": 2}), "two seeds, timing and figures; the other one's seeds fail"
+    (tmp_path / "broken").unlink()
+    assert calls() == (0, {"50 a": 0, "60 b": 4})
+    assert calls() == (0, {"50 a": 4, "60 b": 4})
+
+
 @pytest.mark.parametrize(
     ("module", "given", "said"),
     [

@@ -2,7 +2,7 @@
 
 from companion.runs.configuration import Stage, resolve
 from companion.runs.datasets import load
-from companion.runs.execution import of_the_whole, seed_stage, started, train_stage
+from companion.runs.execution import ended, seed_stage, started, train_stage
 from companion.runs.locks import RunError
 
 
@@ -26,11 +26,8 @@ def trained(record, stage, *, device="cpu"):
         row, _ = train_stage(model, split, options, seed=config["seed"])
         if row["status"] != "done":
             raise RunError(f"{name} of record {record['id']} ended as {row['status']}: {row['message']}")
-        if options.shrunk or end.get("shrunk"):
-            row |= of_the_whole(row, model, config["model"])
-        end = {"weights": {key: t.clone() for key, t in model.state_dict().items()}, "widths": model.config["widths"]}
-        end["shrunk"] = "widths" in row
-    return model.eval(), row
+        end = ended(model, row, options, end, config["model"])
+    return model.eval(), end["row"]
 
 
 def lineage(stages, name):

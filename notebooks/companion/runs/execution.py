@@ -65,10 +65,7 @@ def chain(run, split, device):
             model = started(run.config["model"], stage, end, device)
             training.set_aside(part, "is no file") if part.exists() and not part.is_file() else None
             row, kept = train_stage(model, split, stage, seed=run.config["seed"], checkpoint=part)
-            if row["status"] == "done" and (stage.shrunk or end.get("shrunk")):
-                row |= of_the_whole(row, model, run.config["model"])
-            saved = {"row": row, "weights": model.state_dict(), "arrays": kept, "data": split.sha256}
-            saved |= {"widths": model.config["widths"], "shrunk": "widths" in row}
+            saved = ended(model, row, stage, end, run.config["model"]) | {"arrays": kept, "data": split.sha256}
             keep(saved, file)
         ends[stage.name], last = saved, stage.name
         rows.append(saved["row"])
@@ -121,7 +118,15 @@ def started(network, stage, end, device):
     return shrinking.shrink(model, keep_one=True) if stage.shrunk else model
 
 
-def of_the_whole(row, model, network):
+def ended(model, row, stage, end, network):
+    """What a stage ends with, for those that start from it; the shares of a shrunk network become the whole one's."""
+    if row["status"] == "done" and (stage.shrunk or end.get("shrunk")):
+        row |= _of_the_whole(row, model, network)
+    state = {"row": row, "weights": model.state_dict(), "widths": model.config["widths"]}
+    return state | {"shrunk": "widths" in row}
+
+
+def _of_the_whole(row, model, network):
     """The shares of a shrunk network's row, as shares of the weights of the network that it was shrunk from."""
     with torch.device("meta"):
         whole = models.build(**network)

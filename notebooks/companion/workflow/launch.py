@@ -31,7 +31,8 @@ def progress_and_errors(record):
 
 def run(cores, config, options):
     """Snakemake with what a kill leaves behind in mind: its own lock would stay, so ours takes its place."""
-    command = ["--cores", cores, "--nolock", "--rerun-incomplete", "--keep-going", "--forcerun", "render"]
+    command = ["--cores", cores, "--nolock", "--rerun-incomplete", "--keep-going"]
+    command += [] if "fresh=1" in config else ["--forcerun", "render"]  # which trains all, where all is made afresh
     if not options:
         logging.getLogger("snakemake.logging").addFilter(progress_and_errors)
     renders = not options and not trains(config) and not any(entry.startswith("sweep=") for entry in config)
