@@ -866,7 +866,11 @@ def test_the_first_steps_of_heavy_records_are_the_noted_ones(record, data_of):
     assert replays.replay(record, noted["steps"])["loss"] == pytest.approx([noted["loss"]], rel=0.03)
 
 
-OWN = {"sparse_files_bytes": "41_sparse_files", "sparse_files_images": "41_sparse_files", "playground": "40_playground"}
+OWN = {  # experiment: its notebook, and the real set that its code reads
+    "sparse_files_bytes": ("41_sparse_files", None),
+    "sparse_files_images": ("41_sparse_files", "mnist"),
+    "playground": ("40_playground", None),
+}
 
 
 def functions_of(notebook):
@@ -882,11 +886,14 @@ def functions_of(notebook):
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("experiment", OWN)
-def test_records_of_a_notebooks_own_code_are_made_again(experiment):
+def test_records_of_a_notebooks_own_code_are_made_again(experiment, real):
     """Their names do not hash `lib`, which may make other numbers by now: whole numbers and words are the same."""
+    notebook, dataset = OWN[experiment]
+    if dataset:
+        real(dataset)
     record = next(record for record in runs.committed(experiment).values() if record["seed"] == 0)
     config = record["config"]
-    made = functions_of(OWN[experiment])[config["code"].rpartition("-")[0]](0, **config["options"])
+    made = functions_of(notebook)[config["code"].rpartition("-")[0]](0, **config["options"])
     for one, row in zip(made, record["rows"], strict=True):
         exact = {key: value for key, value in row.items() if isinstance(value, int | str)}
         if "zipped" in str(row.get("form")):
