@@ -17,7 +17,7 @@ from . import models, saving
 from .arguments import a_path, told
 from .atomic import read_file
 from .depgraph.passes import Example
-from .depgraph.proof import output
+from .depgraph.proof import others, output
 from .layers import SUMMED
 from .training.given import fits
 
@@ -49,7 +49,7 @@ def form(model, example, *, channels_last=True):
         raise InferenceError("the example is empty; pass at least one input")
     plain = models.copied(model).eval().requires_grad_(False)
     with fits(model, args.tensors()[0]):
-        known = _known(plain, (args, _noise(args, 1.0), _noise(args, 10.0)))
+        known = _known(plain, (args, *_taken(plain, others(args)), _noise(args, 1.0), _noise(args, 10.0)))
     if not all(out.isfinite().all() for out in known[0][1]):
         raise InferenceError(f"{type(model).__name__} puts out inf or NaN on the example, which nothing can be held to")
     known = [(given, outs) for given, outs in known if all(out.isfinite().all() for out in outs)]
@@ -187,6 +187,14 @@ def _outputs(model, args):
     with torch.random.fork_rng():
         found = output(model, args)
     return [torch.view_as_real(out.resolve_conj()) if out.is_complex() else out for out in found]
+
+
+def _taken(model, inputs):
+    """Those of the inputs that a network takes."""
+    for given in inputs:
+        with contextlib.suppress(Exception):
+            _outputs(model, given)
+            yield given
 
 
 def _known(model, inputs):

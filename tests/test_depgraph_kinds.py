@@ -703,3 +703,48 @@ def test_one_of_the_rows_that_are_mixed_may_be_left():
     net[2].weight.data[:, :3] = 0
     small = same(net, torch.randn(2, 4))
     assert (small[0].out_features, small[2].in_features) == (3, 1)
+
+
+def test_a_convolution_that_reads_places_hinders_no_other_layer():
+    """A code of places has the channels that its function says, none of which is dead."""
+
+    def forward(s, x):
+        rows, columns = torch.meshgrid(*(torch.arange(n).to(x) for n in x.shape[2:]), indexing="ij")
+        code = torch.stack([rows.sin(), columns.sin(), 0.1 * rows, torch.ones_like(rows)])[None]
+        return s.o(s.b((s.a(x) + s.p(code)).relu()).relu())
+
+    layers = {"a": nn.Conv2d(3, 16, 1), "p": nn.Conv2d(4, 16, 1), "b": nn.Conv2d(16, 64, 1), "o": nn.Conv2d(64, 3, 1)}
+    net, x = Call(forward, **layers).eval(), torch.randn(1, 3, 7, 5)
+    with torch.no_grad():
+        net.b.weight[:32] = net.b.bias[:32] = 0
+        small = depgraph.shrink(net, x)
+        assert (small.p.in_channels, small.b.out_channels) == (4, 32)
+        assert torch.allclose(small(x), net(x), atol=1e-6)
+
+
+def test_a_weight_that_a_batch_norm_makes_even_keeps_its_units_alone():
+    """Weight standardisation as timm's ScaledStdConv2d has it: fewer weights have another mean."""
+
+    class Even(nn.Conv2d):
+        def forward(self, x):
+            rows = self.weight.reshape(1, len(self.weight), -1)
+            rows = nn.functional.batch_norm(rows, None, None, training=True)
+            return nn.functional.conv2d(x, rows.view_as(self.weight), self.bias)
+
+    layers = [nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 24, 3), nn.ReLU(), nn.Conv2d(24, 16, 3), nn.ReLU()]
+    net, x = nn.Sequential(*layers, Even(16, 8, 3)).eval(), torch.randn(1, 3, 12, 12)
+    with torch.no_grad():
+        for layer in layers[::2]:
+            layer.weight[::2] = layer.bias[::2] = 0
+        small, report = depgraph.shrunk(net, x)
+        assert [layer.out_channels for layer in small[::2]] == [8, 12, 16, 8]
+        assert report.rows[2].stayed == {"mixed by native_batch_norm": 8}
+        assert torch.allclose(small(x), net(x), atol=1e-5)
+
+
+def test_a_parameter_of_the_network_that_nothing_reads_is_named():
+    net = Call(lambda s, x: s.o(s.i(x).relu()), i=nn.Linear(8, 12), o=nn.Linear(12, 3))
+    net.extra = nn.Parameter(torch.randn(12))
+    net.i.weight.data[::2] = net.i.bias.data[::2] = 0
+    rows = depgraph.shrunk(net.eval(), torch.randn(2, 8))[1].rows
+    assert rows[0].stayed == {"may belong to 'extra', which the example does not run": 6}

@@ -7,6 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from lib import depgraph
+from lib.depgraph.passes import Example
+from lib.depgraph.proof import others
 from lib.shrinking import ShrinkError
 
 HALF = slice(6)
@@ -45,6 +47,53 @@ MADE_OF_SIZES = {
 def test_constants_that_other_inputs_change_stay(name):
     function, example, other = MADE_OF_SIZES[name]
     assert agree(Call(function, **units()), example, other).i.out_features == 12
+
+
+def masked(s, x, lengths):
+    """Places from a length on are no part of an example; a fixed table of places allows no other number of them."""
+    there = torch.zeros(x.shape[:2])
+    for row, n in zip(there, lengths, strict=True):
+        row[:n] = 1
+    return s.o(F.relu(s.i(x) + s.places) * there[..., None])
+
+
+TASK, FLAG, NUMBERS = torch.tensor, torch.tensor([True]), range(4)
+CHOSEN = {  # the function, the example's number, and all numbers that there are
+    "read back": (lambda s, x, k: s.o(F.relu(s.i(x) + s.tasks[int(k)])), TASK(2), map(TASK, NUMBERS)),
+    "the first one": (lambda s, x, k: s.o(F.relu(s.i(x) + s.tasks[int(k)])), TASK(0), map(TASK, NUMBERS)),
+    "of a scale": (lambda s, x, k: s.o(F.relu(s.tasks[0] + s.i(x) * k.item())), TASK([2]), [TASK([1]), TASK([3])]),
+    "of Python's, the last": (lambda s, x, k: s.o(F.relu(s.i(x) + s.tasks[k])), 3, NUMBERS),
+    "of an embedding": (lambda s, x, k: s.o(F.relu(s.i(x) + F.embedding(TASK(int(k)), s.tasks))), TASK(3), [TASK(1)]),
+    "a flag": (lambda s, x, k: s.o(F.relu(s.i(x) + s.tasks[0] if k else s.i(x))), FLAG, [~FLAG]),
+    "a flag of Python's": (lambda s, x, k: s.o(F.relu(s.i(x) + s.tasks[0] if k else s.i(x))), True, [False]),
+    "a length": (masked, [8], [[3], [1]]),
+    "a length in a tensor": (masked, TASK([8]), [TASK([3])]),
+}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_constants_that_a_whole_number_chooses_stay(name):
+    function, example, others = CHOSEN[name]
+    net, read = Call(function, **units()), "places" if function is masked else "tasks"
+    setattr(net, read, nn.Parameter(torch.randn(8 if read == "places" else 4, 12)))
+    x = torch.randn(1, 8, 8)
+    assert agree(net, (x, example), *((x, other) for other in others)).i.out_features == 12
+
+
+def test_the_whole_numbers_that_are_tried():
+    """One less but of 0, one more, 0, of numbers in tensors and of Python's apart."""
+    example = Example(nn.Identity(), (torch.tensor([0, 5]), torch.tensor(True), torch.ones(2), 2, True, 0.5, "k"))
+    tried = [[v.tolist() if isinstance(v, torch.Tensor) else v for v in given.args] for given in others(example)]
+    plain, tensors = [2, True, 0.5, "k"], [[0, 5], True, [1.0, 1.0]]
+    assert tried == [
+        [[0, 4], False, [1.0, 1.0], *plain],
+        [[1, 6], False, [1.0, 1.0], *plain],
+        [[0, 0], False, [1.0, 1.0], *plain],
+        [*tensors, 1, False, 0.5, "k"],
+        [*tensors, 3, False, 1.5, "k"],
+        [*tensors, 0, False, 0.5, "k"],
+    ]
+    assert not list(others(Example(nn.Identity(), torch.ones(2)))), "nothing to choose by"
 
 
 def twice(s, x):

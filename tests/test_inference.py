@@ -115,6 +115,22 @@ def test_what_cannot_be_proved_stays():
     assert not small.channels_last and close(small(x), net(x))
 
 
+@pytest.mark.parametrize("domain", [1, 0, torch.tensor(1)])
+def test_a_norm_that_a_number_chooses_is_not_folded(domain):
+    class Domains(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 1)
+            self.norms = nn.ModuleList(nn.BatchNorm2d(8) for _ in range(2))
+
+        def forward(self, x, k):
+            return self.last(self.norms[int(k)](self.layer(x)).relu())
+
+    net, x = trained(Domains()), torch.randn(2, 3, 8, 8)
+    small = inference.form(net, (x, domain))
+    assert not small.folded and all(close(small(x, k), net(x, k)) for k in range(2))
+
+
 def test_a_wrong_fold_is_seen_where_the_signal_of_a_fresh_network_dies_out():
     class Deep(nn.Module):
         def __init__(self):

@@ -60,7 +60,7 @@ def _reader(call, x, blocks, param, sides, *, uneven):
     """
     classes, (inputs, outputs), (ids, taint) = call.trace.classes, sides, (t.flatten(1) for t in call.trace.state(x))
     classes.join(ids.T, inputs)  # the channels that a layer reads are the same in all rows
-    if (free := ((ids == 0) & taint).any(1)).any():  # whether what is no channel becomes smaller is seen later
+    if (free := ((ids == 0) & (taint | (x.flatten(1) != 0).cpu())).any(1)).any():  # zeros are what a state begins with
         classes.pin(inputs[free], "it reads what is no channel")
     if call.trace.elements(x) is not None:
         call.pin(x, "its parameter is read as data")

@@ -109,7 +109,7 @@ class Network:
             if param.uses == 0 and isinstance(param.tensor, torch.nn.Parameter) and param.tensor.dim():
                 shape = param.tensor.shape
                 sizes = [(n, d == 1 and len(shape) == 2) for d, n in enumerate(shape[:2]) if n > 1]
-                found.setdefault(param.name.rpartition(".")[0], []).extend(sizes)
+                found.setdefault(param.name.rpartition(".")[0] or param.name, []).extend(sizes)
         return found
 
     def again(self, model, removed):

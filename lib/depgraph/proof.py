@@ -78,13 +78,41 @@ def _trials(example, draws):
     yield from (example.map(noise), example.map(numbers))
     for k in range(1, draws):
         yield example.map(lambda t, k=k: noise(t) * 2.0 ** (k % 5 - 2) + (-1) ** k if t.is_floating_point() else t)
-    yield example.map(lambda n: not n if isinstance(n, bool) else n + 1, (bool, int, float))
+    yield from others(example)
     yield from (_resized(example, range(2, 6), part, batch=True).map(numbers) for part in (0.5, 1))
     yield _resized(example, (1,), 0.5).map(numbers)
     size = sum(t.numel() for t in example.tensors())
     for dims, part in ((range(2, 6), 2), ((1,), 2), ((0,), MANY)):
         if size * part < LARGE:
             yield _resized(example, dims, part).map(numbers)
+
+
+def others(example):
+    """The example with other whole numbers, by which a network may choose: one less, down to 0, one more, and 0.
+
+    Numbers of Python, and those in tensors, each apart. Of a truth it is the other; a float of Python's, one more.
+    """
+    for kind in (torch.Tensor, (bool, int, float)):
+        for step in (-1, 1, 0):
+            changed = []
+            given = example.map(lambda n, step=step, changed=changed: _other(n, step, changed), kind)
+            if changed:
+                yield given
+
+
+def _other(n, step, changed):
+    """A number or a tensor of them, one more or less, or 0; what becomes another is noted in `changed`."""
+    tensor = isinstance(n, torch.Tensor)
+    if tensor and (n.layout is not torch.strided or n.is_floating_point() or n.is_complex() or not n.numel()):
+        return n
+    if isinstance(n, float) and step != 1:
+        return n
+    changed.append(n)
+    if isinstance(n, bool) or (tensor and n.dtype is torch.bool):
+        return ~n if tensor else not n
+    if step < 0:
+        return torch.where(n > 0, n - 1, n) if tensor else n - (n > 0)
+    return n + 1 if step else n * 0
 
 
 def _resized(example, dims, part, *, batch=False):
