@@ -26,12 +26,14 @@ HELD_OUT = 0.2  # of data without a validation part
 class Compressed:
     """What `compress` returns: the tuned network, all four by name, their table, and what stayed and why; it prints.
 
-    `nonzero` in the table counts all parameters, biases as well.
+    `dense` is the network as it was given. With a penalty the table has a row more, `penalised`: the copy that was
+    trained with it, which the cut is held against. `nonzero` counts all parameters, biases as well; zeros of a penalty
+    fill up in tuning, which has none.
     """
 
     network: nn.Module
     networks: dict
-    table: object  # a DataFrame: score, parameters, nonzero, operations, bytes, ms by dense, masked, shrunk, tuned
+    table: object  # a DataFrame: score, parameters, nonzero, operations, bytes and ms of each
     stayed: depgraph.Report
 
     def __str__(self):
@@ -57,13 +59,13 @@ def compress(net, data, share=0.5, *, of="units", penalty=None, score=None, keep
     Options.of(asked, "fit")  # what is no option is said before the searches
     example, score = train.x[:1], score or _score(held.y, options.get("loss"))
     refuse(net, Example(net, example), keep)
-    nets = {"dense": models.copied(net)}
+    nets, before = {"dense": models.copied(net)}, {}
     _scored(net, held, score, options)  # what cannot be scored is said before the training
     if penalty is not None:
-        net = _trained(net, train, penalty=penalty, **options)
+        net = before["penalised"] = _trained(net, train, penalty=penalty, **options)
     nets["masked"], nets["shrunk"], stayed = _smaller(net, example, share, of, {"keep": keep, "seconds": seconds})
     nets["tuned"] = _trained(nets["shrunk"], train, **options)
-    table = _table(nets, held, score, options)
+    table = _table({"dense": nets["dense"]} | before | nets, held, score, options)
     return Compressed(nets["tuned"], nets, table, stayed)
 
 

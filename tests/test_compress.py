@@ -131,6 +131,8 @@ def test_numbers_for_targets_and_data_of_every_form():
 def test_a_penalty_comes_before_the_cut_and_keep_leaves_a_layer_alone():
     found = compress(mlp(), (ROWS, CLASSES), penalty={"name": "gl", "lam": 0.1, "prox": True}, keep=["2"], **QUICK)
     assert not torch.equal(found.networks["dense"][0].weight, found.networks["masked"][0].weight)
+    assert list(found.table.index) == ["dense", "penalised", "masked", "shrunk", "tuned"]
+    assert found.table.loc["penalised", "parameters"] == found.table.loc["dense", "parameters"]
     assert (found.network[0].out_features, found.network[2].out_features) == (32, 16)
 
 
