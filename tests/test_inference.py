@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from inputs import inputs
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from lib import inference, models, pruning, saving, shrinking
 
-SHAPES = {"mlp": (784,), "lenet5": (1, 28, 28), "unet": (1, 33, 40), "ct_cnn": (1, 37, 50)}
 NORMS = nn.modules.batchnorm._BatchNorm
 
 
@@ -38,7 +38,7 @@ def close(a, b):
 @pytest.mark.parametrize("name", models.BUILDERS)
 def test_every_builder_is_folded_wholly_and_comes_back_from_its_file(name, tmp_path):
     net = trained(models.build(name, widths=models.widths(name, scale=0.1)))
-    x = torch.randn(3, *SHAPES.get(name, (3, 32, 32)))
+    x = inputs(name, 3)
     before = copy.deepcopy(net.state_dict())
     small = inference.form(net.train(), x[:1])
     assert net.training and all(torch.equal(t, before[k]) for k, t in net.state_dict().items())

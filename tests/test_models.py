@@ -7,11 +7,10 @@ import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import inputs
 from torch import nn
 
 from lib import models
-
-SHAPES = {"mlp": (784,), "lenet5": (1, 28, 28), "unet": (1, 33, 40), "ct_cnn": (1, 37, 50)}
 
 # Parameters of the default networks, biases and norms included. lenet5: Caffe's 431,080. vgg16, one linear layer:
 # the 14,728,266 of kuangliu/pytorch-cifar less the 4,224 convolution biases that batch norm makes idle. resnet56:
@@ -55,7 +54,7 @@ def test_config_is_plain_data_that_rebuilds_the_network(name):
 @pytest.mark.parametrize("name", models.BUILDERS)
 def test_forward_backward_and_every_weight_has_a_gradient(name):
     net = small(name)
-    x = torch.randn(4, *SHAPES.get(name, (3, 32, 32)))
+    x = inputs(name, 4)
     out = net(x)
     assert out.shape == ((4, 1, 33, 40) if name == "unet" else (4, net.config["outputs"]))
     out.square().sum().backward()
@@ -65,7 +64,7 @@ def test_forward_backward_and_every_weight_has_a_gradient(name):
 @pytest.mark.parametrize("name", models.BUILDERS)
 def test_channels_last_gives_the_same_outputs(name):
     net = small(name).double().eval()
-    x = torch.randn(2, *SHAPES.get(name, (3, 32, 32)), dtype=torch.float64)
+    x = inputs(name, 2, dtype=torch.float64)
     expected = net(x)
     last = x.to(memory_format=torch.channels_last) if x.dim() == 4 else x
     torch.testing.assert_close(net.to(memory_format=torch.channels_last)(last), expected)
@@ -82,7 +81,7 @@ def test_every_width_is_one_groups_own(name, data):
     for group in net.groups:
         for step in group.producers + group.depthwise:
             assert net.get_submodule(step.layer).weight.shape[0] == group.width
-    assert net(torch.randn(1, *SHAPES.get(name, (3, 32, 32)))).isfinite().all()
+    assert net(inputs(name, 1)).isfinite().all()
 
 
 @pytest.mark.parametrize("name", models.BUILDERS)

@@ -121,7 +121,7 @@ def test_quick_trains_for_real_without_a_network(notebook, tmp_path, execute):
     execute(notebook, tmp_path, {"profile": "quick", "seeds": 2}, environment)
     drawn = {path.name for path in (figures / "quick" / notebook.stem).glob("*.svg")}
     committed = {path.name for path in (ROOT / "figures" / notebook.stem).glob("*.svg")}
-    assert drawn and (drawn == committed or not_run(notebook))
+    assert drawn and (drawn == committed or not_run(notebook)), "draw the committed figures by `make notebooks`"
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

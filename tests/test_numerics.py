@@ -87,7 +87,7 @@ def test_a_units_gradient_is_no_longer_than_its_subgradient(w, term):
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(
     tensors(),
-    st.sampled_from([t for t in PENALTIES if t["name"] in ("l1", "gl", "sgl")]),
+    st.sampled_from([t for t in PENALTIES if reg.PENALTIES[t["name"]][2]]),
     st.sampled_from((0.0, 1e-30, 1e-3, 1e5, 1e30)),
 )
 def test_proximal_steps_are_finite_and_only_shrink(w, term, step):

@@ -145,7 +145,7 @@ def test_findings_tell_verdicts_and_how_often_rules_were_replaced():
 
 def test_each_side_has_a_sentence_that_speaks_of_how_its_claims_fared():
     for whose, group in front._sides(readme.overview()):
-        assert front.words(whose, "", front._told(group))[1], f"plain.toml speaks of other verdicts of {whose}"
+        assert front.words(whose, "", front._told(group))[1], f"plain.toml: {whose} has {front._told(group)} now"
     assert TEXT.count("<details><summary>") == len(front.TITLES)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from inputs import inputs
 from torch import nn
 
 from lib import depgraph, inference, measures, models, shrinking
@@ -16,8 +17,6 @@ pytest.importorskip("safetensors")
 import safetensors.torch
 
 from lib import saving, sparse
-
-SHAPES = {"mlp": (784,), "lenet5": (1, 28, 28), "unet": (1, 33, 40), "ct_cnn": (1, 37, 50)}
 
 
 def small(name, seed=0):
@@ -42,7 +41,7 @@ def test_round_trip(name, tmp_path):
     again = saving.load(tmp_path / name)
     assert again.config == net.config
     assert (again.normalisation, again.labels) == ({"mean": [0.5], "std": [0.25]}, ["a", "b"])
-    x = torch.randn(2, *SHAPES.get(name, (3, 32, 32)))
+    x = inputs(name, 2)
     assert torch.equal(again(x), net(x))
     assert not again.training
 
@@ -279,7 +278,7 @@ def test_onnx_agrees_for_any_batch(net, tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
     name, net = (net, small(net)) if net != "shrunk" else ("lenet5", shrunk())
-    x = torch.randn(5, *SHAPES.get(name, (3, 32, 32)))
+    x = inputs(name, 5)
     saving.to_onnx(net.train(), tmp_path / "net.onnx", x[:1])
     assert net.training
     session = runtime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])

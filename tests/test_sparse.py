@@ -6,12 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from inputs import inputs
 from torch import nn
 from torch.nn.utils import prune
 
 from lib import models, pruning, saving, sparse
-
-SHAPES = {"mlp": (784,), "lenet5": (1, 28, 28), "unet": (1, 33, 40), "ct_cnn": (1, 37, 50)}
 
 
 def pruned(name, sparsity=0.95):
@@ -30,7 +29,7 @@ def test_a_network_comes_back_bit_by_bit(name, sparsity, tmp_path):
     assert again.config == net.config and about["labels"] == ["a", "b"] and not again.training
     for key, tensor in net.state_dict().items():
         assert torch.equal(again.state_dict()[key], tensor) and again.state_dict()[key].dtype == tensor.dtype
-    x = torch.randn(2, *SHAPES.get(name, (3, 32, 32)))
+    x = inputs(name, 2)
     assert torch.equal(again(x), net(x))
 
 

@@ -30,9 +30,9 @@ def _fitting(ws, scales=None, grads=None, **options):
 
 # At this door a reader's arguments are checked; inside, `resolve` has checked a penalty, and the equations stay bare.
 _KINDS = KINDS | {"together": _fitting, "scales": numbers("[-1e30, 1e30]"), "rule": LAYER_RULES}
-_told = told(ws=matrices, grads=matrices, **_KINDS)
+_told = told(ws=matrices, grads=matrices, **_KINDS)  # groups: rows or columns of (out, in, …)
 _each = told(ws=tensors, grads=tensors, **_KINDS)  # entry by entry, whatever the shape
-_shrinks = told(together=_fitting, ws=matrices, scales=numbers(FACTORS), alpha=RANGES["alpha"])
+_shrinks = told(ws=matrices, **_KINDS | {"scales": numbers(FACTORS)})  # proximal operators
 l1, l2, l0 = map(_each, (l1, l2, l0))
 group_lasso, sparse_group_lasso = map(_told, (group_lasso, sparse_group_lasso))
 l1_grad_, l2_grad_, l0_grad_ = map(_each, (l1_grad_, l2_grad_, l0_grad_))
