@@ -38,8 +38,8 @@ def form(model, example, *, channels_last=True):
     example: an input of the network (N, …), a tuple of its arguments, or a mapping of them by name. The copy has
     `folded`, the pairs of names (layer, batch norm) that were folded; each of these norms is an `nn.Identity` now.
     Weights below 1e-20, which decay leaves behind, are 0. What cannot be proved stays: a norm without a layer that it
-    alone reads, and channels last where the network does not run so. InferenceError: the outputs differ by more than
-    1e-5 of the largest, and no single fold is the cause.
+    alone reads, or that a whole number or a flag in the example chooses, and channels last where the network does not
+    run so. InferenceError: the outputs differ by more than 1e-5 of the largest, and no single fold is the cause.
     """
     args = Example(model, example) if isinstance(model, nn.Module) else None
     if not (args and args.tensors()):

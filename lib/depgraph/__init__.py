@@ -13,9 +13,9 @@
    constant that its bias can take up. Those that go out open the next ones.
 3. Slicing and proof. `search` takes the dead channels out of a copy (`slicing`) and runs the same pass again with the
    numbers that are left. `records` lays both passes beside each other: where they part, a width of heads or groups is
-   made even, or what the operation sees is left. `proof` then compares outputs, in float64, on the example, on noise
-   and on inputs of other sizes; where it finds a difference, constants that are not zero stay (then zeros, too), and
-   what differs still is a ShrinkError that names the layers.
+   made even, or what the operation sees is left. `proof` then compares outputs, in float64, on the example, on noise,
+   on other whole numbers and on inputs of other sizes; where it finds a difference, constants that are not zero stay
+   (then zeros, too), and what differs still is a ShrinkError that names the layers.
 4. Report. `report` says layer by layer how many units are left and why dead ones stayed; `shrink` warns once.
 
 `passes` holds what must be so around a pass (the example, no gradients, no fused kernels) and refuses what has no
