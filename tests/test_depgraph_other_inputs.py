@@ -6,7 +6,7 @@ from test_depgraph_kinds import Call, kill
 from torch import nn
 from torch.nn import functional as F
 
-from lib import depgraph
+from lib import depgraph, inference
 from lib.depgraph.passes import Example
 from lib.depgraph.proof import others
 from lib.shrinking import ShrinkError
@@ -245,6 +245,11 @@ def test_what_is_no_network_of_ours_is_refused_with_a_remedy():
             depgraph.shrink(other, X)
     with pytest.raises(ShrinkError, match="on the device meta, without numbers; load them first"):
         depgraph.shrink(net.to("meta"), X)
+    closed = Call(lambda s, x: s.scaled(x), i=nn.Linear(8, 3))
+    closed.scaled = lambda x: 2 * closed.i(x)
+    for use in (depgraph.shrink, inference.form):
+        with pytest.raises(ValueError, match="'scaled' is a function that holds layers of the network itself"):
+            use(closed, X)
     kept = {}
     hooked = Call(lambda s, x: s.i(x) * 0 + kept["h"], i=nn.Linear(8, 3))
     hooked.i.register_forward_hook(lambda layer, x, h: kept.update(h=h) if layer is hooked.i else None)

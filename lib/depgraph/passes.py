@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrize, prune
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..checks import unready
+from ..checks import holding, unready
 from ..layers import SUMMED
 from ..shrinking import ShrinkError
 
@@ -131,7 +131,7 @@ def refuse(model, example, keep):
             raise ShrinkError(f"{name!r} is no layer of Python's; put the nn.Module that it was made of in its place")
         if computed := _computed(name, layer):
             raise ShrinkError(computed)
-    if hindrance := unready(model):
+    if hindrance := unready(model) or holding(model):
         raise ShrinkError(hindrance)
     if not isinstance(keep, list | tuple | set | frozenset):
         raise ValueError(f"keep must be a list of layers' names, not {keep!r}; pass keep=[{keep!r}]")
