@@ -78,6 +78,7 @@ endif
 
 # The runner takes one call at a time in a checkout, and a notebook's timing part takes all of its cores.
 bench: environment
+	@rm -f logs/laptop-fresh/91_bench/figures.done
 	@$(BIN)python -m companion.workflow.launch "$(CORES)" profile=laptop fresh=1 "only=91_bench*" -- $(SNAKEMAKE)
 
 test: environment

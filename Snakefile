@@ -6,7 +6,8 @@
 # to do ends in seconds, so training's sentinels last only until the run is complete.
 #
 # `make figures` renders whatever has changed or not (`--forcerun render`); that takes seconds. With fresh=1 it does
-# not: rendering would train, and a notebook that was finished before a kill stays so until all are.
+# not: rendering would train, and a notebook that was finished before a kill stays so until all are; then the
+# launcher takes the sentinels away.
 #
 # On a cluster: `make figures PROFILE=paper SNAKEMAKE="--executor slurm --jobs 20"`.
 import json
@@ -78,12 +79,6 @@ if SWEEP:
 rule all:
     input:
         DONE,
-
-
-onsuccess:
-    if FRESH:  # what a kill has left to do is known by these; once all is made, the same command makes it anew
-        for done in DONE:
-            Path(done).unlink(missing_ok=True)
 
 
 if SWEEP:

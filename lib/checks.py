@@ -2,7 +2,6 @@
 
 import math
 import numbers
-import types
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from functools import cache
@@ -144,16 +143,4 @@ def unready(model):
             return f"{name!r} ({type(layer).__name__}) has quantised weights; give the network before it was quantised"
     if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
         return "the network's weights are on the device meta, without numbers; load them first"
-    return None
-
-
-def holding(model):
-    """Which function that a network keeps holds layers of it, and the remedy; or None. A copy would run the first's."""
-    inside = set(map(id, model.modules()))
-    for name, layer in model.named_modules():
-        for key, value in vars(layer).items():
-            cells = value.__closure__ or () if isinstance(value, types.FunctionType) else ()
-            if any(id(cell.cell_contents) in inside for cell in cells if cell != types.CellType()):
-                said = f"{f'{name}.{key}'.lstrip('.')!r} is a function that holds layers of the network itself"
-                return f"{said}, of which a copy has others; make it a method of {type(layer).__name__}"
     return None

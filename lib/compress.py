@@ -26,9 +26,9 @@ HELD_OUT = 0.2  # of data without a validation part
 class Compressed:
     """What `compress` returns: the tuned network, all four by name, their table, and what stayed and why; it prints.
 
-    `dense` is the network as it was given. With a penalty the table has a row more, `penalised`: the copy that was
-    trained with it, which the cut is held against. `nonzero` counts all parameters, biases as well; zeros of a penalty
-    fill up in tuning, which has none.
+    The four are `dense`, the network as it was given, `masked`, `shrunk` and `tuned`. With a penalty the table has a
+    fifth row, `penalised`, the copy that was trained with it: what the cut costs is seen beside it. `nonzero` counts
+    all parameters, biases as well. Tuning has no penalty, so that the zeros of one fill up.
     """
 
     network: nn.Module

@@ -16,7 +16,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format, fusion
 from . import models, saving
 from .arguments import a_path, told
 from .atomic import read_file
-from .depgraph.passes import Example
+from .depgraph.passes import Example, alone
 from .depgraph.proof import others, output
 from .layers import SUMMED
 from .training.given import fits
@@ -38,8 +38,9 @@ def form(model, example, *, channels_last=True):
     example: an input of the network (N, …), a tuple of its arguments, or a mapping of them by name. The copy has
     `folded`, the pairs of names (layer, batch norm) that were folded; each of these norms is an `nn.Identity` now.
     Weights below 1e-20, which decay leaves behind, are 0. What cannot be proved stays: a norm without a layer that it
-    alone reads, or that a whole number or a flag in the example chooses, and channels last where the network does not
-    run so. InferenceError: the outputs differ by more than 1e-5 of the largest, and no single fold is the cause.
+    alone reads, and channels last where the network does not run so. A norm that a whole number or a flag in the
+    example chooses stays, too. InferenceError: the outputs differ by more than 1e-5 of the largest, and no single fold
+    is the cause. ShrinkError: a function in the network holds layers of it, of which a copy has others.
     """
     args = Example(model, example) if isinstance(model, nn.Module) else None
     if not (args and args.tensors()):
@@ -48,12 +49,12 @@ def form(model, example, *, channels_last=True):
     if not all(t.numel() for t in args.tensors()):
         raise InferenceError("the example is empty; pass at least one input")
     plain = models.copied(model).eval().requires_grad_(False)
-    with fits(model, args.tensors()[0]):
-        known = _known(plain, (args, *_taken(plain, others(args)), _noise(args, 1.0), _noise(args, 10.0)))
+    with fits(model, args.tensors()[0]), alone(model):
+        known = _known(plain, (args, _noise(args, 1.0), _noise(args, 10.0)))
     if not all(out.isfinite().all() for out in known[0][1]):
         raise InferenceError(f"{type(model).__name__} puts out inf or NaN on the example, which nothing can be held to")
     known = [(given, outs) for given, outs in known if all(out.isfinite().all() for out in outs)]
-    pairs = _proved(*_lively(plain, [given for given, _ in known]), _pairs(plain, args))
+    pairs = _proved(*_lively(plain, [given for given, _ in known]), _pairs(plain, args), others(args))
     small = folded(plain, pairs)
     if (error := _difference(small, known)) > CLOSE:
         if not pairs:
@@ -71,9 +72,12 @@ def form(model, example, *, channels_last=True):
     return last if last.channels_last else small
 
 
-def _proved(model, inputs, pairs):
-    """Those of the pairs that may be folded: all at once where that changes nothing, else each that alone does not."""
-    known = _known(model, inputs)
+def _proved(model, inputs, pairs, more):
+    """Those of the pairs that may be folded: all at once where that changes nothing, else each that alone does not.
+
+    more: further inputs, as far as the network takes them, and stays as it is with them.
+    """
+    known = [*_known(model, inputs), *(_taken(model, more) if pairs else ())]
     if _difference(folded(model, pairs), known) <= CLOSE:
         return pairs
     return [pair for pair in pairs if _difference(folded(model, [pair]), known) <= CLOSE]
@@ -190,11 +194,15 @@ def _outputs(model, args):
 
 
 def _taken(model, inputs):
-    """Those of the inputs that a network takes."""
+    """Those of the inputs that a network takes and that leave its buffers alone, each with what it puts out."""
+    kind = next((t.dtype for t in model.parameters() if t.is_floating_point()), None)
     for given in inputs:
+        net, given = copy.deepcopy(model), given.double() if kind is torch.float64 else given
         with contextlib.suppress(Exception):
-            _outputs(model, given)
-            yield given
+            outs = _outputs(net, given)
+            kept = zip(net.buffers(), model.buffers(), strict=True)
+            if all(out.isfinite().all() for out in outs) and all(torch.equal(a, b) for a, b in kept):
+                yield given, outs
 
 
 def _known(model, inputs):

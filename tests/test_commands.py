@@ -247,20 +247,26 @@ def test_what_is_made_afresh_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     stub.write_text(f'#!/bin/sh\necho "$3" >> {called}\ncase "$3" in *60*) test ! -e {tmp_path}/broken;; esac\n')
     stub.chmod(0o755)
     monkeypatch.setenv("PATH", f"{stub.parent}{os.pathsep}{os.environ['PATH']}")
-    passed = []
-    monkeypatch.setattr(launch, "main", passed.append)
-    launch.run("1", ["profile=laptop", "fresh=1"], ["--quiet", "all"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        launch, "main", lambda given: sys.exit(subprocess.call([sys.executable, "-m", "snakemake", *given]))
+    )
 
     def calls():
         called.unlink(missing_ok=True)
-        done = subprocess.run([sys.executable, "-m", "snakemake", *passed[0]], cwd=tmp_path, capture_output=True)
+        with pytest.raises(SystemExit) as end:
+            launch.run("1", ["profile=laptop", "fresh=1"], ["--quiet", "all"])
         made = called.read_text().split("\n") if called.is_file() else []
-        return done.returncode, {name: made.count(f"notebooks/{name}.ipynb") for name in ("50 a", "60 b")}
+        return end.value.code, {name: made.count(f"notebooks/{name}.ipynb") for name in ("50 a", "60 b")}
 
     (tmp_path / "broken").touch()
     assert calls() == (1, {"50 a": 4, "60 b": 2}), "two seeds, timing and figures; the other one's seeds fail"
     (tmp_path / "broken").unlink()
     assert calls() == (0, {"50 a": 0, "60 b": 4})
+    assert calls() == (0, {"50 a": 4, "60 b": 4})
+    for name in ("50 a", "60 b"):  # killed after the last of them
+        (tmp_path / "logs" / "laptop-fresh" / name / "figures.done").touch()
+    assert calls() == (0, {"50 a": 0, "60 b": 0}), "nothing is left to do, once"
     assert calls() == (0, {"50 a": 4, "60 b": 4})
 
 

@@ -1,5 +1,7 @@
 """Same outputs on inputs that the example does not show: other batches, other sizes, other ways through the network."""
 
+import time
+
 import pytest
 import torch
 from test_depgraph_kinds import Call, kill
@@ -7,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lib import depgraph, inference
+from lib.depgraph import proof
 from lib.depgraph.passes import Example
 from lib.depgraph.proof import others
 from lib.shrinking import ShrinkError
@@ -57,10 +60,10 @@ def masked(s, x, lengths):
     return s.o(F.relu(s.i(x) + s.places) * there[..., None])
 
 
-TASK, FLAG, NUMBERS = torch.tensor, torch.tensor([True]), range(4)
+TASK, FLAG, NUMBERS = torch.tensor, torch.tensor([True]), [0, 1, 2, 3]
 CHOSEN = {  # the function, the example's number, and all numbers that there are
-    "read back": (lambda s, x, k: s.o(F.relu(s.i(x) + s.tasks[int(k)])), TASK(2), map(TASK, NUMBERS)),
-    "the first one": (lambda s, x, k: s.o(F.relu(s.i(x) + s.tasks[int(k)])), TASK(0), map(TASK, NUMBERS)),
+    "read back": (lambda s, x, k: s.o(F.relu(s.i(x) + s.tasks[int(k)])), TASK(2), [*map(TASK, NUMBERS)]),
+    "the first one": (lambda s, x, k: s.o(F.relu(s.i(x) + s.tasks[int(k)])), TASK(0), [*map(TASK, NUMBERS)]),
     "of a scale": (lambda s, x, k: s.o(F.relu(s.tasks[0] + s.i(x) * k.item())), TASK([2]), [TASK([1]), TASK([3])]),
     "of Python's, the last": (lambda s, x, k: s.o(F.relu(s.i(x) + s.tasks[k])), 3, NUMBERS),
     "of an embedding": (lambda s, x, k: s.o(F.relu(s.i(x) + F.embedding(TASK(int(k)), s.tasks))), TASK(3), [TASK(1)]),
@@ -81,19 +84,35 @@ def test_constants_that_a_whole_number_chooses_stay(name):
 
 
 def test_the_whole_numbers_that_are_tried():
-    """One less but of 0, one more, 0, of numbers in tensors and of Python's apart."""
+    """One more, one less but of 0, and 0, of numbers in tensors and of Python's apart; none twice."""
     example = Example(nn.Identity(), (torch.tensor([0, 5]), torch.tensor(True), torch.ones(2), 2, True, 0.5, "k"))
     tried = [[v.tolist() if isinstance(v, torch.Tensor) else v for v in given.args] for given in others(example)]
     plain, tensors = [2, True, 0.5, "k"], [[0, 5], True, [1.0, 1.0]]
     assert tried == [
-        [[0, 4], False, [1.0, 1.0], *plain],
         [[1, 6], False, [1.0, 1.0], *plain],
-        [[0, 0], False, [1.0, 1.0], *plain],
-        [*tensors, 1, False, 0.5, "k"],
+        [[0, 4], True, [1.0, 1.0], *plain],
+        [[0, 0], True, [1.0, 1.0], *plain],
         [*tensors, 3, False, 1.5, "k"],
-        [*tensors, 0, False, 0.5, "k"],
+        [*tensors, 1, True, 0.5, "k"],
+        [*tensors, 0, True, 0.5, "k"],
     ]
-    assert not list(others(Example(nn.Identity(), torch.ones(2)))), "nothing to choose by"
+    for nothing in (torch.ones(2), torch.ones(2, dtype=torch.uint16), torch.zeros(0, dtype=torch.int64)):
+        assert not list(others(Example(nn.Identity(), nothing)))
+    assert len(list(others(Example(nn.Identity(), (torch.zeros(2, dtype=torch.uint8), False))))) == 2
+
+
+def test_a_number_that_leads_into_a_loop_is_left(monkeypatch):
+    monkeypatch.setattr(proof, "PATIENCE", 0.5)
+
+    def forward(s, x, step):
+        k = 0
+        while k < 3:
+            x, k = x + 0.1, k + step
+        return s.o(F.relu(s.i(x)))
+
+    begun = time.monotonic()
+    assert agree(Call(forward, **units()), (X, 1), (X, 2)).i.out_features == 6
+    assert time.monotonic() - begun < 30
 
 
 def twice(s, x):
@@ -246,10 +265,15 @@ def test_what_is_no_network_of_ours_is_refused_with_a_remedy():
     with pytest.raises(ShrinkError, match="on the device meta, without numbers; load them first"):
         depgraph.shrink(net.to("meta"), X)
     closed = Call(lambda s, x: s.scaled(x), i=nn.Linear(8, 3))
+    patched = nn.Sequential(nn.Linear(8, 12), nn.Linear(12, 3))
     closed.scaled = lambda x: 2 * closed.i(x)
-    for use in (depgraph.shrink, inference.form):
-        with pytest.raises(ValueError, match="'scaled' is a function that holds layers of the network itself"):
-            use(closed, X)
+    patched[0].forward = lambda x, old=patched[0].forward, other=patched[1]: old(x) + other(old(x)).sum()
+    for net, layer in ((closed, "i"), (patched, "1")):
+        for use in (depgraph.shrink, inference.form):
+            with pytest.raises(ShrinkError, match=f"holds its layer '{layer}' and runs that, not a copy's"):
+                use(net, X)
+    closed.function, closed.scaled = (lambda s, x: s.i(x)), (lambda: closed.i)
+    assert depgraph.shrink(closed, X).i.out_features == 3, "what no pass runs does not matter"
     kept = {}
     hooked = Call(lambda s, x: s.i(x) * 0 + kept["h"], i=nn.Linear(8, 3))
     hooked.i.register_forward_hook(lambda layer, x, h: kept.update(h=h) if layer is hooked.i else None)

@@ -131,6 +131,26 @@ def test_a_norm_that_a_number_chooses_is_not_folded(domain):
     assert not small.folded and all(close(small(x, k), net(x, k)) for k in range(2))
 
 
+def test_what_another_flag_changes_or_does_not_run_on_hinders_nothing():
+    """One writes into a buffer, which the form must not have; one makes numbers of a type of its own."""
+
+    class Flags(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.norm = nn.Linear(8, 6), nn.BatchNorm1d(6)
+            self.register_buffer("center", torch.zeros(8))
+
+        def forward(self, x, update=False, cast=False):
+            if update:
+                self.center += x.mean(0)
+            return self.norm(self.layer((x.float() if cast else x) - self.center))
+
+    net, x = trained(Flags()), torch.randn(5, 8)
+    for example in ((x, False), (x, False, False)):
+        small = inference.form(net, example)
+        assert small.folded == [["layer", "norm"]] and not small.center.any() and close(small(x), net(x))
+
+
 def test_a_wrong_fold_is_seen_where_the_signal_of_a_fresh_network_dies_out():
     class Deep(nn.Module):
         def __init__(self):

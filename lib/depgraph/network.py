@@ -7,7 +7,7 @@ import torch
 from ..shrinking import ShrinkError
 from . import slicing
 from .classes import Classes
-from .passes import OUTPUT, batched, first_line, quiet, tensors_in
+from .passes import OUTPUT, alone, batched, first_line, quiet, tensors_in
 from .shadows import Param
 from .trace import TooLong, Trace
 
@@ -34,7 +34,8 @@ class Network:
         classes = Classes()
         params = [Param(name, t, [classes.new(n) for n in t.shape]) for name, t in self.tensors.items()]
         self.trace = Trace(params, classes, self.until)
-        self._first()
+        with alone(model):
+            self._first()
         self._unseen()
 
     def _first(self):

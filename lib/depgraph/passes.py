@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import inspect
+import time
 import warnings
 from collections import deque
 from collections.abc import Mapping
@@ -11,17 +12,36 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrize, prune
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..checks import holding, unready
+from ..checks import unready
 from ..layers import SUMMED
 from ..shrinking import ShrinkError
 
 OUTPUT = "the network's output"
 
 
+class Within(TorchDispatchMode):
+    """Stops a pass whose operations go on for longer: one that a number leads into a loop."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.until = time.monotonic() + seconds
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if time.monotonic() > self.until:
+            raise TimeoutError("the pass did not end")
+        return func(*args, **(kwargs or {}))
+
+
 class Example:
-    """Arguments of a network: a mapping by name, a tuple or a list in order, anything else the only one."""
+    """Arguments of a network: a mapping by name, a tuple or a list in order, anything else the only one.
+
+    other: whether whole numbers in it are not those that were given; then `seconds` bounds its first pass.
+    """
+
+    seconds, other = None, False
 
     def __init__(self, model, example):
         self.args, self.kwargs = (example,), {}
@@ -59,7 +79,10 @@ class Example:
     def run(self, model):
         """What the network returns; an operation in place changes a copy."""
         own = self.map(lambda t: t.detach().clone())
-        return model(*own.args, **own.kwargs)
+        with Within(self.seconds) if self.seconds else contextlib.nullcontext():
+            found = model(*own.args, **own.kwargs)
+        self.seconds = None
+        return found
 
 
 def _binds(model, *args, **kwargs):
@@ -80,6 +103,20 @@ def batched(given):
         weight = layer._parameters.get("weight") if isinstance(layer, SUMMED) else None
         if weight is not None and most < weight.dim() and any(x.shape in shapes for x in inputs):
             raise ShrinkError(f"the example of shape {tuple(inputs[0].shape)} has no batch axis; pass example[None]")
+
+    return nn.modules.module.register_module_forward_pre_hook(check)
+
+
+def alone(model):
+    """A context in which a copy of a network runs; ShrinkError: it runs a layer of the network itself."""
+    inside = {id(layer): name for name, layer in model.named_modules()}
+
+    def check(layer, inputs):
+        if id(layer) in inside:
+            raise ShrinkError(
+                f"a function or a hook in {type(model).__name__} holds its layer {inside[id(layer)]!r} and runs that, "
+                "not a copy's; make the function a method, and take the hook off first"
+            )
 
     return nn.modules.module.register_module_forward_pre_hook(check)
 
@@ -131,7 +168,7 @@ def refuse(model, example, keep):
             raise ShrinkError(f"{name!r} is no layer of Python's; put the nn.Module that it was made of in its place")
         if computed := _computed(name, layer):
             raise ShrinkError(computed)
-    if hindrance := unready(model) or holding(model):
+    if hindrance := unready(model):
         raise ShrinkError(hindrance)
     if not isinstance(keep, list | tuple | set | frozenset):
         raise ValueError(f"keep must be a list of layers' names, not {keep!r}; pass keep=[{keep!r}]")

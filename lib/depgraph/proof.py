@@ -14,6 +14,8 @@ FEW = 100  # times the largest number that differs: more is what a mask fills in
 NEEDED = 3  # the first inputs, without which nothing is proved
 DRAWS = 8  # of noise, for a network that goes one way or another by what it sees
 MANY = 8  # times the examples, for a network that goes another way when there are more
+PATIENCE = 10  # seconds of a pass with another whole number
+WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 LARGE = 200_000  # numbers of an input from which on it is not tried where it is longer than the example
 
 
@@ -90,29 +92,33 @@ def _trials(example, draws):
 def others(example):
     """The example with other whole numbers, by which a network may choose: one less, down to 0, one more, and 0.
 
-    Numbers of Python, and those in tensors, each apart. Of a truth it is the other; a float of Python's, one more.
+    Numbers of Python, and those in tensors, each apart. Of a truth it is the other; a float of Python's, one more. A
+    pass with them that does not end in ten seconds fails.
     """
     for kind in (torch.Tensor, (bool, int, float)):
-        for step in (-1, 1, 0):
+        for step in (1, -1, 0):
             changed = []
             given = example.map(lambda n, step=step, changed=changed: _other(n, step, changed), kind)
-            if changed:
+            given.seconds, given.other = PATIENCE, True
+            if any(changed):
                 yield given
 
 
 def _other(n, step, changed):
-    """A number or a tensor of them, one more or less, or 0; what becomes another is noted in `changed`."""
+    """A number or a tensor of them, one more or less, or 0; whether it is another is noted in `changed`."""
     tensor = isinstance(n, torch.Tensor)
-    if tensor and (n.layout is not torch.strided or n.is_floating_point() or n.is_complex() or not n.numel()):
+    if tensor and (n.layout is not torch.strided or n.dtype not in WHOLE or (n.is_cuda and step > 0)):
+        return n  # beyond the last of a table a GPU ends the process
+    if step != 1 and (isinstance(n, bool | float) or (tensor and n.dtype is torch.bool)):
         return n
-    if isinstance(n, float) and step != 1:
-        return n
-    changed.append(n)
     if isinstance(n, bool) or (tensor and n.dtype is torch.bool):
-        return ~n if tensor else not n
-    if step < 0:
-        return torch.where(n > 0, n - 1, n) if tensor else n - (n > 0)
-    return n + 1 if step else n * 0
+        other = ~n if tensor else not n
+    elif step < 0:
+        other = torch.where(n > 0, n - 1, n) if tensor else n - (n > 0)
+    else:
+        other = n + 1 if step else n * 0
+    changed.append(not torch.equal(other, n) if tensor else other != n)
+    return other
 
 
 def _resized(example, dims, part, *, batch=False):
@@ -136,9 +142,11 @@ def _run(net, given):
 
 
 def _where(given, example):
-    """The shapes of inputs, where they are not the example's."""
+    """How inputs are other than the example: their shapes, or their whole numbers."""
     shapes = [[tuple(t.shape) for t in given.tensors()] for given in (given, example)]
-    return f" on inputs of shape {', '.join(map(str, shapes[0]))}" if shapes[0] != shapes[1] else ""
+    if shapes[0] != shapes[1]:
+        return f" on inputs of shape {', '.join(map(str, shapes[0]))}"
+    return " with another whole number or flag in the example" if given.other else ""
 
 
 def _widen(model, small, example, near):

@@ -110,12 +110,7 @@ def renew(net):
 
 
 def copied(net):
-    """A deep copy, also of a network that keeps tensors of its last pass, which torch does not copy.
-
-    ValueError: a function that it keeps holds its layers.
-    """
-    if found := checks.holding(net):
-        raise ValueError(found)
+    """A deep copy, also of a network that keeps tensors of its last pass, which torch does not copy."""
     kept = [value for module in net.modules() for value in tree_leaves(vars(module)) if torch.is_tensor(value)]
     return copy.deepcopy(net, {id(t): t.detach().clone() for t in kept if not t.is_leaf})
 

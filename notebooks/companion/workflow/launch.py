@@ -39,7 +39,14 @@ def run(cores, config, options):
     with served.kernels() if renders else contextlib.nullcontext() as folder:  # what trains long has its own process
         if folder:
             os.environ["COMPANION_KERNELS"] = str(folder)
-        main([*command, *(["--config", *config] if config else []), *options])
+        try:
+            main([*command, *(["--config", *config] if config else []), *options])
+        except SystemExit as end:
+            if not end.code and "fresh=1" in config:  # all is made: the same command makes it anew
+                only = next((entry.removeprefix("only=") for entry in config if entry.startswith("only=")), "*")
+                for done in Path("logs").glob(f"*-fresh/{only}/figures.done"):
+                    done.unlink(missing_ok=True)
+            raise
 
 
 def trains(config):
