@@ -107,12 +107,15 @@ def others(example):
 def _other(n, step, changed):
     """A number or a tensor of them, one more or less, or 0; whether it is another is noted in `changed`."""
     tensor = isinstance(n, torch.Tensor)
-    if tensor and (n.layout is not torch.strided or n.dtype not in WHOLE or (n.is_cuda and step > 0)):
-        return n  # beyond the last of a table a GPU ends the process
-    if step != 1 and (isinstance(n, bool | float) or (tensor and n.dtype is torch.bool)):
+    if tensor and (n.layout is not torch.strided or n.dtype not in WHOLE):
         return n
-    if isinstance(n, bool) or (tensor and n.dtype is torch.bool):
+    truth = isinstance(n, bool) or (tensor and n.dtype is torch.bool)
+    if (truth or isinstance(n, float)) and step != 1:
+        return n
+    if truth:
         other = ~n if tensor else not n
+    elif tensor and n.is_cuda and step > 0:
+        return n  # beyond the last of a table a GPU ends the process
     elif step < 0:
         other = torch.where(n > 0, n - 1, n) if tensor else n - (n > 0)
     else:

@@ -42,11 +42,16 @@ def run(cores, config, options):
         try:
             main([*command, *(["--config", *config] if config else []), *options])
         except SystemExit as end:
-            if not end.code and "fresh=1" in config:  # all is made: the same command makes it anew
-                only = next((entry.removeprefix("only=") for entry in config if entry.startswith("only=")), "*")
-                for done in Path("logs").glob(f"*-fresh/{only}/figures.done"):
-                    done.unlink(missing_ok=True)
+            if not end.code and "fresh=1" in config:
+                forget(config)
             raise
+
+
+def forget(config):
+    """Take away what says that notebooks are made afresh, once all are: the same command makes them anew."""
+    only = next((entry.removeprefix("only=") for entry in config if entry.startswith("only=")), "*")
+    for done in Path("logs").glob(f"*-fresh/{only}/figures.done"):
+        done.unlink(missing_ok=True)
 
 
 def trains(config):
