@@ -54,7 +54,7 @@ def form(model, example, *, channels_last=True):
     if not all(out.isfinite().all() for out in known[0][1]):
         raise InferenceError(f"{type(model).__name__} puts out inf or NaN on the example, which nothing can be held to")
     known = [(given, outs) for given, outs in known if all(out.isfinite().all() for out in outs)]
-    pairs = _proved(*_lively(plain, [given for given, _ in known]), _pairs(plain, args), others(args))
+    pairs = _proved(*_lively(plain, [given for given, _ in known]), _pairs(plain, args))
     small = folded(plain, pairs)
     if (error := _difference(small, known)) > CLOSE:
         if not pairs:
@@ -72,12 +72,12 @@ def form(model, example, *, channels_last=True):
     return last if last.channels_last else small
 
 
-def _proved(model, inputs, pairs, more):
+def _proved(model, inputs, pairs):
     """Those of the pairs that may be folded: all at once where that changes nothing, else each that alone does not.
 
-    more: further inputs, as far as the network takes them, and stays as it is with them.
+    Also with other whole numbers in the first of the inputs, as far as the network takes them.
     """
-    known = [*_known(model, inputs), *(_taken(model, more) if pairs else ())]
+    known = [*_known(model, inputs), *(_taken(model, others(inputs[0])) if pairs else ())]
     if _difference(folded(model, pairs), known) <= CLOSE:
         return pairs
     return [pair for pair in pairs if _difference(folded(model, [pair]), known) <= CLOSE]
@@ -195,9 +195,8 @@ def _outputs(model, args):
 
 def _taken(model, inputs):
     """Those of the inputs that a network takes and that leave its buffers alone, each with what it puts out."""
-    kind = next((t.dtype for t in model.parameters() if t.is_floating_point()), None)
     for given in inputs:
-        net, given = copy.deepcopy(model), given.double() if kind is torch.float64 else given
+        net = copy.deepcopy(model)
         with contextlib.suppress(Exception):
             outs = _outputs(net, given)
             kept = zip(net.buffers(), model.buffers(), strict=True)

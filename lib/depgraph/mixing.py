@@ -92,7 +92,6 @@ def batch_normalised(call):
     """A norm that treats each channel alone: number by number with what it has for each."""
     trace, x, training = call.trace, call.named["input"], call.named.get("training", False)
     if training:  # what lies along the others has its mean taken: a weight that is made even so keeps it
-        call.tensors = [x]
         _mix(call, [d for d in range(x.dim()) if d != 1])
     rows, shape = trace.state(x).ids.transpose(0, 1).flatten(1), [1, -1] + [1] * (x.dim() - 2)
     trace.classes.join(rows, rows[:, :1])  # what has its statistics together is one class
