@@ -5,6 +5,7 @@ that they go on to the record's first log point.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from companion.runs import configuration, execution, provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGINNINGS = ROOT / "tests" / "reference" / "beginnings.json"
-FIRST = 20  # steps of a heavy record that `make test` trains
+FIRST, SECONDS = 20, 15  # of a heavy record `make test` trains so many steps, or those that took it so long
 REPLAY = """
 import json, sys, torch
 sys.path.append("tests")
@@ -101,8 +102,10 @@ def note():
     """Write the losses of the heavy records' first steps, as the sources of today train them."""
     noted = {}
     for record in recorded()["heavy"]:
-        (loss,) = replay(record, FIRST)["loss"]
-        noted[record["experiment"]] = {"id": record["id"], "steps": FIRST, "loss": round(loss, 5)}
+        row = record["rows"][0]
+        steps = min(FIRST, math.ceil(SECONDS * row["steps"] / row["train_s"]))
+        (loss,) = replay(record, steps)["loss"]
+        noted[record["experiment"]] = {"id": record["id"], "steps": steps, "loss": round(loss, 5)}
     BEGINNINGS.write_text(json.dumps(noted, indent=1) + "\n", encoding="utf-8")
 
 

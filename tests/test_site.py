@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from filelock import FileLock
 
 from companion import site
 
@@ -36,13 +37,18 @@ class Page(HTMLParser):
             self.loads.append(attrs["href"])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pages(tmp_path_factory):
-    """The built pages by path; Sphinx runs in a process of its own, where a warning ends it."""
-    source, out = (tmp_path_factory.mktemp("site") / name for name in ("source", "out"))
-    command = [sys.executable, "-m", "companion.site", str(source), str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    """The built pages by path, built once for all workers of pytest; Sphinx has a process, which a warning ends."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    source, out, built = (shared / f"site-{name}" for name in ("source", "out", "built"))
+    with FileLock(shared / "site.lock"):
+        if not built.exists():
+            command = [sys.executable, "-m", "companion.site", str(source), str(out)]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            built.touch()
     return {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in out.rglob("*.html")}, out.resolve()
 
 
