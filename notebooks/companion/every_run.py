@@ -31,6 +31,7 @@ NOTEBOOKS = {  # how the names of experiments begin: the notebook that made them
     "p3_vgg16_full": "25_full_size_stochastic",
     "p3_vgg16": "22_vgg16_stochastic",
     "p3_unet": "23_unet_stochastic",
+    "p3_nuclei": "23_unet_stochastic",
     "p3_covid": "24_covid_cnn_stochastic",
     "p3_": "25_full_size_stochastic",
     "bf16": "90_bf16_against_fp32",
