@@ -159,17 +159,18 @@ def to_csr(model):
     Those with hooks stay, those of classes derived from nn.Linear, and those of an nn.TransformerEncoderLayer, which
     reads their weights itself. ValueError: a weight is made before each call, or is neither float32 nor float64.
     """
-    copied = nn.Sequential(models.copied(model))  # the network itself may be such a layer
-    blocks, made = [m for m in copied.modules() if isinstance(m, nn.TransformerEncoderLayer)], {}
+    copied, made = models.copied(model), {}
+    blocks = [m for m in copied.modules() if isinstance(m, nn.TransformerEncoderLayer)]
     within = {m for block in blocks for m in block.modules()}
     for name, layer in list(copied.named_modules(remove_duplicate=False)):
-        if name and type(layer) is nn.Linear and layer not in within:
+        if type(layer) is nn.Linear and layer not in within:
             if "weight" not in layer._parameters:
-                raise ValueError(models.MADE.format(f"{name}.weight".removeprefix("0.")))
+                raise ValueError(models.MADE.format(f"{name}.weight".removeprefix(".")))
             if layer._forward_hooks or layer._forward_pre_hooks:
                 continue
             if layer.weight.dtype not in (torch.float32, torch.float64):
                 raise ValueError(f"to_csr: torch has no sparse product of {layer.weight.dtype}; call net.float() first")
             made[layer] = made.get(layer) or SparseLinear(layer)
-            copied.set_submodule(name, made[layer])
-    return copied[0].eval()
+            if name:
+                copied.set_submodule(name, made[layer])
+    return made.get(copied, copied).eval()  # the network itself may be such a layer

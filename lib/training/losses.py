@@ -95,13 +95,13 @@ def spread(loss, outputs, y):
     So do maps (N, 1, H, W) and (N, H, W), of whose places the order counts. A loss that refuses the numbers that it is
     tried on is not looked at.
     """
-    numbers, dims = y.is_floating_point(), {outputs.ndim, y.ndim}
-    if loss in LOSSES.values() or len(dims) == 1 or outputs.numel() != y.numel() or not (numbers or dims == {1, 2}):
+    numbers, tables = y.is_floating_point(), {outputs.ndim, y.ndim} == {1, 2}
+    if loss in LOSSES.values() or outputs.ndim == y.ndim or outputs.numel() != y.numel() or not (numbers or tables):
         return
     given, wanted, changed = tuple(y.shape), tuple(outputs.shape), [y + 1]
     if numbers:  # those that all differ, which those of one batch need not do
         outputs, y = _rising(outputs), _rising(y)
-        changed = [y / 2] if y.ndim == 1 or dims == {1, 2} else [y / 2, y.flip(-1)]
+        changed = [y / 2] if y.ndim == 1 or tables else [y / 2, y.flip(-1)]
     loss = copy.deepcopy(loss) if isinstance(loss, torch.nn.Module) else loss  # it may count its calls
     try:
         plain, turned, *others = (torch.as_tensor(loss(outputs, t)) for t in (y, y.flip(0), *changed))
