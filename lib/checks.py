@@ -75,13 +75,17 @@ class Checked:
                 object.__setattr__(self, name, check(f"{self.what}{name}", value, kind, allowed))
 
     @classmethod
-    def of(cls, given, what):
-        """The options that a dict gives. ValueError: a name that these options do not have, or one that is lacking."""
+    def of(cls, given, what, *, beside=(), hints=None):
+        """The options that a dict gives. ValueError: a name that these options do not have, or one that is lacking.
+
+        beside: other names that messages tell; hints: of names that these options do not have, what to pass.
+        """
         if not isinstance(given, dict):
             raise ValueError(f"{what} must be a dict of options, got {seen(given)}")
         known = {_called(option): option for option in fields(cls)}
         if extra := [name for name in given if name not in known]:
-            raise ValueError(f"{what} has no {extra[0]!r}; known: {', '.join(sorted(known))}")
+            hint = f"pass {hints[extra[0]]}; " if extra[0] in (hints or {}) else ""
+            raise ValueError(f"{what} has no {extra[0]!r}; {hint}known: {', '.join(sorted({*known, *beside}))}")
         needed = [name for name, o in known.items() if o.default is o.default_factory is MISSING and name not in given]
         if needed:
             raise ValueError(f"{what} lacks {needed[0]!r}; known: {', '.join(sorted(known))}")

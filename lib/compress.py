@@ -1,6 +1,6 @@
 """One call that makes any network smaller: the units that count least are cut and taken out, the rest is trained on."""
 
-import inspect
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +14,7 @@ from .depgraph.passes import Example, refuse
 from .depgraph.search import SECONDS
 from .depgraph.units import Units
 from .training.given import TABLES, part_of, sized
-from .training.loop import Watching
-from .training.step import Options
+from .training.loop import WATCHED, options_of
 
 OF = ("units", "weights", "operations")
 STEPS = 6  # of the bisection: the share of units is found to 1/64
@@ -54,9 +53,8 @@ def compress(net, data, share=0.5, *, of="units", penalty=None, score=None, keep
     layer is few enough. ShrinkError: a search has come to its bound.
     """
     (train, held), options = _parts(data, net), sized(options, data)
-    others = {*Watching.__match_args__, *inspect.signature(training.fit).parameters}
-    asked = {"penalty": penalty} | {name: value for name, value in options.items() if name not in others}
-    Options.of(asked, "fit")  # what is no option is said before the searches
+    asked = {"penalty": penalty} | {name: value for name, value in options.items() if name not in WATCHED}
+    options_of(asked)  # what is no option is said before the searches
     example, score = train.x[:1], score or _score(held.y, options.get("loss"))
     refuse(net, Example(net, example), keep)
     nets, before = {"dense": models.copied(net)}, {}
@@ -99,6 +97,9 @@ def _trained(net, part, **options):
 def _smaller(net, example, share, of, limits):
     """The masked and the shrunk network with this share of units, weights or operations, and the report."""
     units = Units(net, example, **limits)
+    if not len(units) and share < 1:
+        stay = "its outputs stay, what a norm or a softmax over units reads, and what keep names (README, Limits)"
+        warnings.warn(f"no unit of {type(net).__name__} may be cut: {stay}", stacklevel=4)
     if of == "units" or share == 1:
         return _cut(units, example, share, limits)
     count = measures.flops if of == "operations" else lambda net, _: measures.parameters(net)

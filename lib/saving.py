@@ -35,6 +35,8 @@ def load(folder):
     that is damaged.
     """
     folder, file = Path(folder), Path(folder) / "model.safetensors"
+    if (folder / "inference.json").exists():
+        raise ValueError(f"{folder} holds an inference form; inference.load reads it")
     about, weights = described(folder / "model.json", _expected), read_file(file)
     model = network(about["config"], _state(weights, file)[0], folder / "model.json", file)
     of_one_save(folder / "model.json", about, weights)
@@ -57,8 +59,8 @@ def of_one_save(file, about, weights):
     """ValueError: the weights and what the JSON file says are not of one `write_pair`: a disk was full in between."""
     told = {key: value for key, value in about.items() if key != "sum"}
     if about.get("sum") not in (None, _sum_of_both(weights, told)):  # folders of before have none
-        weights_file = file.with_name("model.safetensors")
-        raise ValueError(f"{weights_file} and {file.name} beside it are not as they were saved; save the network again")
+        two = f"{file.with_name('model.safetensors')} and {file.name} beside it"
+        raise ValueError(f"{two} are not as they were saved; save the network again")
 
 
 def built_of(model):
@@ -107,10 +109,10 @@ def _state(content, file):
     """The tensors of a safetensors file and its metadata. ValueError: it is damaged."""
     try:
         state = safetensors.torch.load(content)
-        length = int.from_bytes(content[:8], "little")
-        return state, json.loads(content[8 : 8 + length]).get("__metadata__", {})
+        return state, json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
     except Exception as error:  # of safetensors' own kind, which derives from Exception alone; torch's for odd types
-        raise ValueError(f"{file} is damaged ({error}); save the network again") from None
+        zipped = "is torch.save's; torch.load(…, weights_only=False) reads and runs it" * (content[:2] == b"PK")
+        raise ValueError(f"{file} {zipped or f'is damaged ({error}); save the network again'}") from None
 
 
 def _sum_of_both(weights, about):
@@ -136,12 +138,12 @@ def load_into(model, path):
     ValueError names a tensor that is missing, unknown or of a shape that the layer cannot take.
     """
     state, about = _state(read_file(path), path)
+    if "sparse" in about:
+        raise ValueError(f"{path} is a sparse file; sparse.load gives its network, sparse.read its tensors")
     if about.get("sum", whole := _sum_of_tensors(state)) != whole:
         raise ValueError(f"{path} is damaged: it does not fit its checksum; save the network again")
     shared = _shared(model.state_dict(keep_vars=True))
-    shared = {
-        key: first for key, first in shared.items() if {key, first} - state.keys() or state[key].equal(state[first])
-    }
+    shared = {k: one for k, one in shared.items() if {k, one} - state.keys() or state[k].equal(state[one])}
     state |= {key: state[first] for key, first in shared.items() if first in state}
     beside = {key for key, _ in model.named_buffers()} - model.state_dict().keys()  # made with persistent=False
     known = {key: tensor for key, tensor in state.items() if key not in beside}

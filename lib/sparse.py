@@ -84,9 +84,11 @@ def read(content, what="the file"):
 
     ValueError: the bytes are of no such file, or a tensor's parts do not fit each other.
     """
+    if not isinstance(content, bytes):
+        raise ValueError(f"read takes the bytes of a file, Path(…).read_bytes(), got a {type(content).__name__}")
     kept, metadata = saving._state(content, what)
     if ABOUT not in metadata:
-        raise ValueError(f"{what} is no sparse file; `saving.load` reads the dense ones")
+        raise ValueError(f"{what} is no sparse file; saving.load reads dense ones in a folder, saving.load_into others")
     shapes = _told(metadata[ABOUT], what)
     parts = {f"{name}:{part}" for name in shapes for part in ("values", "mask", "places")}
     state = {name: tensor for name, tensor in kept.items() if name not in parts}

@@ -9,6 +9,7 @@ from companion.claims import amendments, rules
 
 VERDICTS = {rules.REPRODUCED, rules.PARTLY, rules.NOT}
 TABLE = amendments.table(claims.CLAIMS)
+AMENDMENTS = amendments.AMENDMENTS
 
 
 def test_every_amendment_has_a_claim_a_reason_its_rule_and_both_verdicts():
@@ -24,6 +25,7 @@ def test_a_store_without_records_is_not_run(tmp_path, monkeypatch):
     monkeypatch.setenv("COMPANION_RUNS", str(tmp_path))
     table = amendments.table(claims.CLAIMS)
     assert set(table["old verdict"]) == set(table["new verdict"]) == {rules.NOT_RUN}
+    assert set(table["on today's records"]) == {rules.NOT_RUN, "–"}
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,7 @@ def test_the_withdrawn_rules_give_the_verdicts_that_were_published(claim, verdic
 
 
 def test_a_withdrawn_rule_without_records_judges_nothing():
-    amendment = dataclasses.replace(amendments.AMENDMENTS[0], experiment=("no_such_experiment",))
+    amendment = dataclasses.replace(AMENDMENTS[0], experiment=("no_such_experiment",))
     assert amendment.verdict(claims.CLAIMS[amendment.claim]) == rules.NOT_RUN
 
 
@@ -50,3 +52,19 @@ def test_a_claim_that_has_a_verdict_has_records_of_each_of_its_experiments():
         found = {experiment: bool(runs.committed(experiment)) for experiment in claim.experiments}
         judged = claim.verdict(claim.committed())[0] not in (claims.NOT_JUDGED, claims.NOT_RUN)
         assert all(found.values()) or not judged, f"{name}: {found}"
+
+
+def test_an_old_rule_judges_todays_records_too():
+    same = [not a.experiment or list(a.experiment) == list(claims.CLAIMS[a.claim].experiments) for a in AMENDMENTS]
+    assert (TABLE["old verdict"] == TABLE["on today's records"])[same].all()
+    first = TABLE[TABLE["claim"] == "P3.6"].iloc[0]
+    verdicts = [first[name] for name in ("old verdict", "on today's records", "new verdict")]
+    assert verdicts == [rules.PARTLY, rules.REPRODUCED, rules.INCONCLUSIVE]
+
+
+def test_only_old_rules_that_do_not_fit_todays_records_are_left_out():
+    for amendment in AMENDMENTS:
+        claim = claims.CLAIMS[amendment.claim]
+        if not amendment.fits:
+            with pytest.raises((KeyError, TypeError)):
+                dataclasses.replace(amendment, fits=True).now(claim)

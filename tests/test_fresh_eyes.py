@@ -1,7 +1,10 @@
 """What a stranger's first tries came to in silence: parameters replaced, curves that part, threads, runs twice."""
 
 import copy
+import io
+import tempfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +13,7 @@ import torch
 from torch import nn
 
 from companion import runs
-from lib import depgraph, inference, measures, models, regularizers, saving, training
+from lib import depgraph, inference, measures, models, regularizers, saving, sparse, training
 from lib.compress import compress
 from lib.dynamics import Dynamics
 
@@ -51,7 +54,51 @@ def twice(hook):
         fit(after_step=[hook])
 
 
+def normed():
+    return nn.Sequential(nn.Linear(64, 8), nn.LayerNorm(8), nn.Linear(8, 10))
+
+
+def cut(model, y=Y, **options):
+    return compress(model, (X, y), 0.5, steps=2, **options)
+
+
+def loaded(content):
+    """What reads a file of this content, in a folder that is thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "fresh.safetensors"
+        file.write_bytes(content)
+        return saving.load_into(net(), file)
+
+
+def pickled():
+    content = io.BytesIO()
+    torch.save(net(), content)
+    return loaded(content.getvalue())
+
+
+def formed():
+    with tempfile.TemporaryDirectory() as folder:
+        inference.save(inference.form(net(), X[:1]), folder)
+        return saving.load(folder)
+
+
+ONE = torch.linspace(-1, 1, 10).view(-1, 1)
 TRIES = {
+    "classes as numbers": (lambda: cut(net(), Y.float()), "of classes take y.long()"),
+    "one-hot classes": (lambda: cut(net(), nn.functional.one_hot(Y)), r"take y.argmax\(1\)"),
+    "one output for classes": (lambda: cut(nn.Linear(64, 1), Y % 2), r"one output is for numbers, y.float\(\)"),
+    "a pair of pairs": (
+        lambda: training.fit(nn.Linear(1, 1), ((ONE, 2 * ONE), (ONE, ONE)), steps=2),
+        "got two such pairs; one with a validation part is types.SimpleNamespace",
+    ),
+    "a misspelt watch": (lambda: fit(wach=len), "no 'wach'; known: after_step, .* until, watch$"),
+    "a rate beside the optimizer": (lambda: fit(lr=0.1), r"no 'lr'; pass optimizer=\{'lr': …\}; known"),
+    "epochs": (lambda: cut(net(), epochs=3), "no 'epochs'; pass steps, the number of batches; known"),
+    "a file of torch.save": (pickled, "is torch.save's; torch.load"),
+    "a sparse file": (lambda: loaded(sparse.to_bytes(net())), "is a sparse file; sparse.load"),
+    "a sparse file's path": (lambda: sparse.read("x.safetensors"), "takes the bytes of a file, .* got a str"),
+    "an inference form": (formed, "holds an inference form; inference.load"),
+    "an example without its axis": (lambda: training.predict(nn.Linear(64, 3), X[0]), "give one example as x.None."),
     "a parameter replaced at first": (lambda: fit(after_step=[replacing(0)]), "hook has replaced 'fc1.weight'"),
     "a parameter replaced at last": (lambda: fit(after_step=[replacing(3)]), "hook has replaced 'fc1.weight'"),
     "one of another width": (lambda: fit(after_step=[replacing(0, (5, 64))]), "hook has replaced 'fc1.weight'"),
@@ -146,3 +193,11 @@ def test_a_run_that_is_given_twice_counts_once_in_a_table(store):
     first, other = CONFIG | {"case": {"penalty": "none"}}, CONFIG | {"case": {"penalty": "L2, λ = 0"}}
     table = runs.frame(runs.run_all([first, first, other]))
     assert table["penalty"].tolist() == ["none", "L2, λ = 0"] and table["id"].nunique() == 1
+
+
+@pytest.mark.parametrize("keep", [[], ["0", "2"]])
+def test_a_network_without_a_unit_that_may_go_is_told(keep):
+    model = nn.Sequential(nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10)) if keep else normed()
+    with pytest.warns(UserWarning, match="no unit of Sequential may be cut: its outputs stay, .* what keep names"):
+        found = cut(model, keep=keep)
+    assert measures.parameters(found.network) == measures.parameters(model)

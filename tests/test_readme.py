@@ -9,11 +9,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import torch
 from torch import nn
 
 from companion import claims
 from companion.workflow import front, readme
+from lib import measures
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "figures"
@@ -165,7 +165,8 @@ def test_the_code_of_the_front_page_shrinks_a_network(capsys, monkeypatch, tmp_p
     exec(BLOCKS[0], names)
     dense, tuned = (names["found"].table.loc[which] for which in ("dense", "tuned"))
     assert tuned["operations"] <= 0.3 * dense["operations"]
-    digits, small = names["digits"], torch.load("small.pt", weights_only=False)
+    digits, small = names["digits"], names["again"]
+    assert measures.parameters(small) == tuned["parameters"]
     assert type(small) is nn.Sequential and small[1].out_features < 300
     assert (small(digits.test.x).argmax(1) == digits.test.y).float().mean() > 0.9
     assert "tuned" in capsys.readouterr().out

@@ -91,11 +91,16 @@ def _fitting(logits, y):
     """ValueError: there is not one target for each row, and a comparison would broadcast."""
     _tensors(logits, y)
     if logits.ndim < 2 or logits.shape[:1] + logits.shape[2:] != y.shape:
-        raise ValueError(f"logits {tuple(logits.shape)} and classes {tuple(y.shape)} do not fit: (N, classes) and (N,)")
+        hint = "; of one-hot classes take y.argmax(1)" if logits.shape == y.shape else ""
+        shapes = f"logits {tuple(logits.shape)} and classes {tuple(y.shape)}"
+        raise ValueError(f"{shapes} do not fit: (N, classes) and (N,){hint}")
     counted = y[y != IGNORED]
     if y.is_floating_point() or (len(counted) and (counted.min() < 0 or counted.max() >= logits.shape[1])):
         got = f"{counted.min()} to {counted.max()}"
-        raise ValueError(f"classes are whole numbers from 0 to {logits.shape[1] - 1}, as there are logits, got {got}")
+        hint = "; one output is for numbers, y.float()" if logits.shape[1] == 1 else ""
+        raise ValueError(
+            f"classes are whole numbers from 0 to {logits.shape[1] - 1}, as there are logits, got {got}{hint}"
+        )
 
 
 def rmse(outputs, y):
@@ -119,7 +124,8 @@ def _tensors(outputs, y):
 def _same_shape(outputs, y):
     _tensors(outputs, y)
     if outputs.shape != y.shape:  # (N, 1) against (N,) would broadcast to (N, N) in silence
-        raise ValueError(f"outputs {tuple(outputs.shape)} and targets {tuple(y.shape)} differ in shape; reshape one")
+        remedy = "reshape one" if outputs.numel() == y.numel() else "of classes take y.long()"
+        raise ValueError(f"outputs {tuple(outputs.shape)} and targets {tuple(y.shape)} differ in shape; {remedy}")
     return outputs.double() - y.double()
 
 

@@ -125,7 +125,8 @@ def _through(module, name, stream, drafts):
         for draft in stream:
             draft.steps.append(Act(name))
     elif not isinstance(module, CONSTANT_KEEPING):
-        raise TypeError(f"no rule for layer {name!r} of type {type(module).__name__}; add one to {__name__}")
+        kind = f"{type(module).__name__}{' with groups' * (getattr(module, 'groups', 1) != 1)}"
+        raise TypeError(f"no rule for layer {name!r} of type {kind}; add one to {__name__}")
     return stream
 
 

@@ -1,4 +1,4 @@
-"""Stochastic zeroing (arXiv 2012.03827): the probability and what it does, and a fast form of it for training."""
+"""Stochastic zeroing (arXiv 2012.03827): a probability, the companion's choice, and a fast form of it for training."""
 
 import math
 

@@ -85,7 +85,7 @@ def exponential(x):
 
 
 def linear(x):
-    """f(x) = min(x, 1) (Gu, Jin & Mei 2009)."""
+    """f(x) = min(x, 1), the capped ℓ1."""
     return x.clamp(max=1)
 
 

@@ -23,6 +23,9 @@ def part_of(given, model):
     device, task, part = device_of(model), getattr(given, "task", None), getattr(given, "train", None)
     given = part if isinstance(part, TABLES) else given  # torchvision's MNIST has a `train` that is True
     given = _read(given) if isinstance(given, Dataset | DataLoader) else given
+    if isinstance(given, tuple | list) and len(given) == 2 and all(map(_is_pair, given)):
+        remedy = "one with a validation part is types.SimpleNamespace(train=…, validation=…)"
+        raise ValueError(f"data must be x and y, got two such pairs; {remedy}")
     try:
         if not isinstance(given, tuple | list) or len(given) != 2:
             raise TypeError("no pair of tables")
@@ -40,6 +43,12 @@ def part_of(given, model):
     for name, values, table in zip("xy", part, given, strict=True):
         _finite(name, values, list(getattr(table, "columns", ())))
     return Part(*(values.to(device) for values in part))
+
+
+def _is_pair(given):
+    """Whether this is a pair of tables itself, as those of a training and a validation part."""
+    pair = isinstance(given, tuple | list) and len(given) == 2 and all(hasattr(table, "shape") for table in given)
+    return pair or isinstance(given, Dataset | DataLoader)
 
 
 def _aligned(x, y):

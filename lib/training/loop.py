@@ -42,7 +42,8 @@ def _rows(outputs, x):
     """Outputs of a batch. ValueError: they are not a row for each of its inputs."""
     if not outputs.ndim or len(outputs) != len(x):
         shape = tuple(outputs.shape)
-        raise ValueError(f"outputs {shape} of {len(x)} inputs are not a row for each; pass outputs=, which makes these")
+        remedy = "give one example as x[None]; outputs= makes rows of what else a network returns"
+        raise ValueError(f"outputs {shape} of {len(x)} inputs are not a row for each; {remedy}")
     return outputs
 
 
@@ -92,6 +93,16 @@ class Watching(Checked):
         return {round((i + 1) * steps / points) for i in range(points)}
 
 
+WATCHED = (*Watching.__match_args__, "after_step", "watch", "checkpoint", "extra_loss")  # what `fit` takes beside
+HINTS = {"epochs": "steps, the number of batches", "batch_size": "batch", "learning_rate": "optimizer={'lr': …}"}
+HINTS |= {"lr": HINTS["learning_rate"], "weight_decay": "penalty={'name': 'l2', 'lam': …}"}
+
+
+def options_of(given):
+    """The `Options` of a dict. ValueError: a name that `fit` does not have, with those that it has."""
+    return Options.of(given, "fit", beside=WATCHED, hints=HINTS)
+
+
 @told(watch=a_function, extra_loss=a_function)
 def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=None, **options):
     """Train a model in place and return its History.
@@ -110,7 +121,7 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
     were tried.
     """
     watching = Watching(**{k: options.pop(k) for k in Watching.__match_args__ if k in options})
-    history, options = History(), Options.of(sized(options, data), "fit")
+    history, options = History(), options_of(sized(options, data))
     _fitting(after_step, options.steps)
     follows = options.schedule == "plateau"
     if follows and (watch is None or getattr(data, "task", "") == "regression"):

@@ -42,6 +42,7 @@ NAMES = {"300-100": "LeNet-300-100", "784-300-100-10": "LeNet-300-100", "1000-10
 CONTROLS = tuple(stage for stage in applications.FINALS if stage != "stochastic")
 SHAPES = {"lenet5": (1, 28, 28), "unet": (1, 256, 256), "ct_cnn": (1, 128, 128)}  # the others': (3, 32, 32)
 KEYS = ["paper", "notebook", "experiment", "data", "network", "method", "setting", "stage", "score", "intermediate"]
+KEYS += ["chain"]  # keeps the points of chains apart that are alike in all others
 VALUES = ["error", "weights", "units", "operations", "ms_1", "ms_64"]
 KNOWN = ("penalty", "extent", "method", "data", "net", "network", "chain", "units", "sizes", "examples")  # of a case
 
@@ -52,11 +53,12 @@ def notebook_of(experiment):
 
 
 def points():
-    """A table of the networks of committed chains with a score, a line per setting and stage, means over seeds.
+    """A table of the networks of committed chains with a score: a line per setting, chain and stage, means over seeds.
 
     paper, notebook, data, network, method, setting, stage; error and its standard deviation in %, by which score;
     weights, units, operations of the shrunk network, and its ms at batch 1 and 64 where its widths were timed.
-    intermediate: a network between a cut and its fine-tuning, or one that others start from.
+    intermediate: a network between a cut and its fine-tuning, or one that others start from. chain: the names of the
+    chain's stages, and the first one's optimizer.
     """
     lines = []
     for path in sorted(settings.runs_folder().glob("*.jsonl")):
@@ -80,6 +82,8 @@ def _lines(record):
     config, case = record["config"], record["config"]["case"]
     if config["kind"] != "chain":
         return
+    rate = ", ".join(map(str, config["stages"][0]["optimizer"].values()))
+    chain = " > ".join(stage["name"] for stage in config["stages"]) + f" ({rate})"
     for row in record["rows"]:
         score = next((name for name in SCORES if row.get(name) is not None), None)
         if row["status"] != "done" or score is None:
@@ -87,7 +91,7 @@ def _lines(record):
         stage = row["stage"]
         notebook = notebook_of(record["experiment"])
         widths = budget.widths_of(row)
-        cut = stage.endswith(" cut") or (stage == "train" and len(record["rows"]) > 1)
+        cut = stage.endswith(" cut") or (stage in ("train", "zeroing") and len(record["rows"]) > 1)
         timed = _timed() if config["model"]["name"] == "mlp" and config["model"]["inputs"] == 784 else {}
         yield {
             "paper": _paper(record["experiment"], stage),
@@ -100,6 +104,7 @@ def _lines(record):
             "stage": stage,
             "score": SCORES[score],
             "intermediate": cut,
+            "chain": chain,
             "error": 100 * (1 - row[score]),
             "weights": row["nonzero"],
             "units": sum(row["alive"]),

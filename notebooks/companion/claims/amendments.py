@@ -1,7 +1,7 @@
 """Rules that changed after their runs, as amendments.toml has them: the old rule and verdict beside the new ones."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pandas as pd
@@ -16,7 +16,7 @@ class Amendment:
     """A claim's rule that was replaced: when, why, and what it judged by.
 
     judge: from `withdrawn`, or today's, "p2.effective_when_small", with other options; rule: what it does, in words.
-    experiment: where it is another than the claim's now.
+    experiment: where it is another than the claim's now. fits: whether it can judge the claim's records of now.
     """
 
     claim: str
@@ -25,9 +25,14 @@ class Amendment:
     judge: Callable[[pd.DataFrame], str | tuple[str, str]]
     rule: str
     experiment: list[str] = ()
+    fits: bool = True
+
+    def now(self, claim):
+        """What the old rule makes of the records that judge the claim today; a dash where it does not fit them."""
+        return replace(self, experiment=()).verdict(claim) if self.fits else "–"
 
     def verdict(self, claim):
-        """What the old rule makes of the committed records: not run without any, not judged where some lack."""
+        """What the old rule makes of the records that it judged: not run without any, not judged where some lack."""
         names = self.experiment or claim.experiments
         records = [record for name in names for record in runs.committed(name).values()]
         try:
@@ -49,12 +54,13 @@ AMENDMENTS = tuple(_amendment(WRITTEN["reasons"], **entry) for entry in WRITTEN[
 
 
 def table(claims):
-    """A line per amendment: claim, date, reason, old rule, and both verdicts on the committed records."""
+    """A line per amendment: claim, date, reason, old rule, its verdicts on its records and on today's, the new one."""
     lines = []
     for amendment in AMENDMENTS:
         claim = claims[amendment.claim]
         told = {name: getattr(amendment, name) for name in ("claim", "date", "reason")} | {"old rule": amendment.rule}
-        verdicts = {"old verdict": amendment.verdict(claim), "new verdict": claim.verdict(claim.committed())[0]}
+        verdicts = {"old verdict": amendment.verdict(claim), "on today's records": amendment.now(claim)}
+        verdicts["new verdict"] = claim.verdict(claim.committed())[0]
         lines.append(told | verdicts)
     return pd.DataFrame(lines)
 
@@ -64,6 +70,7 @@ def markdown(table):
     lines = []
     for line in table.to_dict("records"):
         new = f"**{line['new verdict']}**" if line["new verdict"] != line["old verdict"] else line["new verdict"]
-        lines.append([line["claim"], line["date"], line["old rule"], line["reason"], line["old verdict"], new])
-    head = ["claim", "date", "old rule", "why it was replaced", "old verdict", "new verdict"]
+        old = [line[name] for name in ("claim", "date", "old rule", "reason", "old verdict", "on today's records")]
+        lines.append([*old, new])
+    head = ["claim", "date", "old rule", "why it was replaced", "its verdict", "on today's records", "new verdict"]
     return runs.markdown(head, lines)

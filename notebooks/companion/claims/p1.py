@@ -27,7 +27,7 @@ from lib import models
 FASTER = 0.99  # of the time: medians of two sessions differ by about 2 %, so that each session has to agree
 ALMOST_ALL = 0.9
 AUTHORS_LAYOUT, TORCHS_LAYOUT = "authors'", "torch's"  # of weights in memory: (in, out), and (out, in)
-PAPERS_FORM = "autograd"  # automatic differentiation finds the penalty's gradient there
+AUTHORS_FORM = "autograd"  # automatic differentiation finds the penalty's gradient there
 OVERLAP = 10 / 81  # of the splits of a table: a tenth is test, and a tenth of the rest validation
 GAIN = 0.005  # half a point of accuracy, or half a percent of RMSE: less is no improvement to speak of
 
@@ -35,7 +35,7 @@ GAIN = 0.005  # half a point of accuracy, or half a percent of RMSE: less is no 
 def faster_partial(table, layout=AUTHORS_LAYOUT):
     """P1's first claim from interleaved timings; a line per penalty, extent and form, `step_s` over the rounds."""
     need(table, "penalty", "GL", "SGL")
-    need(table, "form", PAPERS_FORM)
+    need(table, "form", AUTHORS_FORM)
     table = _with_layouts(table[table["penalty"].isin(["GL", "SGL"])])
     need(table, "layout", layout)
     table = table[table["what"].fillna("step") == "step"] if "what" in table else table
@@ -46,7 +46,7 @@ def faster_partial(table, layout=AUTHORS_LAYOUT):
             ratios.setdefault((session, where, form), {})[penalty] = over_full(group, "partial").median()
     for (session, where, form), of in ratios.items():
         words.append(f"{session}{where} layout, {form}: " + ", ".join(f"{name} {r:.3f}" for name, r in of.items()))
-    deciding = [of for (_, where, form), of in ratios.items() if (where, form) == (layout, PAPERS_FORM)]
+    deciding = [of for (_, where, form), of in ratios.items() if (where, form) == (layout, AUTHORS_FORM)]
     wins = sum(all(of[penalty] < FASTER for of in deciding) for penalty in ("GL", "SGL"))
     verdict = graded(wins == 2, wins)
     return verdict, f"time of a step, partial / full, {_sessions(table)}; " + "; ".join(words)
@@ -59,14 +59,14 @@ def faster_in_almost_all(table, layout=AUTHORS_LAYOUT):
     """
     ratios = partial_ratios(table)
     need(ratios, "layout", layout)
-    need(ratios, "form", PAPERS_FORM)
+    need(ratios, "form", AUTHORS_FORM)
     words = []
     for session, of in _by_session(ratios):
         for (where, form), group in of.groupby(["layout", "form"], sort=False):
             counts = ", ".join(f"{what} {_faster(lines)}" for what, lines in group.groupby("what", sort=False))
             words.append(f"{session}{where} layout, {form}: {counts}")
     stored = ratios["situation"].isin(ratios[ratios["layout"] == layout]["situation"])
-    deciding = ratios[(ratios["form"] == PAPERS_FORM) & ((ratios["layout"] == layout) | ~stored)]
+    deciding = ratios[(ratios["form"] == AUTHORS_FORM) & ((ratios["layout"] == layout) | ~stored)]
     cases = deciding.groupby(["situation", "what", "penalty", "beta"], sort=False)["ratio"].max().reset_index()
     for what, group in cases.groupby("what", sort=False):
         each = ", ".join(f"{name} {_faster(lines)}" for name, lines in group.groupby("situation", sort=False))

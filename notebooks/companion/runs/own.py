@@ -56,7 +56,8 @@ def _check(function, known):
 def _unknown(function, what):
     return ValueError(
         f"{function.__name__} uses {what}, of which its record would know nothing: give a value as an option, a "
-        "function to own beside it, use a library's constant by its module, and write a class into the function"
+        "function to own beside it, read a file within the function, use a library's constant by its module, and write "
+        "a class into the function, or into a file beside the notebook"
     )
 
 

@@ -38,7 +38,7 @@ def numbers():
     for network in (lenet, stochastic_mlp, resnet, vgg):
         with suppress(claims.Lacking):
             lines.append(network())
-    return runs.markdown(["network", "what was done", "what is left", "error before → after"], lines)
+    return runs.markdown(["network", "what was done", "what is left", "error, dense → small"], lines)
 
 
 def frame(experiment, **where):
@@ -63,7 +63,7 @@ def lenet():
     small = frame("p2_lenet300_mnist", penalty="ℓ0 + ℓ2", stage="gradual 100 tuned")
     as_long = frame("p2_lenet300_mnist", penalty="ℓ0 + ℓ2", stage="scratch 100 tuned")  # as the whole chain
     longer = as_long["steps"].mean() / dense["steps"].mean()
-    done = f"trained with ℓ0 + ℓ2, pruned in steps, tuned; {longer:.1f} times the epochs of the network before"
+    done = f"trained with ℓ0 + ℓ2, pruned in steps, tuned; {longer:.1f} times the epochs of the dense one"
     left = f"{small['nonzero'].mean():,.0f} of {dense['nonzero'].mean():,.0f} weights"
     return [named("LeNet-300-100, MNIST", "11_l0_lenet"), done, left, errors(dense, small)]
 
