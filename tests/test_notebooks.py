@@ -158,3 +158,13 @@ def test_a_notebook_gives_its_own_name(notebook):
     cells = nbformat.read(notebook, as_version=4).cells
     code = "".join(cell.source for cell in cells if cell.cell_type == "code")
     assert f'parameters.check(\n    "{notebook.stem}"' in code or f'parameters.check("{notebook.stem}"' in code
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_row_of_a_table_ends_on_its_line(notebook):
+    """A line break within a cell makes text of the rest of a table."""
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        shown = [cell.source] if cell.cell_type == "markdown" else []
+        shown += [output.get("data", {}).get("text/markdown", "") for output in cell.get("outputs", ())]
+        lines = [line.strip("> ") for text in shown for line in text.splitlines()]
+        assert not [line for line in lines if line.startswith("|") and not line.endswith("|")]

@@ -29,3 +29,8 @@ def test_a_timing_is_told_to_have_one_thread_whatever_its_process_has():
     timing, chain = (record(0, kind=kind) | {"provenance": two} for kind in ("timing", "chain"))
     assert "; 1 thread each;" in runs.spent([timing])
     assert "; 1, 2 threads each;" in runs.spent([timing, chain])
+
+
+def test_a_cell_with_a_line_break_stays_in_its_row():
+    table = runs.markdown(["a", "b"], [["one\nof two  lines", "2"]])
+    assert table == "| a | b |\n|---|---|\n| one of two lines | 2 |\n"
