@@ -32,5 +32,5 @@ def test_a_timing_is_told_to_have_one_thread_whatever_its_process_has():
 
 
 def test_a_cell_with_a_line_break_stays_in_its_row():
-    table = runs.markdown(["a", "b"], [["one\nof two  lines", "2"]])
-    assert table == "| a | b |\n|---|---|\n| one of two lines | 2 |\n"
+    table = runs.markdown(["a", "b"], [["one\nof two lines", "2\u00a0%"]])
+    assert table == "| a | b |\n|---|---|\n| one of two lines | 2\u00a0% |\n"

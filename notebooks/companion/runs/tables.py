@@ -78,7 +78,7 @@ def means(table, by, columns):
 
 def markdown(head, lines, *, numbers=0):
     """A table in Markdown of lists of cells, each in one line; the last `numbers` columns are set to the right."""
-    lines = [[" ".join(cell.split()) for cell in line] for line in lines]  # a line break would end the table
+    lines = [[cell.replace("\n", " ") for cell in line] for line in lines]  # a line break would end the table
     rule = "|---" * (len(head) - numbers) + "|---:" * numbers + "|"
     return "\n".join([f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
 
