@@ -59,7 +59,8 @@ def table(claims):
     for amendment in AMENDMENTS:
         claim = claims[amendment.claim]
         told = {name: getattr(amendment, name) for name in ("claim", "date", "reason")} | {"old rule": amendment.rule}
-        verdicts = {"old verdict": amendment.verdict(claim), "on today's records": amendment.now(claim)}
+        old = amendment.verdict(claim)
+        verdicts = {"old verdict": old, "on today's records": amendment.now(claim) if amendment.experiment else old}
         verdicts["new verdict"] = claim.verdict(claim.committed())[0]
         lines.append(told | verdicts)
     return pd.DataFrame(lines)
