@@ -4,6 +4,7 @@ python tests/replays.py notes the first steps of the heavy ones in tests/referen
 that they go on to the record's first log point.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -44,18 +45,27 @@ def heavy(record):
     return row["train_s"] * row["curves"]["step"][0] > 20 * row["steps"]
 
 
-def replay(record, steps):
+def replay(record, steps, scored=True):
     """Train the first `steps` of a record's first stage again and return the curves, to hold against the record's.
 
     A record in fp32 in fp32; one in bf16 as this processor can: without bf16 it would imitate it, ten times slower.
+    The curves hold no test score, and not `scored` none of validation that counts: a sample of those images will do.
     """
     config = runs.resolve(record["config"])  # options that are younger than the record are at their defaults
     precision = {} if record["provenance"]["bf16"] else {"precision": "fp32"}
     stage = configuration.Stage.of(config["stages"][0] | precision, "stage")
     split = runs.datasets.load(config["data"])
+    few = ("test",) if scored else ("test", "validation")
+    split = dataclasses.replace(split, **{name: sample(getattr(split, name)) for name in few})
     execution.seed_stage(config["seed"], 0)
     model = execution.started(config["model"], stage, {}, "cpu")
     return execution.train_stage(model, split, stage, seed=config["seed"], until=steps)[0]["curves"]
+
+
+def sample(part, most=500):
+    """At most so many examples of a part of a data set, spread over all of it."""
+    every = math.ceil(len(part.x) / most)
+    return type(part)(*(tensor[::every] for tensor in part))
 
 
 def replayed(record, steps):
@@ -104,7 +114,7 @@ def note():
     for record in recorded()["heavy"]:
         row = record["rows"][0]
         steps = min(FIRST, math.ceil(SECONDS * row["steps"] / row["train_s"]))
-        (loss,) = replay(record, steps)["loss"]
+        (loss,) = replay(record, steps, scored=False)["loss"]
         noted[record["experiment"]] = {"id": record["id"], "steps": steps, "loss": round(loss, 5)}
     BEGINNINGS.write_text(json.dumps(noted, indent=1) + "\n", encoding="utf-8")
 
