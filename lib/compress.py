@@ -144,17 +144,8 @@ def _scored(net, part, score, options):
 
 def _table(nets, held, score, options):
     """Scores on what was held out, sizes, and the median time of one example on one thread."""
-    import pandas as pd
-
-    x, rows = held.x[:1], {}
-    times = measures.latency(nets, x)
-    for name, net in nets.items():
-        rows[name] = {
-            "score": _scored(net, held, score, options),
-            "parameters": measures.parameters(net),
-            "nonzero": sum(int(p.count_nonzero()) for p in net.parameters()),
-            "operations": measures.flops(net, x),
-            "bytes": measures.file_bytes(net),
-            "ms": times[name]["median"],
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    table = measures.compare(nets, held.x[:1], batches=(1,))
+    table = table.rename(columns={"flops": "operations", "ms, batch 1": "ms"})
+    table["score"] = [_scored(net, held, score, options) for net in nets.values()]
+    table["nonzero"] = [sum(int(p.count_nonzero()) for p in net.parameters()) for net in nets.values()]  # of all
+    return table[["score", "parameters", "nonzero", "operations", "bytes", "ms"]]
