@@ -16,7 +16,7 @@ from ..checks import Checked, needing, number, unready
 from ..depgraph.passes import quiet
 from ..models import prunable
 from ..training.given import fits
-from ..training.losses import IGNORED
+from ..training.losses import IGNORED, squared
 from .segmentation import average_precision, dice, foreground_dice, instance_scores, instances, seg, split
 
 # Rendering from records computes no scores: scikit-learn, SciPy and pandas, seconds to import, are imported where used.
@@ -105,13 +105,15 @@ def _fitting(logits, y):
 
 def rmse(outputs, y):
     """Root of the mean squared error, in the unit of y."""
-    return _same_shape(outputs, y).square().mean().sqrt().item()
+    _tensors(outputs, y)
+    return squared(outputs.double(), y.double()).sqrt().item()
 
 
 def r2(outputs, y):
     """Share of the variance of y that the outputs explain, 1 − Σ(ŷ − y)² / Σ(y − ȳ)², columns pooled."""
-    error = _same_shape(outputs, y).square().sum()
-    return (1 - error / (y.double() - y.double().mean(0)).square().sum()).item()
+    _tensors(outputs, y)
+    y = y.double()
+    return (1 - squared(outputs.double(), y) / squared(y.mean(0).expand_as(y), y)).item()
 
 
 def _tensors(outputs, y):
@@ -119,14 +121,6 @@ def _tensors(outputs, y):
     if not (torch.is_tensor(outputs) and torch.is_tensor(y) and outputs.numel() and y.numel()):
         told = [tuple(t.shape) if torch.is_tensor(t) else type(t).__name__ for t in (outputs, y)]
         raise ValueError(f"outputs and targets must be tensors that are not empty, got {told[0]} and {told[1]}")
-
-
-def _same_shape(outputs, y):
-    _tensors(outputs, y)
-    if outputs.shape != y.shape:  # (N, 1) against (N,) would broadcast to (N, N) in silence
-        remedy = "reshape one" if outputs.numel() == y.numel() else "of classes take y.long()"
-        raise ValueError(f"outputs {tuple(outputs.shape)} and targets {tuple(y.shape)} differ in shape; {remedy}")
-    return outputs.double() - y.double()
 
 
 # --- size ---------------------------------------------------------------------------------------------------
@@ -272,18 +266,10 @@ def compare(models, example, *, batches=(), **options):
     for name, model in models.items():
         if hindrance := unready(model):
             raise ValueError(f"compare: of {name!r} {hindrance}")
-    rows = {
-        name: {
-            "parameters": parameters(m),
-            "nonzero": nonzero(m),
-            "sparsity": sparsity(m),
-            "compression": compression(m),
-            "alive": alive(m),
-            "flops": flops(m, example),
-            "bytes": file_bytes(m),
-        }
-        for name, m in models.items()
-    }
+    sizes = (parameters, nonzero, sparsity, compression, alive)
+    rows = {name: {size.__name__: size(m) for size in sizes} for name, m in models.items()}
+    for name, m in models.items():
+        rows[name] |= {"flops": flops(m, example), "bytes": file_bytes(m)}
     for batch in batches:
         x = _examples(next(iter(models.values())), example, batch)
         for name, time_ms in latency(models, x, **options).items():

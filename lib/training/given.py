@@ -30,7 +30,7 @@ def part_of(given, model):
         if not isinstance(given, tuple | list) or len(given) != 2:
             raise TypeError("no pair of tables")
         _aligned(*given)
-        x, y = map(_numbers, "xy", given)
+        x, y = map(tensor, "xy", given)
         length = len(x), len(y)
     except (TypeError, ValueError, RuntimeError) as error:  # the last of nested tensors
         raise ValueError(
@@ -60,14 +60,14 @@ def _aligned(x, y):
         raise ValueError("their rows have the same labels in another order; pass y.loc[x.index]")
 
 
-def _numbers(what, table):
-    """A table as a tensor. TypeError: it names x or y, and the column of a frame, that has other than numbers."""
+def tensor(what, table):
+    """A table as a tensor. ValueError: it begins with `what`, and names the column of a frame without numbers."""
     try:
         return _tensor(table)
     except (TypeError, ValueError) as error:
         columns = {name: np.array(table[name]) for name in getattr(table, "columns", ())}
         odd = [c for c, v in columns.items() if v.dtype.kind not in "biuf" or np.isnan(v).any()]
-        raise TypeError(f"{what}{f', column {odd[0]!r}' if odd else ''}: {error}") from None
+        raise ValueError(f"{what}{f', column {odd[0]!r}' if odd else ''}: {error}") from None
 
 
 def _finite(name, values, columns):
@@ -216,14 +216,6 @@ def _of_types(said, model, inputs, targets):
 def _told(values):
     shape = ", ".join(["N", *map(str, values.shape[1:])])
     return f"({shape}) of {str(values.dtype).removeprefix('torch.')}"
-
-
-def tensor(values):
-    """Tensors, which stay as they are, of arrays and tables. ValueError: they are no numbers."""
-    try:
-        return _tensor(values)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"inputs must be a tensor or array of numbers, got {type(values).__name__}: {error}") from None
 
 
 def _tensor(values):

@@ -32,7 +32,7 @@ def predict(model, x, *, batch=1000, precision="fp32", outputs=None):
 
     `outputs` picks the tensor from what the network returns.
     """
-    x = tensor(x)
+    x = tensor(f"inputs must be a tensor or array of numbers, got {type(x).__name__}", x)
     device = next(model.parameters(), x).device
     with models.in_mode(model, training=False), fits(model, x), autocast(precision, device), flushed():
         return torch.cat([_rows(picked(model(taken(model, p.clone()).to(device)), outputs), p) for p in x.split(batch)])
@@ -93,7 +93,6 @@ class Watching(Checked):
         return {round((i + 1) * steps / points) for i in range(points)}
 
 
-WATCHED = (*Watching.__match_args__, "after_step", "watch", "checkpoint", "extra_loss")  # what `fit` takes beside
 HINTS = {"epochs": "steps, the number of batches", "batch_size": "batch", "learning_rate": "optimizer={'lr': …}"}
 HINTS |= {"lr": HINTS["learning_rate"], "weight_decay": "penalty={'name': 'l2', 'lam': …}"}
 
@@ -142,6 +141,9 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
     kept = Checkpoint(checkpoint, parts, key, every=watching.checkpoint_seconds)
     with models.in_mode(model, training=True):  # as the network is given, whatever of it a saved training has frozen
         return _train(trainer, history, kept, watch, watching)
+
+
+WATCHED = (*Watching.__match_args__, *fit.__wrapped__.__kwdefaults__)  # what `fit` takes beside `Options`
 
 
 def _fitting(after_step, steps):
