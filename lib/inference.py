@@ -137,22 +137,17 @@ def save(net, folder):
     saving.write_pair(Path(folder) / "inference.json", about, saving.to_bytes(net))
 
 
-def _expected(about):
-    """What inference.json has to have; an error of any kind where it has not."""
-    about["config"], about["channels_last"]
-    [(layer, norm) for layer, norm in about["folded"]]
-
-
 @told(folder=a_path)
 def load(folder, model=None):
     """The saved inference form. model: a fresh network of your class; needless for those of `models.build`."""
-    about = saving.described(Path(folder) / "inference.json", _expected)
+    file = Path(folder) / "inference.json"
+    about = saving.described(file, "config", "folded", "channels_last")
+    saving.of_one_save(file, about, read_file(file.with_name("model.safetensors")))
     if model is None and about["config"] is None:
         raise ValueError(f"{folder} holds a network that models.build does not make; give a fresh one of its class")
     net = models.build(**about["config"]) if model is None else copy.deepcopy(model)
     net = folded(net.eval().requires_grad_(False), about["folded"])
-    net = saving.load_into(net, Path(folder) / "model.safetensors")
-    saving.of_one_save(Path(folder) / "inference.json", about, read_file(Path(folder) / "model.safetensors"))
+    net = saving.load_into(net, file.with_name("model.safetensors"))
     net.channels_last = about["channels_last"]
     return convert_conv2d_weight_memory_format(net, torch.channels_last) if net.channels_last else net
 

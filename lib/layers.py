@@ -50,6 +50,6 @@ def grouped(layer):
 
 def resizable(layer, found, wanted):
     """Whether a layer takes a tensor of another width: a kernel keeps its size, a layer norm all of it."""
-    if isinstance(layer, nn.LayerNorm | nn.RMSNorm):
+    if isinstance(layer, nn.LayerNorm | nn.RMSNorm) or len(found) != len(wanted):
         return False
     return found[2:] == wanted[2:] or not isinstance(layer, CONVOLUTIONS + TRANSPOSED)

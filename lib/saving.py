@@ -37,7 +37,7 @@ def load(folder):
     folder, file = Path(folder), Path(folder) / "model.safetensors"
     if (folder / "inference.json").exists():
         raise ValueError(f"{folder} holds an inference form; inference.load reads it")
-    about, weights = described(folder / "model.json", _expected), read_file(file)
+    about, weights = described(folder / "model.json", "config", "normalisation", "labels"), read_file(file)
     model = network(about["config"], _state(weights, file)[0], folder / "model.json", file)
     of_one_save(folder / "model.json", about, weights)
     model.normalisation, model.labels = about["normalisation"], about["labels"]
@@ -88,19 +88,13 @@ def network(config, state, file, weights_file):
     return model.eval()
 
 
-def _expected(about):
-    """What model.json has to have, and all that it may have; an error of any kind otherwise."""
-    about["config"]["name"], about["normalisation"], about["labels"]
-    if extra := set(about) - {"config", "normalisation", "labels", "sum"}:
-        raise ValueError(f"it has an unknown entry {sorted(extra)[0]!r}")
-
-
-def described(file, expected):
-    """What a JSON file beside a network says. ValueError: it is damaged, or not as the function `expected` has it."""
+def described(file, *keys):
+    """What a JSON file beside a network says under these names. ValueError: it is damaged, or has others."""
     try:
         about = json.loads(read_file(file))
-        expected(about)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if about.keys() - {"sum"} != set(keys):
+            raise ValueError(f"it has {', '.join(about)}, and not {', '.join(keys)} alone")
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); save the network again") from None
     return about
 
@@ -255,7 +249,7 @@ def _of_any_size(model, program, example):
         try:
             for net in (model, program):
                 found.append(proof.output(net, given))
-            same = all(_alike(out, want) for want, out in zip(*found, strict=True))
+            same = not any(proof.apart(want, out, want, 1e-3) for want, out in zip(*found, strict=True))
         except Exception:  # of a guard, or of the network itself, which takes no such batch
             same = not found
         if not same:
@@ -263,14 +257,6 @@ def _of_any_size(model, program, example):
                 f"{type(model).__name__} computes otherwise for a batch of {n} than what was exported from one of 2, "
                 "so that the file would be wrong; write it without an if, min or max on x.shape[0]"
             )
-
-
-def _alike(out, want):
-    """Whether two outputs are the same but for rounding; NaN is alike."""
-    if out.shape != want.shape:
-        return False
-    other = (out != want) & ~(out.isnan() & want.isnan())
-    return not other.any() or bool((out - want)[other].abs().max() <= 1e-3 * want[other].abs().max())
 
 
 def _refuse(state, model, what, *, resized=False):
@@ -282,8 +268,6 @@ def _refuse(state, model, what, *, resized=False):
         if name not in expected:
             raise ValueError(f"{what}: tensor {name!r} is unknown to it; {remedy}")
         found, wanted = tuple(state[name].shape), tuple(expected[name].shape)
-        fits = found == wanted
-        if resized and not fits and len(found) == len(wanted):
-            fits = resizable(model.get_submodule(name.rpartition(".")[0]), found, wanted)
-        if not fits:
+        takes = resized and resizable(model.get_submodule(name.rpartition(".")[0]), found, wanted)
+        if found != wanted and not takes:
             raise ValueError(f"{what}: tensor {name!r} has shape {found} instead of {wanted}; {remedy}")

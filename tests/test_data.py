@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import sys
 import time
 import zipfile
 import zlib
@@ -668,6 +669,14 @@ def test_a_picture_or_mask_that_is_none_is_named(change, message, folder, monkey
         assert len(here("nuclei", folder).train.x) == 3
         return
     with pytest.raises(data.DataError, match=rf"stage1_train\.zip is damaged: it.* {message}"):
+        here("nuclei", folder)
+
+
+def test_a_file_is_not_damaged_where_pillow_is_missing(folder, monkeypatch):
+    monkeypatch.setattr(medical, "NUCLEI_IDS", ("a",))
+    store(folder, PATHS["nuclei"][0], zipped({"a/images/a.png": FLAT, "a/masks/0.png": FLAT}))
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ModuleNotFoundError, match=r"^PIL is missing; install it, or all of .* extra \[data\]$"):
         here("nuclei", folder)
 
 

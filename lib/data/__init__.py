@@ -3,7 +3,7 @@
 import os
 from functools import partial
 
-from . import folder, generated, images, medical, tables
+from . import files, generated, images, medical, tables
 from .dataset import Dataset, Part
 from .files import DataError
 from .sources import UCI_SPLITS
@@ -34,5 +34,5 @@ def load(name, *, root="data", download=True, split=0, size=None):
         raise DataError(f"{name}: size={size!r}, but only {' and '.join(GENERATED)} are generated; leave it out")
     options = {"size": size} if name in GENERATED else {"split": split} if name in UCI or name in FITS else {}
     if name in UCI or name in ON_DISK:
-        options["files"] = partial(folder.read, name, root=root, download=download)
+        options["files"] = partial(files.read, name, root=root, download=download)
     return KNOWN[name](name, **options)

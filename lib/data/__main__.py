@@ -4,8 +4,7 @@ import argparse
 import sys
 
 from .. import data
-from .files import missing
-from .folder import read
+from .files import missing, read
 from .sources import PATHS
 
 parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=__doc__)

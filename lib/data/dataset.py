@@ -114,15 +114,10 @@ def carve(n, *shares, labels=None):
 
 def _image_statistics(x):
     """Mean and standard deviation of pixel / 255 per channel, float64 (C, 1, 1), from exact integer sums."""
-    total = squares = 0
-    step = 1 + 2**22 // x[0].size  # images at a time, to save memory
-    for start in range(0, len(x), step):
-        chunk = x[start : start + step].astype(np.uint32)
-        total = total + chunk.sum((0, 2, 3), dtype=np.int64)
-        squares = squares + np.square(chunk).sum((0, 2, 3), dtype=np.int64)
     count = x.size // x.shape[1]
-    std = np.sqrt(squares / count - (total / count) ** 2)
-    return (total / count / 255).reshape(-1, 1, 1), (np.where(std > 0, std, 255) / 255).reshape(-1, 1, 1)
+    mean = x.sum((0, 2, 3), dtype=np.int64) / count
+    std = np.sqrt(np.einsum("nchw,nchw->c", x, x, dtype=np.int64) / count - mean**2)
+    return (mean / 255).reshape(-1, 1, 1), (np.where(std > 0, std, 255) / 255).reshape(-1, 1, 1)
 
 
 def _table_statistics(x):

@@ -1,4 +1,4 @@
-"""Where the files of a data set are, and whether they are whole."""
+"""The files of a data set: where they are, whether they are whole, and how they are read, or fetched before."""
 
 import hashlib
 import io
@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from ..atomic import read_file
+from ..checks import needing
 from .sources import SUMS
 
 UNPACKED = 2**30  # bytes; no set here unpacks to a third of it
@@ -80,7 +82,7 @@ def whole(file):
     """Turn whatever goes wrong inside, while `file` is read and decoded, into a DataError that names it."""
     try:
         yield
-    except (DataError, MemoryError):
+    except (DataError, MemoryError, ModuleNotFoundError):  # Pillow may be missing
         raise
     except Exception as error:  # zipfile, zlib, Pillow and NumPy have a dozen kinds for damaged bytes
         unread = isinstance(error, OSError) and error.strerror
@@ -88,3 +90,25 @@ def whole(file):
         why = f"cannot be read: {unread}" if unread else why
         remedy = f"Delete it, then {command(file.name, file.root)} fetches it anew."
         raise DataError(f"{file.name}: {file.root / file.path} {why}. {remedy}") from None
+
+
+def read(name, paths, *, root, download=True):
+    """Read files of the data set `name`: a list of `File`, and the variant that their checksums vouch for.
+
+    What the folder `root` lacks is downloaded. The variant is empty where a file has no known checksum.
+    DataError: a file cannot be had, cannot be read, or is damaged.
+    """
+    root = Path(root).expanduser()
+    if absent := missing(paths, root):
+        if not download:
+            raise lacking(name, absent[0], root, "download=False forbids fetching it")
+        with needing("data"):
+            from .download import obtain  # here, for most sessions need neither pooch nor a network
+
+        obtain(name, absent, root)
+    found, variants = [], set()
+    for path in paths:
+        with whole(File(name, root, path)):
+            found.append(File(name, root, path, read_file(root / path)))
+            variants.add(check(path, found[-1].payload))
+    return found, "" if "" in variants else ", ".join(sorted(variants - {"official"})) or "official"

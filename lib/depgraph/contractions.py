@@ -45,7 +45,7 @@ def _weighted(call, x, weight):
     owned = call.trace.elements(weight)
     if (sides := _sides(owned, weight, (1, 2))) is None:
         for t in (x, weight):
-            call.pin(t, "its weight is laid out in a way of its own")
+            call.trace.pin(t, "its weight is laid out in a way of its own")
         return None, torch.tensor(0), torch.tensor(call.tainted())
     blocks = weight.permute(2, 1, 0)[None]  # (1, out, in, batch)
     reader, taint = _reader(call, x.movedim(-1, 0), blocks, owned.param, sides, uneven=len(weight) > 1)
@@ -63,7 +63,7 @@ def _reader(call, x, blocks, param, sides, *, uneven):
     if (free := ((ids == 0) & (taint | (x.flatten(1) != 0).cpu())).any(1)).any():  # zeros are what a state begins with
         classes.pin(inputs[free], "it reads what is no channel")
     if call.trace.elements(x) is not None:
-        call.pin(x, "its parameter is read as data")
+        call.trace.pin(x, "its parameter is read as data")
         classes.pin(inputs, "it reads a parameter")
     value, nonzero = _constants(x.flatten(1), taint), (blocks != 0).flatten(3).any(3).cpu()
     moving = taint.any(1) | (value.isnan() | (value != 0)) & uneven

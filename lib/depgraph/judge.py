@@ -10,9 +10,11 @@ def settle(trace, banned, rows=()):
 
     banned: {class: why it is left}, which grows. rows: lists of channels that must lose equally many.
     """
+    grouped = [param for param in trace.params if param.grouped is not None]
     while True:
         removed = _settled(trace, banned)
-        ragged = [*_uneven_groups(trace, removed), *_uneven_rows(rows, removed)]
+        tables = [*rows, *(side[kept_groups(param, removed)] for param in grouped for side in param.grouped)]
+        ragged = [table[back] for table in tables if (back := _surplus(removed[table])).any()]
         if not ragged:
             return removed
         for root in trace.classes.roots(torch.cat(ragged)).tolist():
@@ -46,23 +48,11 @@ def _needed(reader, live):
     return reads & ~spare
 
 
-def _uneven_groups(trace, removed):
-    """Channels to be left, so that all groups of a convolution that are left have equally many."""
-    for param in trace.params:
-        if param.grouped is not None:
-            left = kept_groups(param, removed)
-            for side in param.grouped:
-                yield from _uneven_rows([side[left]], removed) if left.any() and removed[side].any() else ()
-
-
-def _uneven_rows(tables, removed):
-    """Channels to be left, so that equally many of each row of a table go."""
-    for table in tables:
-        gone = removed[table]
-        surplus = gone.sum(1) - max(0, min(int(gone.sum(1).min()), table.shape[1] - 1))
-        ranks = gone.flip(1).cumsum(1).flip(1)
-        if (back := gone & (ranks <= surplus[:, None])).any():
-            yield table[back]
+def _surplus(gone):
+    """What goes of each row beyond what every row can spare, the last ones of it; one of a row stays."""
+    spare = max(0, min([*gone.sum(1).tolist(), gone.shape[1] - 1]))
+    ranks = gone.flip(1).cumsum(1).flip(1)
+    return gone & (ranks <= gone.sum(1, keepdim=True) - spare)
 
 
 def fold(trace, removed, tensors):
@@ -88,12 +78,10 @@ def simple(trace, chosen, rows):
 
 def silence(trace, chosen, tensors):
     """Zero what reads some channels that are dead and stay: what they are has become another."""
-    for reader in trace.readers:
-        for axis, slots in enumerate(reader.weight.slots if reader.weight and chosen[reader.inputs].any() else ()):
-            columns = slots[chosen[slots] & torch.isin(slots, reader.inputs)]
-            if len(columns):
-                weight = tensors[reader.weight.name].data
-                weight.index_fill_(axis, (columns - slots[0]).to(weight.device), 0)
+    for reader in trace.readers if chosen.any() else ():
+        for axis, slots in enumerate(reader.weight.slots if reader.weight else ()):
+            weight, columns = tensors[reader.weight.name].data, chosen[slots] & torch.isin(slots, reader.inputs)
+            weight.index_fill_(axis, columns.nonzero().flatten().to(weight.device), 0)
 
 
 def doubt(trace, removed):

@@ -11,7 +11,7 @@ def moved(call):
     trace, (tensor, *index) = call.trace, call.tensors
     state = trace.state(tensor)
     for t in index:
-        call.pin(t, f"index of {call.name}")
+        trace.pin(t, f"index of {call.name}")
     if any(trace.state(t).taint.any() for t in index):
         return trace.put(call.outs[0], _picked(call, state.ids), torch.tensor(True))
     if trace.elements(tensor) is not None:
@@ -33,7 +33,7 @@ def _picked(call, ids):
     shape, last = call.outs[0].shape, ids[(0,) * (ids.dim() - 1)] if ids.dim() else ids
     if ids.dim() and shape[-1:] == last.shape and (ids == last).all():
         return last.expand(shape)
-    call.pin(call.tensors[0], f"read by {call.name} at places that depend on the inputs")
+    call.trace.pin(call.tensors[0], f"read by {call.name} at places that depend on the inputs")
     return torch.tensor(0)
 
 
@@ -45,7 +45,7 @@ def joined(call):
     ids, taint = _beside(trace, [(*trace.state(t), trace.elements(t)) for t in parts], dim % out.dim())
     trace.put(out, ids, taint)
     for t in parts if not ids.any() else ():
-        call.pin(t, "its parameter is joined with others")
+        trace.pin(t, "its parameter is joined with others")
 
 
 def _beside(trace, parts, dim):
@@ -74,7 +74,7 @@ def padded(call):
     """A constant on both sides is beside what it is put around, or takes numbers off where its width is negative."""
     trace, (tensor,), pads = call.trace, call.tensors, call.named["pad"]
     ids, taint = trace.state(tensor)
-    call.pin(tensor, "padded") if trace.elements(tensor) is not None else None
+    trace.pin(tensor, "padded") if trace.elements(tensor) is not None else None
     for k, pair in enumerate(zip(pads[::2], pads[1::2], strict=True)):
         dim = tensor.dim() - 1 - k
         first, last = (max(0, -n) for n in pair)

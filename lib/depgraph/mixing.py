@@ -19,12 +19,12 @@ def _mix(call, dims):
     if along and ids.all() and any(varies(ids, d) for d in range(ids.dim()) if d not in dims):
         trace.classes.join(ids, ids[_first(ids, along)])
     elif along:
-        call.pin(tensor, f"mixed by {call.name}")
+        trace.pin(tensor, f"mixed by {call.name}")
     sides = [owned.dims[d] for d in dims] if owned is not None else []
     for _, slots in sides:
         trace.classes.pin(slots if slots is not None else torch.tensor(0), f"mixed by {call.name}")
     if any(axis == -1 for axis, _ in sides):
-        call.pin(tensor, f"mixed by {call.name}")
+        trace.pin(tensor, f"mixed by {call.name}")
     places = trace.places(tensor) if owned is not None and not call.tainted() else None
     return ids, taint.any(dims, keepdim=True) if dims else taint, places
 

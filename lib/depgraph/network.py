@@ -61,9 +61,7 @@ class Network:
             if not found and not training:
                 raise ShrinkError(f"{self.name} returned no tensor on the example")
             for t in found:
-                trace.classes.pin(trace.state(t).ids, OUTPUT)
-                if owned := trace.elements(t):
-                    trace.keep(owned.param, OUTPUT)
+                trace.pin(t, OUTPUT)
         except TooLong:
             raise self.late("traced") from None
         except ShrinkError:

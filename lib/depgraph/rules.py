@@ -27,19 +27,13 @@ class Call:
         """Whether anything that it reads depends on the network's inputs."""
         return any(bool(s.taint.any()) for s in self.inputs)
 
-    def pin(self, tensor, reason):
-        """Keep all channels of a tensor, those of its parameter, too."""
-        self.trace.classes.pin(self.trace.state(tensor).ids, reason)
-        if owned := self.trace.elements(tensor):
-            self.trace.keep(owned.param, reason)
-
 
 def unknown(call):
     """Nothing is known: what is read stays, what is written is no channel."""
     trace = call.trace
     taint = torch.tensor(call.tainted() or call.chance)
     for t in call.tensors:
-        call.pin(t, f"read by {call.name}, for which there is no rule")
+        trace.pin(t, f"read by {call.name}, for which there is no rule")
     if not call.outs and taint:
         number = call.name == "_local_scalar_dense" and call.tensors[0].is_floating_point()
         trace.loose, trace.forks = trace.loose or number, True
@@ -140,7 +134,7 @@ def _derive(call, params):
     if tensor.shape == out.shape and not call.tainted():
         trace.own(out, trace.places(tensor))
     else:
-        call.pin(tensor, "its parameter is spread, or met by what depends on the inputs")
+        trace.pin(tensor, "its parameter is spread, or met by what depends on the inputs")
 
 
 def _align(trace, one, two, lead):

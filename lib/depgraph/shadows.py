@@ -71,19 +71,13 @@ class State(NamedTuple):
     taint: torch.Tensor
 
 
-@dataclass(eq=False)
-class Shadow:
-    ids: torch.Tensor
-    taint: torch.Tensor
-    storage: object  # held, so that its address is not used again
-
-
 class Shadows:
     """What is known of all tensors, and what a pass has found: `classes` of channels, their `readers`, `records`."""
 
     def __init__(self, params, classes):
         self.classes, self.params = classes, params
         self.shadows, self.owned, self.made = {}, {}, {}
+        self.held = []  # all storages, so that the address of none is used again
         self.readers, self.records = [], []
         self.loose = self.forks = False  # whether a number that was read back may be in anything, or choose the way
         self.training = self.draws = False  # whether this pass is one of training; one in eval mode draws numbers
@@ -99,14 +93,15 @@ class Shadows:
             return
         for d in (d for d, stride in enumerate(tensor.stride()) if stride == 0):  # one number in many places
             tensor, places = tensor.narrow(d, 0, 1), places.narrow(d, 0, 1)
-        fresh = torch.zeros(_numbers(tensor), dtype=self.kind), tensor.untyped_storage()
-        _view(self.owned.setdefault(storage_of(tensor), fresh)[0], tensor).copy_(places)
+        self.held.append(tensor.untyped_storage())
+        kept = self.owned.setdefault(storage_of(tensor), torch.zeros(_numbers(tensor), dtype=self.kind))
+        _view(kept, tensor).copy_(places)
 
     def places(self, tensor):
         """Which numbers of parameters a tensor's are, or None."""
         if (found := self.owned.get(storage_of(tensor))) is None or not tensor.numel():
             return None
-        return _view(found[0], tensor) if len(found[0]) == _numbers(tensor) else None
+        return _view(found, tensor) if len(found) == _numbers(tensor) else None
 
     def elements(self, tensor):
         """What a tensor has of a parameter, or None, as of what is no tensor."""
@@ -132,18 +127,24 @@ class Shadows:
             return State(torch.zeros(tensor.shape, dtype=torch.int64), shadow.taint.any().expand(tensor.shape))
         return State(_view(shadow.ids, tensor), _view(shadow.taint, tensor))
 
-    def put(self, tensor, ids=None, taint=None):
-        """Write down ids and taint of a tensor."""
+    def put(self, tensor, ids, taint):
+        """Write down ids, where they are others, and taint of a tensor."""
         if tensor.layout is not torch.strided:
             return
         shadow, n = self.shadows.get(storage_of(tensor)), _numbers(tensor)
         if shadow is None or len(shadow.ids) != n:
-            fresh = torch.zeros(n, dtype=torch.int64), torch.zeros(n, dtype=torch.bool), tensor.untyped_storage()
-            shadow = self.shadows[storage_of(tensor)] = Shadow(*fresh)
+            self.held.append(tensor.untyped_storage())
+            shadow = State(torch.zeros(n, dtype=torch.int64), torch.zeros(n, dtype=torch.bool))
+            self.shadows[storage_of(tensor)] = shadow
         if ids is not None:
             _view(shadow.ids, tensor).copy_(ids)
-        if taint is not None:
-            _view(shadow.taint, tensor).copy_(taint if not self.loose else torch.ones_like(taint))
+        _view(shadow.taint, tensor).copy_(taint if not self.loose else torch.ones_like(taint))
+
+    def pin(self, tensor, reason):
+        """Keep all channels of a tensor, those of its parameter, too."""
+        self.classes.pin(self.state(tensor).ids, reason)
+        if owned := self.elements(tensor):
+            self.keep(owned.param, reason)
 
     def keep(self, param, reason):
         """A parameter stays whole."""

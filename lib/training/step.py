@@ -78,7 +78,7 @@ class Batches:
     """Which of n examples a step sees, all where they are fewer than a batch: the same for the same seed, at any time.
 
     "sequence" takes them in order and wraps around; "shuffle" takes a new order every epoch, without the incomplete
-    last batch. Called with a step it gives a slice or indices.
+    last batch. Called with a step it gives indices, so that what they choose is a copy of the data.
     """
 
     def __init__(self, n, *, batch, order="shuffle", seed=0, device="cpu"):
@@ -93,8 +93,6 @@ class Batches:
     def __call__(self, step):
         if self.order == "sequence":
             start = step * self.batch % self.n
-            if start + self.batch <= self.n:
-                return slice(start, start + self.batch)
             return torch.arange(start, start + self.batch, device=self.device) % self.n
         epoch, start = step // self.per_epoch, step % self.per_epoch * self.batch
         if epoch not in self.kept:
@@ -176,7 +174,7 @@ class Trainer:
             len(self.x), batch=options.batch, order=options.order, seed=options.seed, device=self.x.device
         )
         self.generator, self.parameters, self.begun = torch.Generator(self.x.device), list(model.parameters()), False
-        self.changes, self.convolutions = None, convolutions(model)
+        self.convolutions = convolutions(model)
         keep_freed_memory()
         model.zero_grad()  # what another loop left behind would move even frozen layers
 
@@ -220,25 +218,19 @@ class Trainer:
         """Inputs and targets of step k, augmented; maps go the same way as their images, by the same random numbers."""
         now = self.batches(k)
         x, y = self.x[now], self.y[now]
-        if isinstance(now, slice) and (self.augment or self.changes is not False):  # views of the data
-            x, y = x.clone(), y.clone()
         if self.augment:
             x, y = self.augment(x, y, lambda: self.generator.manual_seed(self.options.seed * 1_000_003 + k))
         return x.contiguous() if self.viewed else x, y
 
     def _loss(self, k):
         x, y = self.batch(k)
-        versions = [x._version, y._version]
         with autocast(self.options.precision, x.device), self.convolutions:
             outputs = self.model(x)
         outputs = picked(outputs, self.options.outputs)
         if not self.begun:
             in_range(self.loss, outputs, self.y)
             spread(self.loss, outputs, y)
-        loss = self.loss(outputs, y)
-        if self.changes is None:  # whether the network or the loss changes its arguments in place
-            self.changes = versions != [x._version, y._version]
-        return loss
+        return self.loss(outputs, y)
 
     def __call__(self, k):
         with nullcontext() if self.begun else fits(self.model, self.x, self.y):
