@@ -556,7 +556,7 @@ def test_arrays_that_are_damaged_or_gone_are_named(store, damage, message):
     [
         ({"stages": [{"name": "a", "steps": 1}, {"name": "a", "steps": 2}]}, "two stages are called 'a'"),
         ({"stages": [{"name": "a", "from": "b"}]}, "stage 'a' starts from 'b'; before it come: none"),
-        ({"stages": []}, "lacks stages"),
+        ({"stages": []}, "lacks 'stages'"),
         ({"stages": [{"name": "a", "steps": -5}]}, "steps must be a whole number from 0 .*, got -5"),
         ({"stages": [{"name": "a", "batch": 2.5}]}, "batch must be a whole number from 1 .*, got 2.5"),
         ({"stages": [{"name": "a", "hold": 1}]}, "hold must be True or False, got 1"),

@@ -22,9 +22,13 @@ class Units:
         self.roots = self.trace.classes.roots()
         weighted = [r for r in self.trace.readers if r.weight is not None]
         self.weights = list({id(r.weight): r.weight for r in weighted if r.weight.tensor.dim() > 1}.values())
-        self.read = _marked(len(self.roots), [r.inputs for r in weighted])
-        bare = self._classes(_marked(len(self.roots), [r.inputs for r in self.trace.readers if r.weight is None]))
-        self.loose = self._classes(self.read) - bare - {0, *self.trace.classes.pins}
+        self.read = torch.zeros(len(self.roots), dtype=torch.bool)  # what a weight reads, by number
+        for reader in weighted:
+            self.read[reader.inputs] = True
+        bare = {
+            root for r in self.trace.readers if r.weight is None for root in self.roots[r.inputs].flatten().tolist()
+        }
+        self.loose = {*self.roots[self.read].tolist()} - bare - {0, *self.trace.classes.pins}
         self.sizes = torch.zeros(len(self.roots), dtype=torch.float64)
         places = {root: set() for root in self.loose}
         self._weigh(places)
@@ -34,9 +38,6 @@ class Units:
 
     def __len__(self):
         return len(self.loose)
-
-    def _classes(self, marked):
-        return set(self.roots[marked].tolist())
 
     def _weigh(self, places):
         """Add up the sizes of units and note where they are; a unit that is dead already has the size 0."""
@@ -67,14 +68,6 @@ class Units:
             for ids, view in _axes(param, tensors[param.name].detach()):
                 view[gone[ids].to(view.device)] = 0
         return net
-
-
-def _marked(n, found):
-    """Which of n numbers are in a list of tensors."""
-    marked = torch.zeros(n, dtype=torch.bool)
-    for ids in found:
-        marked[ids.reshape(-1)] = True
-    return marked
 
 
 def _axes(param, weight):

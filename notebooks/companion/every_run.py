@@ -89,13 +89,12 @@ def _lines(record):
         if row["status"] != "done" or score is None:
             continue
         stage = row["stage"]
-        notebook = notebook_of(record["experiment"])
         widths = budget.widths_of(row)
         cut = stage.endswith(" cut") or (stage in ("train", "zeroing") and len(record["rows"]) > 1)
         timed = _timed() if config["model"]["name"] == "mlp" and config["model"]["inputs"] == 784 else {}
         yield {
             "paper": _paper(record["experiment"], stage),
-            "notebook": notebook,
+            "notebook": notebook_of(record["experiment"]),
             "experiment": record["experiment"],
             "data": config["data"]["name"],
             "network": _network(config["model"], case),

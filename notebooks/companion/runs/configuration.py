@@ -17,7 +17,7 @@ from lib.training.speed import PRECISIONS
 from lib.training.step import ORDERS, compiles, optimizer_options
 
 WHOLE = 10**12  # a bound for whole numbers that have no other
-KINDS = {
+KINDS = {  # of each kind what it may have, and what it must have: None
     "chain": {"kind": "chain", "version": 1, "seed": 0, "data": None, "model": None, "stages": None},
     "timing": {"kind": "timing", "version": 1, "seed": 0, "data": None, "model": None, "variants": None, "rounds": 9},
     "own": {"kind": "own", "version": 1, "seed": 0, "code": None, "options": {}},  # see `companion.runs.own`
@@ -177,8 +177,7 @@ def resolve(config):
     if extra := set(config) - set(known):
         raise ValueError(f"configuration has no {sorted(extra, key=str)[0]!r}; known: {', '.join(sorted(known))}")
     full = known | config
-    needed = {"own": ("experiment", "code"), "timing": ("experiment", "data", "model", "variants")}
-    if missing := [k for k in needed.get(full["kind"], ("experiment", "data", "model")) if full[k] in (None, {}, [])]:
+    if missing := [k for k, default in known.items() if default is None and full[k] in (None, {}, [], ())]:
         raise ValueError(f"the configuration lacks {missing[0]!r}")
     file_name(full["experiment"])
     plain_data("case", _of("case", full["case"], dict))
@@ -198,7 +197,7 @@ def resolve(config):
         variants = _of("variants", full["variants"], dict)
         full["variants"] = {name: Variant.of(v, "variant").plain() for name, v in variants.items()}
         return full
-    full["stages"] = [Stage.of(s, "stage").plain() for s in _of("stages", full["stages"] or [], list, tuple)]
+    full["stages"] = [Stage.of(s, "stage").plain() for s in _of("stages", full["stages"], list, tuple)]
     _ordered([stage["name"] for stage in full["stages"]], [stage["from"] for stage in full["stages"]])
     return full
 
@@ -219,8 +218,6 @@ def _ordered(names, starts):
             raise ValueError(f"two stages are called {name!r}; each needs a name of its own")
         if start is not None and start not in names[:k]:
             raise ValueError(f"stage {name!r} starts from {start!r}; before it come: {', '.join(names[:k]) or 'none'}")
-    if not names:
-        raise ValueError("the configuration lacks stages: a list of at least one")
 
 
 def file_name(name, what="experiment"):

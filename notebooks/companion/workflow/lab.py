@@ -26,7 +26,7 @@ class Protecting(AsyncLargeFileManager):
     async def get(self, path, *arguments, **options):
         """The file; a committed notebook is said to be read-only, which ends JupyterLab's automatic saving."""
         model = await super().get(path, *arguments, **options)
-        return model | ({"writable": False} if self.theirs(path) else {})
+        return model | ({"writable": False} if self._place(path) in committed() else {})
 
     async def save(self, model, path=""):
         """Save a file. HTTPError 403: it is a committed notebook."""
@@ -48,11 +48,8 @@ class Protecting(AsyncLargeFileManager):
         self.refuse(path)
         return await super().delete_file(path)
 
-    def theirs(self, path):
-        """Whether a path of JupyterLab's, whatever its root, leads to a committed notebook."""
-        return self._place(path) in committed()
-
     def _place(self, path):
+        """Where a path of JupyterLab's leads, whatever its root."""
         return Path(self._get_os_path(path.strip("/"))).resolve()
 
     def refuse(self, path):

@@ -31,15 +31,7 @@ IMPORTED = [
     "ipykernel.ipkernel",
     "companion.runs",
     "companion.claims",
-    "companion.applications",
-    "companion.chart",
-    "companion.drawn",
-    "companion.every_run",
-    "companion.figures",
-    "companion.playground",
-    "companion.zoo",
-    "lib",
-]
+]  # and the modules of companion itself
 
 
 def ask(address, what, *given):
@@ -68,7 +60,8 @@ def serve(address):
     import torch
 
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # as every kernel has it
-    for name in IMPORTED:
+    own = sorted(path.stem for path in (ROOT / "notebooks" / "companion").glob("[a-z]*.py"))
+    for name in [*IMPORTED, *(f"companion.{stem}" for stem in own)]:
         importlib.import_module(name)
     torch.set_num_threads(1)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -178,10 +171,8 @@ def started(folder):
     around["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # a fork cannot use a GPU that its parent has begun to use
     process = subprocess.Popen([sys.executable, __file__, address], cwd=ROOT, env=around)
     while not Path(address).exists():
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             raise RuntimeError(f"the server of kernels ended with {process.wait(0.05)}")
-        except subprocess.TimeoutExpired:
-            pass
     return process
 
 

@@ -53,8 +53,7 @@ def train(stem, given, profile, seconds):
     asked = ["--train", "missing", f"profile={profile}", "part=train", *(f"{k}={v}" for k, v in given.items())]
     child = subprocess.Popen(command(stem, said, *asked), cwd=ROOT, start_new_session=True)
     try:
-        child.wait(timeout=seconds)
-        return child.returncode == 0
+        return child.wait(timeout=seconds) == 0
     except subprocess.TimeoutExpired:
         return False
     finally:
