@@ -24,7 +24,8 @@ SWEEP = json.loads(Path(config["sweep"]).read_text()) if "sweep" in config else 
 NOTEBOOKS = sorted(p.stem for p in Path("notebooks").glob("*.ipynb") if p.is_file() and fnmatchcase(p.name, ONLY))
 RUN = f"logs/{PROFILE}-fresh" if FRESH else f"logs/{PROFILE or 'committed'}"
 TRAIN = "fresh" if FRESH else "missing"
-CODE = [str(path) for folder in ("lib", "notebooks/companion") for path in sorted(Path(folder).rglob("*.py"))]
+CODE = [path for folder in ("lib", "notebooks/companion") for path in sorted(Path(folder).rglob("*.py"))]
+CODE = [str(path) for path in CODE if path.is_file()]
 EXECUTE = "python -m companion.workflow.run notebooks/{wildcards.notebook:q}.ipynb {log:q}"
 
 if unknown := set(config) - {"profile", "fresh", "only", "sweep"}:

@@ -4,7 +4,7 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -64,16 +64,24 @@ def numbers(allowed):
     return kind
 
 
-def _is(what, value, kind, name):
-    if not isinstance(value, kind):
-        raise ValueError(f"{what} must be {name}, got {seen(value)}")
-    return value
+def _is(name, right):
+    """The kind of values for which the function `right` holds."""
+
+    def kind(what, value):
+        if not right(value):
+            raise ValueError(f"{what} must be {name}, got {_seen(value)}")
+        return value
+
+    return kind
 
 
-a_network = functools.partial(_is, kind=nn.Module, name="a network, an nn.Module")
-a_linear = functools.partial(_is, kind=nn.Linear, name="a layer of nn.Linear")
-a_generator = functools.partial(_is, kind=torch.Generator, name="a torch.Generator")
-a_function = functools.partial(_is, kind=Callable, name="a function")
+a_network = _is("a network, an nn.Module", lambda value: isinstance(value, nn.Module))
+a_linear = _is("a layer of nn.Linear", lambda value: isinstance(value, nn.Linear))
+a_generator = _is("a torch.Generator", lambda value: isinstance(value, torch.Generator))
+a_function = _is("a function", callable)
+a_path = _is("a path", lambda value: isinstance(value, str | os.PathLike) and bool(str(value)))
+a_tensor = _is("a tensor that is not empty", lambda value: torch.is_tensor(value) and value.numel())
+floats = _is("a tensor of floats", lambda value: torch.is_tensor(value) and value.is_floating_point())
 
 
 def networks_by_name(what, value):
@@ -81,20 +89,6 @@ def networks_by_name(what, value):
     if not isinstance(value, dict) or not value:
         raise ValueError(f"{what} must be a dict, name → network, got {seen(value)}")
     return {name: a_network(f"{what}[{name!r}]", net) for name, net in value.items()}
-
-
-def a_tensor(what, value):
-    """The kind of tensors that have something in them."""
-    if not torch.is_tensor(value) or not value.numel():
-        raise ValueError(f"{what} must be a tensor that is not empty, got {_seen(value)}")
-    return value
-
-
-def floats(what, value):
-    """The kind of tensors of floats."""
-    if not torch.is_tensor(value) or not value.is_floating_point():
-        raise ValueError(f"{what} must be a tensor of floats, got {_seen(value)}")
-    return value
 
 
 def matrices(what, value, *, axes=2):
@@ -105,16 +99,7 @@ def matrices(what, value, *, axes=2):
     return found
 
 
-def tensors(what, value):
-    """The kind of lists of tensors of floats, of any shape: what is added up entry by entry."""
-    return matrices(what, value, axes=0)
-
-
-def a_path(what, value):
-    """The kind of paths."""
-    if not isinstance(value, str | os.PathLike) or not str(value):
-        raise ValueError(f"{what} must be a path, got {seen(value)}")
-    return value
+tensors = functools.partial(matrices, axes=0)  # of any shape: what is added up entry by entry
 
 
 def plain_data(what, value):

@@ -644,6 +644,16 @@ def test_a_live_record_beats_no_committed_one_and_is_fresh_only_where_todays_sou
     assert (store / "tiny.jsonl").read_text() != before and not list((store / "live" / "tiny").glob("*.json"))
 
 
+def test_an_editors_lock_is_no_source(tmp_path, monkeypatch):
+    for folder in ("lib", "notebooks"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "lib" / "loop.py").write_text("a = 1\n", encoding="utf-8")
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    before = provenance.lib_digest()
+    (tmp_path / "lib" / ".#loop.py").symlink_to("somebody@somewhere.1234")
+    assert provenance.lib_digest() == before
+
+
 def test_sources_that_change_while_it_runs_are_neither_the_records_nor_clean(store, monkeypatch):
     monkeypatch.setitem(provenance.IMPORTED, "git_clean", True)
     made = runs.run(config())["provenance"]

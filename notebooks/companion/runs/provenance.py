@@ -36,7 +36,8 @@ def provenance(device="cpu"):
 def lib_digest():
     """One hash over the sources of the method and of the notebooks' room."""
     digest = hashlib.sha256()
-    for path in sorted([*(ROOT / "lib").rglob("*.py"), *(ROOT / "notebooks").rglob("*.py")]):
+    found = [*(ROOT / "lib").rglob("*.py"), *(ROOT / "notebooks").rglob("*.py")]
+    for path in sorted(path for path in found if path.is_file()):  # an editor's lock is a link to nowhere
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

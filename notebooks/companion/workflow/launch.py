@@ -73,7 +73,8 @@ def prepare():
         os.environ["HOME"] = tempfile.mkdtemp(prefix="companion-home-")
     now = time.time()
     for path in [*Path("lib").rglob("*.py"), *Path("notebooks").rglob("*.*")]:
-        if path.stat().st_mtime > now:  # Snakemake would find what is made now older than its sources
+        # Snakemake would find what is made now older than its sources; an editor's lock is a link to nowhere
+        if path.is_file() and path.stat().st_mtime > now:
             os.utime(path, (now, now))
 
 
