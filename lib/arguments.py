@@ -30,9 +30,8 @@ def told(*, together=None, **kinds):
                 bound = known.bind(*given, **named)
             except TypeError as error:
                 raise TypeError(f"{function.__name__}() {error}") from None
-            for name in kinds.keys() & bound.arguments.keys():
-                value = bound.arguments[name]
-                if value is not None or known.parameters[name].default is not None:
+            for name, value in bound.arguments.items():
+                if name in kinds and (value is not None or known.parameters[name].default is not None):
                     bound.arguments[name] = fits(f"{function.__name__}: {name}", value, kinds[name])
             if together:
                 together(**bound.arguments)

@@ -33,12 +33,11 @@ class Dynamics:
 
     def __init__(self, model, *, steps, **options):
         checks.number("dynamics: steps", steps, "[1, inf)", whole=True)
-        given = DynamicsOptions.of(options, "dynamics")
+        self.options = DynamicsOptions.of(options, "dynamics")  # by which a checkpoint knows it
         if not models.groups(model):
             raise ValueError(f"dynamics needs the groups of a network of models.build, {type(model).__name__} has none")
-        self.steps = steps
-        self.units, self.frame_units, self.every = given.units, given.frame_units, max(1, steps // CHECKS)
-        self.frame_at = {round((k + 1) * steps / given.frames) for k in range(given.frames)}
+        self.steps, self.every, frames = steps, max(1, steps // CHECKS), self.options.frames
+        self.frame_at = {round((k + 1) * steps / frames) for k in range(frames)}
         self.first = {group.name: torch.zeros(group.width, dtype=torch.uint8) for group in model.groups}
         self.frames, self.frame_steps, self.begun = [], [], False
 
@@ -49,7 +48,7 @@ class Dynamics:
         if (step + 1) % self.every == 0:
             self._look(model)
         if step + 1 in self.frame_at:
-            rows = next(iter(models.weights(model).values()))[: self.frame_units] != 0
+            rows = next(iter(models.weights(model).values()))[: self.options.frame_units] != 0
             self.frames.append(torch.from_numpy(np.packbits(rows.flatten(1).cpu().numpy(), axis=1)))
             self.frame_steps.append(step + 1)
 
@@ -73,7 +72,8 @@ class Dynamics:
         found["orphans"] = [int(((self.first[name] == 2) & (norms[name][0] > 0)).sum()) for name in norms]
         found["pruned"] = [1 - w.count_nonzero().item() / w.numel() for w in ws.values()]
         for k, side in enumerate(("fan_in", "fan_out")):
-            found[side] = [[float(f"{n:.4g}") for n in pair[k][: self.units].tolist()] for pair in norms.values()]
+            noted = [pair[k][: self.options.units].tolist() for pair in norms.values()]
+            found[side] = [[float(f"{n:.4g}") for n in group] for group in noted]
         return found
 
     def arrays(self):

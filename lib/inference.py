@@ -16,8 +16,8 @@ from torch.nn.utils import convert_conv2d_weight_memory_format, fusion
 from . import models, saving
 from .arguments import a_path, told
 from .atomic import read_file
-from .depgraph.passes import Example, alone
-from .depgraph.proof import others, output
+from .depgraph.passes import Example, Within, alone
+from .depgraph.proof import PATIENCE, others, output
 from .layers import SUMMED
 from .training.given import fits
 
@@ -192,7 +192,7 @@ def _taken(model, inputs):
     """Those of the inputs that a network takes and that leave its buffers alone, each with what it puts out."""
     for given in inputs:
         net = copy.deepcopy(model)
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), Within(PATIENCE):
             outs = _outputs(net, given)
             kept = zip(net.buffers(), model.buffers(), strict=True)
             if all(out.isfinite().all() for out in outs) and all(torch.equal(a, b) for a, b in kept):

@@ -11,33 +11,32 @@ NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 def tell_widths(layer):
     """Set what a layer of torch says of its widths to what its tensors are."""
     weight = layer._parameters.get("weight")
-    if weight is None and isinstance(layer, (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)):
-        return  # it is made of others before each call, and of their widths
-    if isinstance(layer, nn.Linear):
-        if weight.dim() == 2:  # else it is a kind of its own, as several layers in one
-            layer.out_features, layer.in_features = weight.shape
-    elif isinstance(layer, CONVOLUTIONS):
-        if 1 < layer.groups == layer.out_channels:  # depthwise
-            layer.groups = len(weight)
-        layer.out_channels, layer.in_channels = len(weight), weight.shape[1] * layer.groups
-    elif isinstance(layer, TRANSPOSED):
-        layer.in_channels, layer.out_channels = len(weight), weight.shape[1] * layer.groups
-    elif isinstance(layer, NORMS):
+    if isinstance(layer, NORMS):
         known = [t for t in (layer.running_mean, layer.weight) if t is not None]
         layer.num_features = len(known[0]) if known else layer.num_features
-    elif isinstance(layer, nn.GroupNorm) and weight is not None:
-        layer.num_groups = len(weight) if layer.num_groups == layer.num_channels else layer.num_groups
-        layer.num_channels = len(weight)
-    elif isinstance(layer, nn.PReLU):
-        layer.num_parameters = len(weight)
-    elif isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-        layer.num_embeddings, layer.embedding_dim = weight.shape
     elif isinstance(layer, nn.RNNBase):
         layer.hidden_size, layer.input_size = layer.weight_hh_l0.shape[1], layer.weight_ih_l0.shape[1]
         if layer.proj_size:
             layer.proj_size, layer.hidden_size = layer.weight_hr_l0.shape
     elif isinstance(layer, nn.RNNCellBase):
         layer.hidden_size, layer.input_size = layer.weight_hh.shape[1], layer.weight_ih.shape[1]
+    elif weight is None:
+        return  # it has none, or one that is made of others before each call, and of their widths
+    elif isinstance(layer, nn.Linear) and weight.dim() == 2:  # else it is a kind of its own, as several layers in one
+        layer.out_features, layer.in_features = weight.shape
+    elif isinstance(layer, CONVOLUTIONS):
+        if 1 < layer.groups == layer.out_channels:  # depthwise
+            layer.groups = len(weight)
+        layer.out_channels, layer.in_channels = len(weight), weight.shape[1] * layer.groups
+    elif isinstance(layer, TRANSPOSED):
+        layer.in_channels, layer.out_channels = len(weight), weight.shape[1] * layer.groups
+    elif isinstance(layer, nn.GroupNorm):
+        layer.num_groups = len(weight) if layer.num_groups == layer.num_channels else layer.num_groups
+        layer.num_channels = len(weight)
+    elif isinstance(layer, nn.PReLU):
+        layer.num_parameters = len(weight)
+    elif isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+        layer.num_embeddings, layer.embedding_dim = weight.shape
 
 
 def grouped(layer):

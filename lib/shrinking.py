@@ -55,16 +55,12 @@ def silence(model):
 
     For units stuck behind padding. This is pruning: it changes the function, so fine-tune after it.
     """
-    dead = dead_units(model)
+    dead, state = dead_units(model), models.unwrapped(model).state_dict()
     for group in model.groups:
         for step in group.producers + group.depthwise:
-            shifts = [model.get_submodule(step.layer).bias]
-            if step.norm:
-                norm = model.get_submodule(step.norm)
-                shifts += [norm.bias, norm.running_mean]
-            for shift in shifts:
-                if shift is not None:
-                    shift[dead[group.name]] = 0
+            for key in (f"{step.layer}.bias", f"{step.norm}.bias", f"{step.norm}.running_mean"):
+                if key in state:
+                    state[key][dead[group.name]] = 0
 
 
 def alive(model):

@@ -236,6 +236,16 @@ def test_a_notebook_whose_name_has_blanks_and_quotes_is_run(tmp_path):
     assert words[3:5] == ["notebooks/50 it's mine.ipynb", "logs/quick/50 it's mine.ipynb"]
 
 
+def test_what_is_made_afresh_of_one_profile_says_nothing_of_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = [tmp_path / f"logs/{profile}-fresh/01_x/figures.done" for profile in ("laptop", "paper")]
+    for file in done:
+        file.parent.mkdir(parents=True)
+        file.touch()
+    launch.forget(["profile=laptop", "fresh=1"])
+    assert [file.exists() for file in done] == [False, True]
+
+
 def test_what_is_made_afresh_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     """With FRESH=1 a notebook that was finished is not trained again, until all are finished; then it is."""
     shutil.copyfile(settings.ROOT / "Snakefile", tmp_path / "Snakefile")

@@ -1,7 +1,9 @@
 """Same outputs on inputs that the example does not show: other batches, other sizes, other ways through the network."""
 
+import dataclasses
 import time
 
+import numpy as np
 import pytest
 import torch
 from test_depgraph_kinds import Call, kill
@@ -42,6 +44,8 @@ MADE_OF_SIZES = {
     "of the length": (lambda s, x: s.o(F.relu(s.i(x)) * x.shape[1]).mean(1), X[:, None], MORE[None]),
     "a sum": (lambda s, x: s.o(F.relu(s.i(x)).sum(1)), X[:, None], MORE[None]),
     "of a branch": (lambda s, x: s.o(F.relu(s.i(x)) + (1 if x.mean() > 0 else 0)), X.abs(), -X.abs()),
+    "of a list": (lambda s, x: s.o(F.relu(s.i(x)) + (max(x.flatten().tolist()) > 2.7)), X.abs().clip(max=1), X + 5),
+    "of an array": (lambda s, x: s.o(F.relu(s.i(x)) + bool(x.numpy().max() > 2.7)), X.abs().clip(max=1), X + 5),
     "of a number given": (lambda s, x, k: s.o(F.relu(s.i(x)) * k), (X, 3), (X, 7)),
 }
 
@@ -237,6 +241,27 @@ def test_sparse_and_spread_buffers():
     net.register_buffer("spread", torch.rand(1, 1).expand(1, 12))
     kill(net.i, HALF)
     assert agree(net, torch.randn(6, 8)).i.out_features == 12
+
+
+@dataclasses.dataclass
+class Batch:
+    x: object
+
+
+@pytest.mark.parametrize("given", [Batch(X), Batch([X]), np.ones(12, np.float32)])
+def test_an_example_in_whose_parts_nothing_is_followed_is_refused(given):
+    net = Call(lambda s, x, given: s.o(F.relu(s.i(x))), **units())
+    with pytest.raises(ShrinkError, match=f"the example has a {type(given).__name__}, in which nothing is followed"):
+        depgraph.shrink(net.eval(), (X, given))
+
+
+def test_outputs_may_hold_a_class_or_themselves():
+    class Found:
+        def __init__(self, logits):
+            self.logits, self.kind, self.itself = logits, nn.Linear, self
+
+    net = Call(lambda s, x: Found(s.o(F.relu(s.i(x)))), **units()).eval()
+    assert depgraph.shrink(net, X, keep_one=True).i.out_features == 6
 
 
 class Silent(nn.Module):

@@ -87,6 +87,15 @@ def test_a_resumed_log_is_the_uninterrupted_one(tmp_path):
     assert (last == (net.fc1.weight[:3] != 0).numpy()).all()
 
 
+def test_a_checkpoint_with_another_log_is_not_taken_up(tmp_path, capsys):
+    digits, file = data.load("digits"), tmp_path / "checkpoint.pt"
+    for frames, until in ((2, 30), (6, None)):
+        net = models.build("mlp", widths=[16], inputs=64, outputs=10)
+        log = Dynamics(net, steps=60, frames=frames)
+        training.fit(net, digits, steps=60, after_step=[log], until=until, checkpoint=file, seed=1)
+    assert len(log.frames) == 6 and "is of another training" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -105,6 +105,28 @@ def test_a_loaders_sampler_and_batch_size_count():
     assert seen == [4, 5]
 
 
+class Scaled(torch_data.Dataset):
+    """Rows that are what a worker sets when it starts."""
+
+    scale = 1.0
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, k):
+        return torch.full((8,), self.scale), 0
+
+
+def rescale(_):
+    torch_data.get_worker_info().dataset.scale = 7.0
+
+
+def test_workers_begin_as_a_loader_has_them_begin():
+    for shuffle in (False, True):
+        given = torch_data.DataLoader(Scaled(), 4, shuffle=shuffle, num_workers=1, worker_init_fn=rescale)
+        assert (part_of(given, mlp()).x == 7).all()
+
+
 @pytest.mark.parametrize("kind", [torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("given", [torch.float16, torch.float32, torch.float64])
 def test_floats_are_widened_to_the_networks_and_never_narrowed_but_from_double(kind, given):

@@ -1,5 +1,6 @@
 """Saved and loaded give the same logits, a file that does not fit is refused, ONNX agrees."""
 
+import copy
 import json
 import os
 import subprocess
@@ -313,3 +314,13 @@ def test_a_network_and_its_inference_form_do_not_share_a_folder(tmp_path):
     with pytest.raises(ValueError, match="holds inference.json"):
         saving.save(net, tmp_path / "form")
     assert saving.load(tmp_path / "net").config == net.config
+
+
+@pytest.mark.parametrize("layer", [nn.Embedding(9, 8), nn.PReLU(8)])
+def test_weights_that_are_made_of_others_are_loaded_into_any_layer(layer, tmp_path):
+    def fresh():
+        return nn.utils.parametrizations.weight_norm(copy.deepcopy(layer))
+
+    net, given = fresh(), torch.randint(9, (4,)) if isinstance(layer, nn.Embedding) else torch.randn(4, 8)
+    (tmp_path / "net.safetensors").write_bytes(saving.to_bytes(net))
+    assert torch.equal(saving.load_into(fresh(), tmp_path / "net.safetensors")(given), net(given))

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -339,6 +340,17 @@ def test_a_checkpoint_of_another_training_is_said_and_kept_aside(digits, tmp_pat
     assert "is of another training" in capsys.readouterr().out and (tmp_path / "checkpoint.aside").exists()
     for a, b in zip(*(net.parameters() for net in nets), strict=True):
         assert torch.equal(a, b)
+
+
+def test_what_a_cached_function_holds_is_of_the_training(digits, tmp_path, capsys):
+    def loss_of(factor):
+        cached = functools.lru_cache(lambda: factor)
+        return lambda outputs, y: cached() * nn.functional.cross_entropy(outputs, y)
+
+    for factor in (1.0, 5.0):
+        options = {"checkpoint": tmp_path / "checkpoint.pt", "checkpoint_seconds": 0}
+        training.fit(mlp(), digits, steps=10, loss=loss_of(factor), **options)
+    assert "is of another training" in capsys.readouterr().out
 
 
 def test_whatever_is_watched_can_be_kept(digits, tmp_path):

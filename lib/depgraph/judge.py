@@ -57,16 +57,13 @@ def _surplus(gone):
 
 def fold(trace, removed, tensors):
     """Add what the removed constants come to behind each reader to its bias, or take it off the norm's mean."""
-    for reader in trace.readers:
-        if reader.shift is None:
-            continue
+    for reader in (reader for reader in trace.readers if reader.shift is not None):
         value = torch.where(removed[reader.inputs] & ~reader.value.isnan(), reader.value, 0)
         if value.any():
-            groups, (param, sign) = len(reader.nonzero), reader.shift
-            used = value.view(groups, -1).any(0)
+            value, (param, sign) = value.view(len(reader.nonzero), -1), reader.shift
+            used = value.any(0)
             matrix = reader.matrix[:, :, used.to(reader.matrix.device)].double()
-            matrix = matrix.flatten(3).sum(3) if matrix.dim() > 3 else matrix
-            shift = (matrix @ value.view(groups, -1, 1)[:, used].to(matrix)).flatten()
+            shift = torch.einsum("goi...,gi->go", matrix, value[:, used].to(matrix)).flatten()
             tensors[param.name].data.add_(sign * shift)
 
 

@@ -9,7 +9,7 @@ from . import slicing
 from .classes import Classes
 from .passes import OUTPUT, alone, batched, first_line, quiet, tensors_in
 from .shadows import Param
-from .trace import TooLong, Trace
+from .trace import Read, TooLong, Trace
 
 
 class Network:
@@ -56,7 +56,7 @@ class Network:
         try:
             for t in given.tensors():
                 trace.put(t, torch.tensor(trace.classes.fixed("the network's input")), torch.tensor(True))
-            with quiet(), batched(given.tensors()), trace:
+            with quiet(), batched(given.tensors()), trace, Read(trace):
                 found = tensors_in(model(*given.args, **given.kwargs))
             if not found and not training:
                 raise ShrinkError(f"{self.name} returned no tensor on the example")

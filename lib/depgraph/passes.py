@@ -20,6 +20,8 @@ from ..layers import SUMMED
 from ..shrinking import ShrinkError
 
 OUTPUT = "the network's output"
+COMPUTED = "the {} of {!r} is computed from others ({}); end that first by torch.nn.utils.{}"
+ENDS = {"WeightNorm": "remove_weight_norm(layer)", "SpectralNorm": "remove_spectral_norm(layer)"}
 
 
 class Within(TorchDispatchMode):
@@ -38,18 +40,18 @@ class Within(TorchDispatchMode):
 class Example:
     """Arguments of a network: a mapping by name, a tuple or a list in order, anything else the only one.
 
-    other: whether whole numbers in it are not those that were given; then `seconds` bounds its first pass.
+    other: whether whole numbers in it are not those that were given.
     """
 
-    seconds, other = None, False
+    other = False
 
     def __init__(self, model, example):
         self.args, self.kwargs = (example,), {}
-        if isinstance(example, Mapping) and _binds(model, **example):
+        if isinstance(example, Mapping) and _binds(model, (), example):
             self.args, self.kwargs = (), dict(example)
         elif isinstance(example, tuple):
             self.args = example
-        elif isinstance(example, list) and _binds(model, *example):
+        elif isinstance(example, list) and _binds(model, example, {}):
             self.args = tuple(example)
             if not self._runs(model):  # it takes the list itself
                 self.args = (example,)
@@ -79,17 +81,14 @@ class Example:
     def run(self, model):
         """What the network returns; an operation in place changes a copy."""
         own = self.map(lambda t: t.detach().clone())
-        with Within(self.seconds) if self.seconds else contextlib.nullcontext():
-            found = model(*own.args, **own.kwargs)
-        self.seconds = None
-        return found
+        return model(*own.args, **own.kwargs)
 
 
-def _binds(model, *args, **kwargs):
-    """Whether a network can be called so."""
+def _binds(model, args, kwargs):
+    """Whether a network can be called so; names may be no strings, and a model none of Python's."""
     try:
         inspect.signature(model.forward).bind(*args, **kwargs)
-    except TypeError:
+    except (TypeError, ValueError, AttributeError):
         return False
     return True
 
@@ -138,10 +137,13 @@ def quiet():
         yield
 
 
-def tensors_in(output):
-    """All tensors in what a network returned."""
+def tensors_in(output, within=()):
+    """All tensors in what a network returned. within: the ids of what it was found in, which it may refer to."""
     if isinstance(output, torch.Tensor):
         return [output]
+    if isinstance(output, type) or id(output) in within:
+        return []
+    within = (*within, id(output))
     if isinstance(output, Mapping):
         output = list(output.values())
     elif not isinstance(output, list | tuple | set | frozenset | deque):
@@ -149,7 +151,7 @@ def tensors_in(output):
         names = [key for found in slots for key in ([found] if isinstance(found, str) else found)]
         known = [getattr(output, key, None) for key in names]
         output = [*known, *getattr(output, "__dict__", {}).values()]
-    return [t for part in output for t in tensors_in(part)]
+    return [t for part in output for t in tensors_in(part, within)]
 
 
 def first_line(failure):
@@ -174,6 +176,12 @@ def refuse(model, example, keep):
         raise ValueError(f"keep must be a list of layers' names, not {keep!r}; pass keep=[{keep!r}]")
     if unknown := set(keep) - set(dict(model.named_modules())):
         raise ValueError(f"keep names {sorted(unknown, key=str)[0]!r}, which is no layer of {type(model).__name__}")
+    leaves = [v for v in tree_leaves((example.args, example.kwargs)) if not isinstance(v, torch.Tensor)]
+    if odd := [type(v).__name__ for v in leaves if hasattr(v, "__array__") or tensors_in(v)]:
+        raise ShrinkError(
+            f"the example has a {odd[0]}, in which nothing is followed; pass tensors, in tuples, lists or dicts, to a "
+            "network that makes it of them"
+        )
     if not example.tensors():
         raise ShrinkError("the example has no tensor; pass the inputs that the network is called with")
     if any(t.is_floating_point() and not t.is_meta and bool(t.isnan().any()) for t in example.tensors()):
@@ -186,15 +194,12 @@ def _computed(name, layer):
         return f"{name!r} has no weight yet; call the network once on the example"
     if parametrize.is_parametrized(layer):
         key = next(iter(layer.parametrizations))
-        end = f"torch.nn.utils.parametrize.remove_parametrizations(layer, {key!r})"
-        return f"the {key} of {name!r} is computed from others (a parametrization); end that first by {end}"
+        return COMPUTED.format(key, name, "a parametrization", f"parametrize.remove_parametrizations(layer, {key!r})")
     for hook in layer._forward_pre_hooks.values():
-        kind = type(hook)
+        kind = type(hook).__name__
         if isinstance(hook, prune.BasePruningMethod):
             key = hook._tensor_name
-            end = f"torch.nn.utils.prune.remove(layer, {key!r})"
-            return f"the {key} of {name!r} is computed from others (torch.nn.utils.prune); end that first by {end}"
-        if kind.__name__ in ("WeightNorm", "SpectralNorm"):
-            end = f"torch.nn.utils.remove_{'weight' if kind.__name__ == 'WeightNorm' else 'spectral'}_norm(layer)"
-            return f"the {hook.name} of {name!r} is computed from others ({kind.__name__}); end that first by {end}"
+            return COMPUTED.format(key, name, "torch.nn.utils.prune", f"prune.remove(layer, {key!r})")
+        if kind in ENDS:
+            return COMPUTED.format(hook.name, name, kind, ENDS[kind])
     return None

@@ -1,11 +1,12 @@
 """Whether two networks compute the same: on the example, on noise, and on inputs of other sizes."""
 
+import contextlib
 import copy
 import time
 
 import torch
 
-from .passes import first_line, quiet, tensors_in
+from .passes import Within, first_line, quiet, tensors_in
 from .trace import TooLong
 
 CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -92,14 +93,14 @@ def _trials(example, draws):
 def others(example):
     """The example with other whole numbers, by which a network may choose: one less, down to 0, one more, and 0.
 
-    Numbers of Python, and those in tensors, each apart. Of a truth it is the other; a float of Python's, one more. A
-    pass with them that does not end in ten seconds fails.
+    Numbers of Python, and those in tensors, each apart. Of a truth it is the other; a float of Python's, one more. One
+    may lead a pass into a loop: bound the first with them by `Within`.
     """
     for kind in (torch.Tensor, (bool, int, float)):
         for step in (1, -1, 0):
             changed = []
             given = example.map(lambda n, step=step, changed=changed: _other(n, step, changed), kind)
-            given.seconds, given.other = PATIENCE, True
+            given.other = True
             if any(changed):
                 yield given
 
@@ -139,7 +140,8 @@ def _resized(example, dims, part, *, batch=False):
 def _run(net, given):
     """Inputs and a network's outputs on them, or None where it does not take them."""
     try:
-        return given, output(net, given)
+        with Within(PATIENCE) if given.other else contextlib.nullcontext():
+            return given, output(net, given)
     except Exception:
         return None
 

@@ -5,6 +5,7 @@ import re
 import time
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -65,6 +66,18 @@ class Trace(Shadows, TorchDispatchMode):
             owned.param.uses += 1
         if reader := self.made.get(storage_of(tensor)):
             reader.read += 1
+
+
+class Read(TorchFunctionMode):
+    """Notes in a trace where numbers are read back by no operation, so that they may choose the way of the pass."""
+
+    def __init__(self, trace):
+        super().__init__()
+        self.trace = trace
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.trace.forks |= func in (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__)
+        return func(*args, **(kwargs or {}))
 
 
 @functools.cache

@@ -103,7 +103,8 @@ def _read(given):
     order, size = loader.sampler, loader.batch_size
     shuffled = isinstance(order, RandomSampler) and not order.replacement and len(order) == len(loader.dataset)
     if size and shuffled and type(loader).__iter__ is DataLoader.__iter__:
-        loader = DataLoader(loader.dataset, size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
+        kept = {key: getattr(loader, key) for key in ("num_workers", "collate_fn", "worker_init_fn")}
+        loader = DataLoader(loader.dataset, size, **kept)
     try:
         if not (batches := list(tqdm(loader, leave=False, desc="reading"))):  # shown, as there may be no end of them
             raise ValueError("there is no batch in it")

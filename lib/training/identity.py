@@ -100,6 +100,8 @@ def _told(value, seen=(), *, owner=False):
 def _function(function, seen):
     """A function by its name, its code and what it uses: defaults, attributes, numbers, tensors and other functions."""
     name = function.__qualname__
+    if not hasattr(function, "__code__"):  # functools.lru_cache, around one that has
+        function = inspect.unwrap(function)
     if not _of_ones_own(function):
         return name
     used = inspect.getclosurevars(function)

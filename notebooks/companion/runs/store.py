@@ -109,7 +109,7 @@ def committed(experiment):
     """The committed records of an experiment by their ids."""
     path = settings.runs_folder() / f"{experiment}.jsonl"
     stat = path.stat() if path.is_file() else None
-    stamp = stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino)  # clocks may go backwards
+    stamp = stat and (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)  # clocks may go backwards
     return _read_committed(str(path), stamp) if os.path.lexists(path) else {}
 
 

@@ -49,8 +49,8 @@ def run(cores, config, options):
 
 def forget(config):
     """Take away what says that notebooks are made afresh, once all are: the same command makes them anew."""
-    only = next((entry.removeprefix("only=") for entry in config if entry.startswith("only=")), "*")
-    for done in Path("logs").glob(f"*-fresh/{only}/figures.done"):
+    asked = dict(entry.split("=", 1) for entry in config)
+    for done in Path("logs").glob(f"{asked.get('profile', '*')}-fresh/{asked.get('only', '*')}/figures.done"):
         done.unlink(missing_ok=True)
 
 
