@@ -369,3 +369,11 @@ def test_published_points_are_compared_at_no_smaller_compression():
     assert p2_competitors.error_at(ours, 12).mean() == pytest.approx(0.016, abs=0.001)
     assert p2_competitors.error_at(ours, 12.2).mean() == pytest.approx(0.016, abs=0.001)
     assert p2_competitors.error_at(ours, 300).mean() == pytest.approx(0.066, abs=0.001)
+
+
+def test_a_competitor_trained_here_that_ours_does_not_reach_is_no_case():
+    ours = chains({12: -0.004, 30: -0.002, 56: 0.0, 68: 0.001})
+    beyond = competitor(0.02, 90)
+    assert "sparse VD 90×" not in p2_competitors.compares_well(pd.concat([ours, beyond]))[1]
+    reached = chains({12: -0.004, 30: -0.002, 56: 0.0, 100: 0.001})
+    assert "sparse VD 90× (trained here, ours 100×)" in p2_competitors.compares_well(pd.concat([reached, beyond]))[1]

@@ -48,7 +48,8 @@ def comparisons(table, of=METHOD, similar=SIMILAR):
         group = group[tried == tried.max()]
         compression = 1 / (1 - group["sparsity"].mean())
         theirs = 1 - group.set_index("seed")["test_accuracy"]
-        if (stages := mine.get(f"{net} on {data}")) is not None:
+        stages = mine.get(f"{net} on {data}", pd.DataFrame())
+        if len(stages) and stages["ratio"].max() >= similar * compression:
             ours = error_at(stages, compression, similar)
             yield f"{method} {compression:.0f}× (trained here, {ours.name})", interval(ours - theirs)
     most = published.groupby("network")["compression"].max()
