@@ -139,13 +139,20 @@ def save(net, folder):
 
 @told(folder=a_path)
 def load(folder, model=None):
-    """The saved inference form. model: a fresh network of your class; needless for those of `models.build`."""
+    """The saved inference form. model: a fresh network of your class; needless for those of `models.build`.
+
+    ValueError: a file is damaged, or is of another network.
+    """
     file = Path(folder) / "inference.json"
     about = saving.described(file, "config", "folded", "channels_last")
     saving.of_one_save(file, about, read_file(file.with_name("model.safetensors")))
     if model is None and about["config"] is None:
         raise ValueError(f"{folder} holds a network that models.build does not make; give a fresh one of its class")
     net = models.build(**about["config"]) if model is None else copy.deepcopy(model)
+    layers = dict(net.named_modules())
+    expected = [pair for of in about["folded"] for pair in zip(of, (SUMMED, NORMS), strict=True)]
+    if odd := [name for name, kinds in expected if not isinstance(layers.get(name), kinds)]:
+        raise ValueError(f"{folder} holds a form of a network with another {odd[0]!r} than {type(net).__name__} has")
     net = folded(net.eval().requires_grad_(False), about["folded"])
     net = saving.load_into(net, file.with_name("model.safetensors"))
     net.channels_last = about["channels_last"]

@@ -113,9 +113,9 @@ def _sum_of_both(weights, about):
     return hashlib.sha256(weights + json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _sum_of_tensors(state):
-    """A checksum of tensors and their names."""
-    found = hashlib.sha256()
+def _sum_of_tensors(state, groups=""):
+    """A checksum of tensors and their names, and of what a file says of the groups of convolutions."""
+    found = hashlib.sha256(groups.encode())
     for name, tensor in sorted(state.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         found.update(tensor.reshape(-1).view(torch.uint8).numpy())
@@ -134,7 +134,7 @@ def load_into(model, path):
     state, about = _state(read_file(path), path)
     if "sparse" in about:
         raise ValueError(f"{path} is a sparse file; sparse.load gives its network, sparse.read its tensors")
-    if about.get("sum", whole := _sum_of_tensors(state)) != whole:
+    if about.get("sum", whole := _sum_of_tensors(state, about.get("groups", ""))) != whole:
         raise ValueError(f"{path} is damaged: it does not fit its checksum; save the network again")
     shared = _shared(model.state_dict(keep_vars=True))
     shared = {k: one for k, one in shared.items() if {k, one} - state.keys() or state[k].equal(state[one])}
@@ -172,7 +172,7 @@ def to_bytes(model, *, summed=True):
     }
     groups = {name: layer.groups for name, layer in model.named_modules() if grouped(layer)}
     about = {"groups": json.dumps(groups)} if groups else {}
-    about |= {"sum": _sum_of_tensors(state)} if summed else {}
+    about |= {"sum": _sum_of_tensors(state, about.get("groups", ""))} if summed else {}
     return safetensors.torch.save(state, about or None)
 
 

@@ -216,6 +216,7 @@ def test_unknown_name_lists_the_known_ones():
         ("function/sine", {"split": 2**32}, "function/sine: split=4294967296; .* below 2³²"),
         ("ct_slices", {"size": 2.5}, "size=2.5"),
         ("mnist", {"root": None}, "mnist: root=None, .* root is a folder"),
+        ("mnist", {"root": "~no-such-user/data"}, "root='~no-such-user/data': there is no such user's home"),
         ("mnist", {"download": "no"}, "download='no'; .* True or False"),
     ],
 )

@@ -255,6 +255,14 @@ def test_an_example_in_whose_parts_nothing_is_followed_is_refused(given):
         depgraph.shrink(net.eval(), (X, given))
 
 
+def test_sequences_of_several_lengths_packed_are_one_input():
+    net = Call(lambda s, p: s.o(F.relu(s.i(s.rnn(p)[1][0][-1]))), **units(rnn=nn.LSTM(5, 8, batch_first=True)))
+    packed = nn.utils.rnn.pack_padded_sequence(torch.randn(4, 7, 5), torch.tensor([7, 5, 3, 2]), batch_first=True)
+    small = depgraph.shrink(net.eval(), packed)
+    assert small.i.out_features == 6 and torch.allclose(small(packed), net(packed), atol=1e-5)
+    assert inference.form(net, packed).folded == []
+
+
 def test_outputs_may_hold_a_class_or_themselves():
     class Found:
         def __init__(self, logits):

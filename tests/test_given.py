@@ -210,6 +210,10 @@ REFUSED = {
         r"targets that are maps of them; .* the targets \(9, 5, 2\)",
     ),
     "chances below 0": (lambda: fit(mlp(), (X, X[:, :2]), loss="cross_entropy"), "takes classes, but the targets are"),
+    "large whole numbers": (
+        lambda: fit(mlp(), (X, np.full(len(X), 2**63, np.uint64))),
+        "y: 9,223,372,036,854,775,808 is no int64, .* pass an array of floats",
+    ),
     "a nested tensor": (lambda: fit(mlp(), (torch.nested.nested_tensor([X[0], X[1]]), Y[:2])), "data must be x and y"),
     "two inputs a row": (lambda: fit(mlp(), Rows(lambda k: ((X[k], X[k]), 0))), "there are 2 tables in place of one"),
     "a plateau of another score": (

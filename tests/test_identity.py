@@ -151,6 +151,19 @@ def test_the_seed_of_zeroing_makes_another_training(tmp_path):
     assert same(other, trained(2, None)) and not same(first, other)
 
 
+def test_a_hook_may_use_what_is_bound_later(tmp_path, capsys):
+    def hook(model, step):
+        if step > 99:
+            print(last)
+
+    nets, file = [Net() for _ in range(3)], tmp_path / "0.pt"
+    fit(nets[0], {}, after_step=[hook], checkpoint=file, until=7)
+    fit(nets[1], {}, after_step=[hook], checkpoint=file)
+    last = "a note"
+    fit(nets[2], {}, after_step=[hook])
+    assert same(*nets[1:]) and not capsys.readouterr().out
+
+
 @pytest.mark.parametrize("frozen", ["a", "n"])
 def test_what_a_loss_keeps_and_a_hook_freezes_goes_on(frozen, tmp_path):
     def freeze(model, step):

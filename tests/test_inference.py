@@ -213,6 +213,9 @@ def test_a_network_of_ones_own_wants_a_fresh_one(tmp_path):
     with pytest.raises(ValueError, match="give a fresh one of its class"):
         inference.load(tmp_path)
     assert close(inference.load(tmp_path, Odd())(x), net(x))
+    for other in (nn.Linear(4, 2), nn.Sequential(nn.BatchNorm2d(4))):
+        with pytest.raises(ValueError, match="holds a form of a network with another 'a' than"):
+            inference.load(tmp_path, other)
 
 
 def test_a_disk_that_fills_up_between_the_two_files_leaves_no_mixed_pair_unnoticed(tmp_path, monkeypatch):

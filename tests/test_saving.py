@@ -152,6 +152,19 @@ def test_a_bit_of_a_file_of_ones_own_is_enough(tmp_path):
         saving.load_into(own(), file)
 
 
+@pytest.mark.parametrize("other", [b"2", b"1"])
+def test_the_groups_that_a_file_tells_are_under_its_checksum(other, tmp_path):
+    net, file = nn.Sequential(nn.Conv2d(8, 8, 3, groups=4)), tmp_path / "own.safetensors"
+    content = saving.to_bytes(net)
+    file.write_bytes(content)
+    assert saving.load_into(copy.deepcopy(net), file)[0].groups == 4
+    changed = content.replace(rb"""{\"0\": 4}""", rb"""{\"0\": """ + other + b"}")
+    assert changed != content
+    file.write_bytes(changed)
+    with pytest.raises(ValueError, match="own.safetensors is damaged: it does not fit its checksum"):
+        saving.load_into(net, file)
+
+
 def test_a_full_disk_leaves_the_old_network(tmp_path, monkeypatch):
     old = shrunk()
     saving.save(old, tmp_path)

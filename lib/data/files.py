@@ -28,9 +28,17 @@ class File(NamedTuple):
     payload: bytes = b""
 
 
+def folder(root):
+    """Make a path of `root`, with `~` as the home that it stands for. DataError: no such user has one."""
+    try:
+        return Path(root).expanduser()
+    except RuntimeError:
+        raise DataError(f"root={str(root)!r}: there is no such user's home; pass the whole path") from None
+
+
 def missing(paths, root):
     """List those of `paths` that the folder `root` lacks. DataError: a folder without permission hides that."""
-    return [path for path in paths if not _there(Path(root).expanduser() / path)]
+    return [path for path in paths if not _there(folder(root) / path)]
 
 
 def _there(path):
@@ -52,7 +60,7 @@ def command(name, root):
 def lacking(name, path, root, why):
     """Make the error that says that, and why, the folder `root` lacks a file, and how it comes there."""
     remedy = f"With a network, {command(name, root)} fetches it; or pass the folder that has it as root=."
-    file = Path(root).expanduser() / path
+    file = folder(root) / path
     links = [str(place) for place in (file, *file.parents) if place.is_symlink() and not place.exists()]
     told = f" (the link {links[0]} leads nowhere)" if links else ""
     return DataError(f"{name}: {path} is not in {root}{told}, and {why}. {remedy}")
@@ -98,7 +106,7 @@ def read(name, paths, *, root, download=True):
     What the folder `root` lacks is downloaded. The variant is empty where a file has no known checksum.
     DataError: a file cannot be had, cannot be read, or is damaged.
     """
-    root = Path(root).expanduser()
+    root = folder(root)
     if absent := missing(paths, root):
         if not download:
             raise lacking(name, absent[0], root, "download=False forbids fetching it")

@@ -40,6 +40,8 @@ class Within(TorchDispatchMode):
 class Example:
     """Arguments of a network: a mapping by name, a tuple or a list in order, anything else the only one.
 
+    A list or a named tuple is the only one, too, where the network does not take its entries.
+
     other: whether whole numbers in it are not those that were given.
     """
 
@@ -49,9 +51,9 @@ class Example:
         self.args, self.kwargs = (example,), {}
         if isinstance(example, Mapping) and _binds(model, (), example):
             self.args, self.kwargs = (), dict(example)
-        elif isinstance(example, tuple):
+        elif type(example) is tuple:
             self.args = example
-        elif isinstance(example, list) and _binds(model, example, {}):
+        elif isinstance(example, list | tuple) and _binds(model, example, {}):
             self.args = tuple(example)
             if not self._runs(model):  # it takes the list itself
                 self.args = (example,)

@@ -231,6 +231,8 @@ def _tensor(values):
             f"{'masked' if array.dtype.kind in 'biuf' else array.dtype} entries are no numbers; encode words as whole "
             "numbers, fill in what is missing, and pass an array of one type, .astype(float)"
         )
+    if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{array.max():,} is no int64, as torch's whole numbers are; pass an array of floats")
     floats = np.float64 if array.dtype.itemsize > 4 else np.float32
     return torch.from_numpy(array.astype(floats if array.dtype.kind == "f" else np.int64))
 

@@ -104,10 +104,20 @@ def _function(function, seen):
         function = inspect.unwrap(function)
     if not _of_ones_own(function):
         return name
-    used = inspect.getclosurevars(function)
-    kept = [v for scope in (used.nonlocals, used.globals) for _, v in sorted(scope.items()) if _settled(v, function)]
+    named = {key: function.__globals__[key] for key in function.__code__.co_names if key in function.__globals__}
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    bound = {key: _content(cell) for key, cell in cells}
+    kept = [v for scope in (bound, named) for _, v in sorted(scope.items()) if _settled(v, function)]
     given = [function.__defaults__, function.__kwdefaults__, vars(function), kept]
     return [name, _code(function), *(_told(v, seen) for v in given)]
+
+
+def _content(cell):
+    """What a variable of a function around holds; None where it is bound later."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
 
 
 def _settled(value, function):
