@@ -19,6 +19,7 @@ from .training.loop import WATCHED, options_of
 OF = ("units", "weights", "operations")
 STEPS = 6  # of the bisection: the share of units is found to 1/64
 HELD_OUT = 0.2  # of data without a validation part
+BINARY = nn.BCELoss, nn.BCEWithLogitsLoss
 
 
 @dataclass(frozen=True)
@@ -124,18 +125,29 @@ def _cut(units, example, share, limits):
 
 
 def _score(y, loss):
-    """What is good for the type of the targets. ValueError: numbers may be classes by a loss of one's own."""
+    """What is good for the type of the targets. ValueError: a loss of one's own leaves it open, or it tells nothing."""
+    if loss in ("boundary", "boundary_dice"):
+        return measures.foreground_dice
     if not y.is_floating_point() and loss != "mse":
         return measures.accuracy
-    if isinstance(loss, str) and loss != "mse":  # chances of classes
+    if (isinstance(loss, str) and loss != "mse") or isinstance(loss, nn.CrossEntropyLoss):  # chances of classes
         return lambda outputs, y: measures.accuracy(outputs, y.argmax(1))
-    if callable(loss) and ((y == 0) | (y == 1)).all():
-        raise ValueError("targets of 0 and 1 and a loss of your own: pass score=, a function of outputs and targets")
+    chances = y.ndim > 1 and y.shape[1] > 1 and y.min() >= 0 and torch.allclose(y.sum(1), torch.ones_like(y[:, 0]))
+    if callable(loss) and (chances or isinstance(loss, BINARY) or ((y == 0) | (y == 1)).all()):
+        raise ValueError("targets of 0 to 1 and a loss of your own: pass score=, a function of outputs and targets")
+    if (y == y[:1]).all():
+        raise ValueError(f"the {len(y)} targets held out are all alike, which R² is not for; pass more, or score=")
     return measures.r2
 
 
 def _scored(net, part, score, options):
-    found = score(training.predict(net, part.x, outputs=options.get("outputs")), part.y)
+    outputs = training.predict(net, part.x, outputs=options.get("outputs"))
+    try:
+        found = score(outputs, part.y)
+    except ValueError as error:
+        raise ValueError(
+            f"the score fails: {error}; pass score=, a function that takes these outputs and targets"
+        ) from None
     try:
         return float(found)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -16,8 +16,8 @@ from torch.nn.utils import convert_conv2d_weight_memory_format, fusion
 from . import models, saving
 from .arguments import a_path, told
 from .atomic import read_file
-from .depgraph.passes import Example, Within, alone
-from .depgraph.proof import PATIENCE, others, output
+from .depgraph.passes import Example, Within, alone, drawing
+from .depgraph.proof import PATIENCE, longer, others, output
 from .layers import SUMMED
 from .training.given import fits
 
@@ -31,6 +31,7 @@ class InferenceError(ValueError):
 
 
 @torch.no_grad()
+@drawing()
 @told(channels_last=bool)
 def form(model, example, *, channels_last=True):
     """A copy in eval mode whose batch norms are folded where that changes no output; the argument is left as it is.
@@ -75,9 +76,10 @@ def form(model, example, *, channels_last=True):
 def _proved(model, inputs, pairs):
     """Those of the pairs that may be folded: all at once where that changes nothing, else each that alone does not.
 
-    Also with other whole numbers in the first of the inputs, as far as the network takes them.
+    Also with other whole numbers in the first of the inputs and at other sizes, as far as the network takes them.
     """
-    known = [*_known(model, inputs), *(_taken(model, others(inputs[0])) if pairs else ())]
+    other = [*others(inputs[0]), *longer(inputs[0])] if pairs else []
+    known = [*_known(model, inputs), *_taken(model, other)]
     if _difference(folded(model, pairs), known) <= CLOSE:
         return pairs
     return [pair for pair in pairs if _difference(folded(model, [pair]), known) <= CLOSE]
@@ -190,7 +192,7 @@ def _noise(args, size):
 
 def _outputs(model, args):
     """All tensors that a network puts out for some arguments, each time with the same numbers drawn by chance."""
-    with torch.random.fork_rng():
+    with drawing():
         found = output(model, args)
     return [torch.view_as_real(out.resolve_conj()) if out.is_complex() else out for out in found]
 

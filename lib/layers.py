@@ -42,7 +42,7 @@ def tell_widths(layer):
 def grouped(layer):
     """Whether a convolution has groups whose number its weight does not tell, or has lost some of them."""
     if not isinstance(layer, CONVOLUTIONS + TRANSPOSED):
-        return False
+        return getattr(layer, "regrouped", False)  # one of a reader's
     several = 1 < layer.groups < max(layer.in_channels, layer.out_channels)
     return several or getattr(layer, "regrouped", False)
 

@@ -208,7 +208,9 @@ def to_onnx(model, path, example):
     The file is written whole or not at all; OSError: it names the file. ValueError: the network cannot be exported, or
     computes otherwise for batches of another size.
     """
-    with models.in_mode(model, training=False), torch.no_grad(), torch.random.fork_rng():
+    from .depgraph.passes import drawing  # here, as a network is read without it
+
+    with models.in_mode(model, training=False), torch.no_grad(), drawing():
         made = _exported(model, torch.cat([example[:1]] * 2))  # a batch of one would be taken for a constant
         given = made.model_proto.graph.input
         if not given or not given[0].type.tensor_type.shape.dim[0].dim_param:

@@ -13,6 +13,7 @@ from lib import compress as module
 from lib import depgraph, measures
 from lib.compress import compress
 from lib.depgraph.units import Units
+from lib.training import losses
 
 CONV = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 ROWS = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
@@ -150,6 +151,47 @@ def test_what_is_held_out_is_seen_by_no_training_and_whole_numbers_may_be_number
     with torch.no_grad():
         expected = measures.r2(net(torch.as_tensor(ROWS)[held]), whole[held])
     assert math.isclose(found.table["score"]["dense"], expected, rel_tol=1e-5)
+
+
+class Region(nn.Module):
+    """The region of every pixel, that it is given, and units that add nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1)
+
+    def forward(self, x):
+        return 9 * x + 0 * self.last(self.first(x).relu())
+
+
+def test_maps_of_objects_are_scored_as_regions():
+    ids = torch.zeros(40, 8, 8, dtype=torch.int16)
+    ids[:, 1:4, 1:4], ids[:, 5:8, 5:8], ids[:, 0, 7] = 1, 2, 3
+    x = nn.functional.one_hot(losses.regions(ids), 3).permute(0, 3, 1, 2).float()
+    for loss in ("boundary", "boundary_dice"):
+        assert compress(Region(), (x, ids), 0.9, loss=loss, steps=1).table["score"]["dense"] == 1
+
+
+def test_chances_of_classes_are_scored_by_the_largest():
+    chances = torch.full((len(ROWS), 2), 0.1)
+    chances[torch.arange(len(ROWS)), torch.as_tensor(CLASSES)] = 0.9
+    named, own = (
+        compress(mlp(), (ROWS, chances), **QUICK | {"loss": loss}).table["score"]
+        for loss in ("cross_entropy", nn.CrossEntropyLoss())
+    )
+    assert named.equals(own) and own.between(0, 1).all()
+    for loss, y in ((nn.BCEWithLogitsLoss(), chances + 0.05), (lambda o, y: nn.functional.l1_loss(o, y), chances)):
+        with pytest.raises(ValueError, match="targets of 0 to 1 and a loss of your own: pass score="):
+            compress(mlp(), (ROWS, y), **QUICK | {"loss": loss})
+
+
+def test_numbers_that_are_all_alike_and_outputs_of_another_shape_want_a_score():
+    net, y = nn.Linear(ROWS.shape[1], 2), torch.as_tensor(ROWS)[:, :1]
+    with pytest.raises(ValueError, match="the 1 targets held out are all alike, which R² is not for; pass more"):
+        compress(nn.Linear(ROWS.shape[1], 1), (ROWS[:9], y[:9]), **QUICK | {"loss": "mse"})
+    own = QUICK | {"loss": lambda o, y: nn.functional.gaussian_nll_loss(o[:, :1], y, o[:, 1:].exp())}
+    with pytest.raises(ValueError, match="the score fails: .*; pass score=, a function that takes these outputs"):
+        compress(net, (ROWS, y), **own)
 
 
 def test_each_training_has_a_checkpoint_of_its_own(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Same outputs on inputs that the example does not show: other batches, other sizes, other ways through the network."""
 
 import dataclasses
+import random
 import time
 
 import numpy as np
@@ -56,6 +57,141 @@ def test_constants_that_other_inputs_change_stay(name):
     assert agree(Call(function, **units()), example, other).i.out_features == 12
 
 
+def chunked(s, x):
+    """Means over four places each, after places of zeros up to a multiple of four."""
+    return s.o(F.pad(F.relu(s.i(x)), (0, 0, 0, -x.shape[1] % 4)).unflatten(1, (-1, 4)).mean(2))
+
+
+def spoken(s, x, lengths, k):
+    """Sequences of lengths that may not be longer than the longest, in one of several languages."""
+    packed = nn.utils.rnn.pack_padded_sequence(s.i(x), lengths, batch_first=True, enforce_sorted=False)
+    return s.o(F.relu(packed.data + s.tasks[int(k)]))
+
+
+ALONE = {  # what other sizes, or another number, change where nothing else may change with them
+    "up to a multiple": (chunked, (torch.randn(2, 16, 8),), (torch.randn(2, 17, 8),)),
+    "beside ids of a small table": (
+        lambda s, ids, k: s.o(F.relu(s.i(s.letters[ids].mean(1)) + s.tasks[int(k)])),
+        (torch.tensor([[0, 3, 4, 1]]), torch.tensor(0)),
+        (torch.tensor([[0, 3, 4, 1]]), torch.tensor(1)),
+    ),
+    "beside full lengths": (
+        spoken,
+        (torch.randn(2, 5, 8), torch.tensor([5, 3]), torch.tensor(0)),
+        (torch.randn(2, 5, 8), torch.tensor([5, 3]), torch.tensor(1)),
+    ),
+    "beside Python's": (
+        lambda s, x, k, n: s.o(F.relu(s.i(x[:, : {4: 4}[n]].mean(1)) + s.tasks[k])),
+        (torch.randn(2, 4, 8), 0, 4),
+        (torch.randn(2, 4, 8), 1, 4),
+    ),
+    "of a condition's places": (
+        lambda s, x: s.o(F.relu(s.i(x)) * (0.5 if len((x > 3).nonzero()) else 1)),
+        (torch.zeros(2, 8),),
+        (5 * torch.randn(2, 8),),
+    ),
+    "of a condition as an index": (
+        lambda s, x: s.o(F.relu(s.i(x)) * (0.5 if x[x > 3].numel() else 1)),
+        (torch.zeros(2, 8),),
+        (5 * torch.randn(2, 8),),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_constants_that_one_thing_alone_changes_stay(name):
+    function, example, other = ALONE[name]
+    net = Call(function, **units())
+    net.tasks, net.letters = nn.Parameter(torch.randn(4, 12)), nn.Parameter(torch.randn(5, 8))
+    assert agree(net, example, other).i.out_features == 12
+
+
+class Spectral(nn.Module):
+    """Recurrent over the places of a spectrogram (N, 1, 8, any number of them)."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.rnn, self.o = nn.Conv2d(1, 4, 3, padding=1), nn.LSTM(32, 16, batch_first=True), nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.o(self.rnn(F.relu(self.conv(x)).permute(0, 3, 1, 2).flatten(2))[0][:, -1])
+
+
+@torch.no_grad()
+def test_a_constant_that_grows_with_the_length_stays_where_another_axis_is_fixed():
+    net, rows = Spectral(), [16 * k + j for k in range(4) for j in range(6)]
+    for weight in (net.rnn.weight_ih_l0, net.rnn.weight_hh_l0):
+        weight[rows] = 0
+    net.rnn.weight_hh_l0[:, :6], net.rnn.bias_ih_l0[rows] = 0, 0.5
+    assert agree(net, torch.randn(2, 1, 8, 6), torch.randn(2, 1, 8, 3)).rnn.hidden_size == 16
+
+
+def test_arrays_among_the_outputs_keep_their_width():
+    def forward(s, x):
+        h = F.relu(s.i(x))
+        return {"logits": s.o(h), "embedding": h.detach().numpy()}
+
+    net, x = Call(forward, **units()), torch.randn(2, 8)
+    assert depgraph.shrink(net.eval(), x)(x)["embedding"].shape == (2, 12)
+
+
+class Noted(nn.Module):
+    """A network that notes a mean while it trains, which nothing reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.i, self.o = units()["i"], units()["o"]
+        self.register_buffer("mean", torch.zeros(12))
+
+    def forward(self, x):
+        h = F.relu(self.i(x))
+        if self.training:
+            self.mean.lerp_(h.detach().mean(0), 0.1)
+        return self.o(h)
+
+
+def test_a_buffer_that_training_alone_moves_is_sliced():
+    net = Noted()
+    net.i.bias.data[HALF] = 0
+    small = agree(net, X, MORE)
+    assert small.i.out_features == len(small.mean) == 6
+    small.train()(X)
+
+
+def test_rows_that_an_edge_picks_keep_no_unit_that_is_zero_in_all():
+    def forward(s, x, edges):
+        h = F.relu(s.i(x))
+        return s.o(torch.zeros_like(h).index_add(0, edges[1], h[edges[0]]))
+
+    net, x = Call(forward, **units()), torch.randn(5, 8)
+    assert agree(net, (x, torch.tensor([[0, 1], [1, 4]])), (x, torch.tensor([[3, 1], [1, 1]]))).i.out_features == 12
+    net.i.bias.data[HALF] = 0
+    assert agree(net, (x, torch.tensor([[0, 1], [1, 4]])), (x, torch.tensor([[3, 1], [1, 1]]))).i.out_features == 6
+
+
+def test_numbers_that_a_network_draws_by_pythons_and_numpys_leave_the_callers():
+    def forward(s, x):
+        return s.o(F.relu(s.i(x) + random.random() + np.random.rand()))  # noqa: NPY002
+
+    states = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    agree_net = Call(forward, **units()).eval()
+    depgraph.shrink(agree_net, X)
+    inference.form(agree_net, X)
+    assert states == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
+
+
+def test_inference_mode_and_operations_that_hide_others_are_refused():
+    net = Call(lambda s, x: s.o(F.relu(s.i(x))), **units()).eval()
+    with torch.inference_mode(), pytest.raises(ShrinkError, match=r"call it outside, torch.no_grad\(\) will do"):
+        depgraph.shrink(net, X)
+
+    def forward(s, x):
+        return s.o(torch.cond(x.sum() > 0, lambda h: h.relu(), lambda h: h.tanh(), (s.i(x),)))
+
+    with pytest.raises(ShrinkError, match="runs what no pass sees into .*; put in its place"):
+        depgraph.shrink(Call(forward, **units()).eval(), X)
+
+
 def masked(s, x, lengths):
     """Places from a length on are no part of an example; a fixed table of places allows no other number of them."""
     there = torch.zeros(x.shape[:2])
@@ -88,7 +224,7 @@ def test_constants_that_a_whole_number_chooses_stay(name):
 
 
 def test_the_whole_numbers_that_are_tried():
-    """One more, one less but of 0, and 0, of numbers in tensors and of Python's apart; none twice."""
+    """One more, one less but of 0, and 0, of numbers in tensors and of Python's, all and each alone; none twice."""
     example = Example(nn.Identity(), (torch.tensor([0, 5]), torch.tensor(True), torch.ones(2), 2, True, 0.5, "k"))
     tried = [[v.tolist() if isinstance(v, torch.Tensor) else v for v in given.args] for given in others(example)]
     plain, tensors = [2, True, 0.5, "k"], [[0, 5], True, [1.0, 1.0]]
@@ -96,9 +232,14 @@ def test_the_whole_numbers_that_are_tried():
         [[1, 6], False, [1.0, 1.0], *plain],
         [[0, 4], True, [1.0, 1.0], *plain],
         [[0, 0], True, [1.0, 1.0], *plain],
+        [[1, 6], True, [1.0, 1.0], *plain],
+        [[0, 5], False, [1.0, 1.0], *plain],
         [*tensors, 3, False, 1.5, "k"],
         [*tensors, 1, True, 0.5, "k"],
         [*tensors, 0, True, 0.5, "k"],
+        [*tensors, 3, True, 0.5, "k"],
+        [*tensors, 2, False, 0.5, "k"],
+        [*tensors, 2, True, 1.5, "k"],
     ]
     for nothing in (torch.ones(2), torch.ones(2, dtype=torch.uint16), torch.zeros(0, dtype=torch.int64)):
         assert not list(others(Example(nn.Identity(), nothing)))

@@ -288,6 +288,26 @@ def test_outputs_that_are_alike_where_they_saturate_hinder_no_fold(tail):
     assert inference.form(net, x).folded == [["0", "1"], ["3", "4"]]
 
 
+class Padded(nn.Module):
+    """What lies behind a norm of an odd number of places is put beside a zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Conv1d(3, 8, 1), nn.BatchNorm1d(8), nn.Conv1d(8, 4, 2, 2)
+        self.norm.bias.data.fill_(1.0)
+
+    def forward(self, x):
+        h = self.first(x)
+        h = F.pad(h, (0, 1)) if h.shape[-1] % 2 else h
+        return self.last(F.relu(self.norm(h)))
+
+
+def test_a_norm_that_other_sizes_show_to_be_another_layers_stays():
+    net, x = Padded().eval(), torch.randn(2, 3, 9)
+    form = inference.form(net, x[..., :8])
+    assert form.folded == [] and close(form(x), net(x))
+
+
 def test_numbers_drawn_by_chance_are_the_same_ones_before_and_after():
     class Chance(nn.Sequential):
         def forward(self, x):

@@ -36,6 +36,15 @@ def test_auc_is_that_of_the_chances_where_these_do_not_saturate(count):
     assert measures.auc(logits, y) == expected
 
 
+def test_rows_that_differ_by_a_shift_are_ties():
+    logits = (torch.randn(30, 3, generator=torch.Generator().manual_seed(4)) * 3).round()
+    y = torch.cat([torch.arange(3), torch.arange(27) % 3])
+    chances = np.round(logits.double().softmax(1).numpy(), 12)
+    expected = np.mean([roc_auc_score(y == k, chances[:, k]) for k in range(3)])
+    assert measures.auc(logits, y) == pytest.approx(expected, abs=1e-12)
+    assert measures.auc(logits + 100, y) == measures.auc(logits, y)
+
+
 def test_confident_networks_have_an_auc():
     assert measures.auc(torch.tensor([[0.0, 50], [0, 40], [0, -3]]), torch.tensor([1, 0, 0])) == 1
     assert measures.auc(torch.tensor([[0.0, 50], [0, 40], [0, -torch.inf]]), torch.tensor([1, 0, 0])) == 1

@@ -262,6 +262,29 @@ def tied():
     return net
 
 
+class OwnConvolution(nn.Module):
+    """A depthwise convolution of a reader's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.groups = nn.Parameter(torch.randn(12, 1, 3)), 12
+
+    def forward(self, x):
+        return nn.functional.conv1d(x, self.weight, padding=1, groups=self.groups)
+
+
+def test_the_groups_of_a_convolution_of_ones_own_are_told(tmp_path):
+    def build():
+        return nn.Sequential(nn.Conv1d(3, 12, 1), OwnConvolution(), nn.Conv1d(12, 3, 1)).eval()
+
+    net, x = build(), torch.randn(2, 3, 5)
+    net[2].weight.data[:, :6] = 0
+    small = depgraph.shrink(net, x)
+    (tmp_path / "own").write_bytes(saving.to_bytes(small))
+    again = saving.load_into(build(), tmp_path / "own")
+    assert again[1].groups == 6 and torch.equal(again(x), small(x))
+
+
 @pytest.mark.parametrize("apart", [True, False])
 def test_weights_that_a_fresh_network_ties_are_tied_where_the_file_has_no_two(apart, tmp_path):
     net, x, file = tied(), torch.randn(2, 4), tmp_path / "net"

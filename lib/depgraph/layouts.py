@@ -7,13 +7,17 @@ from .rules import bind, pointwise, unknown, varies
 
 
 def moved(call):
-    """The same operation on channels as on numbers; an index that depends on the inputs may only pick other things."""
+    """The same operation on channels as on numbers; an index that depends on the inputs may only pick other things.
+
+    Of a condition as an index it depends how many, so that the network may go another way by that.
+    """
     trace, (tensor, *index) = call.trace, call.tensors
     state = trace.state(tensor)
     for t in index:
         trace.pin(t, f"index of {call.name}")
     if any(trace.state(t).taint.any() for t in index):
-        return trace.put(call.outs[0], _picked(call, state.ids), torch.tensor(True))
+        trace.forks |= any(t.dtype is torch.bool for t in index)
+        return trace.put(call.outs[0], ids := _picked(call, state.ids), _picked_taint(call, state.taint, ids))
     if trace.elements(tensor) is not None:
         for out, places in zip(call.outs, _done(call, trace.places(tensor)), strict=True):
             trace.own(out, places)
@@ -35,6 +39,15 @@ def _picked(call, ids):
         return last.expand(shape)
     call.trace.pin(call.tensors[0], f"read by {call.name} at places that depend on the inputs")
     return torch.tensor(0)
+
+
+def _picked_taint(call, taint, ids):
+    """Where it depends on the inputs which rows were picked: in no channel that is the same in all rows."""
+    if not ids.any():
+        return torch.tensor(True)
+    rows = call.tensors[0].flatten(0, -2).cpu()
+    taint = taint.flatten(0, -2) | (rows != rows[:1])
+    return taint.any(0).expand(ids.shape)
 
 
 def joined(call):

@@ -41,6 +41,11 @@ class Network:
     def _first(self):
         """The pass that all is learned from; ShrinkError: it fails."""
         if (failure := self._pass(self.work, self.trace, False)) is not None:
+            if "HigherOrderOperator" in str(failure):
+                raise ShrinkError(
+                    f"{self.name} runs what no pass sees into ({first_line(failure)}); put in its place what "
+                    "F.scaled_dot_product_attention, an if or a loop of Python's does"
+                ) from failure
             shapes = ", ".join(str(tuple(t.shape)) for t in self.example.tensors())
             raise ShrinkError(
                 f"a copy of {self.name} fails on the example of shape {shapes} ({first_line(failure)}); pass inputs as "
@@ -79,7 +84,8 @@ class Network:
     def _unseen(self):
         """Layers that the example does not run: traced in training, else what they may belong to is left alone."""
         trace = self.trace
-        if not self._without_use():
+        unread = [p for p in trace.params if p.uses == 0 and p.tensor.dim() and p.tensor.is_floating_point()]
+        if not unread:  # a buffer may be one that training alone moves
             return
         uses, known = {p: p.uses for p in trace.params}, list(trace.readers)
         seen, noted = len(trace.classes.log), len(trace.records)
@@ -89,7 +95,8 @@ class Network:
         else:
             del trace.classes.log[seen:], trace.records[noted:]
         for tensor, value in kept.items():  # training moves the statistics of norms
-            tensor.copy_(value)
+            if tensor.layout is torch.strided and not torch.equal(tensor, value):
+                tensor.copy_(value)
         added = [r for r in trace.readers[len(known) :] if r.weight is not None and not uses[r.weight]]
         for reader in added:
             reader.matrix = None

@@ -3,11 +3,14 @@
 import contextlib
 import copy
 import inspect
+import random
+import sys
 import time
 import warnings
 from collections import deque
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -123,26 +126,48 @@ def alone(model):
 
 
 @contextlib.contextmanager
+def drawing():
+    """Numbers drawn by chance within it, torch's, Python's and NumPy's, leave the caller's as they are."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 as a network may draw by it
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+
+
+def begin():
+    """Have numbers drawn by chance begin anew; within `drawing`."""
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+
+
+@contextlib.contextmanager
 def quiet():
     """No gradients, no compiled or fused forms that hide their parts, numbers from seed 0; the caller's go on."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings(action="ignore"))
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and to import it takes seconds
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.random.fork_rng())
+        stack.enter_context(drawing())
         stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
         stack.enter_context(torch.backends.cudnn.flags(enabled=False))  # its recurrent layers hide their parts
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
-        torch.manual_seed(0)
+        begin()
         yield
 
 
 def tensors_in(output, within=()):
-    """All tensors in what a network returned. within: the ids of what it was found in, which it may refer to."""
+    """All tensors in what a network returned, arrays as well. within: the ids of what holds it, which it may name."""
     if isinstance(output, torch.Tensor):
         return [output]
+    if isinstance(output, np.ndarray) and output.dtype.kind in "biufc":
+        return [torch.from_numpy(output)]
     if isinstance(output, type) or id(output) in within:
         return []
     within = (*within, id(output))
@@ -165,6 +190,8 @@ def first_line(failure):
 
 def refuse(model, example, keep):
     """Errors for what cannot be shrunk as it is, each with what to do."""
+    if torch.is_inference_mode_enabled():
+        raise ShrinkError("nothing is followed within torch.inference_mode(); call it outside, torch.no_grad() will do")
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise ShrinkError(f"a {type(model).__name__} is no network of Python's; pass the nn.Module that it was made of")
     for name, layer in model.named_modules():

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from .passes import Within, first_line, quiet, tensors_in
+from .passes import Within, begin, first_line, quiet, tensors_in
 from .trace import TooLong
 
 CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -82,56 +82,79 @@ def _trials(example, draws):
     for k in range(1, draws):
         yield example.map(lambda t, k=k: noise(t) * 2.0 ** (k % 5 - 2) + (-1) ** k if t.is_floating_point() else t)
     yield from others(example)
-    yield from (_resized(example, range(2, 6), part, batch=True).map(numbers) for part in (0.5, 1))
-    yield _resized(example, (1,), 0.5).map(numbers)
-    size = sum(t.numel() for t in example.tensors())
+    sizes = [(lambda d, n, part=part: n + 1 if d == 0 else int(n * part) if d > 1 else n) for part in (0.5, 1)]
+    sizes.append(lambda d, n: n // 2 if d == 1 else n)
+    numel = sum(t.numel() for t in example.tensors())
     for dims, part in ((range(2, 6), 2), ((1,), 2), ((0,), MANY)):
-        if size * part < LARGE:
-            yield _resized(example, dims, part).map(numbers)
+        if numel * part < LARGE:
+            sizes.append(lambda d, n, dims=dims, part=part: n * part if d in dims else n)
+    yield from (given.map(numbers) for given in (*(_resized(example, size) for size in sizes), *longer(example)))
+
+
+def longer(example):
+    """The example with one more along all axes of a length, each length in turn, and along all but the first two.
+
+    By one, since a network may fill up to a multiple; together, as parts of the input go together.
+    """
+    seen = [[t.shape for t in example.tensors()]]
+    sizes = [lambda d, n: n + (d > 1)]
+    sizes += [(lambda d, n, m=m: n + (n == m)) for m in sorted({n for t in example.tensors() for n in t.shape})]
+    for given in (_resized(example, size) for size in sizes):
+        if (shapes := [t.shape for t in given.tensors()]) not in seen:
+            seen.append(shapes)
+            yield given
 
 
 def others(example):
     """The example with other whole numbers, by which a network may choose: one less, down to 0, one more, and 0.
 
-    Numbers of Python, and those in tensors, each apart. Of a truth it is the other; a float of Python's, one more. One
-    may lead a pass into a loop: bound the first with them by `Within`.
+    Numbers of Python, and those in tensors, all of them and each alone, as the network may not take all. Of a truth it
+    is the other; a float of Python's, one more. One may lead a pass into a loop: bound the first with them by `Within`.
     """
     for kind in (torch.Tensor, (bool, int, float)):
-        for step in (1, -1, 0):
-            changed = []
-            given = example.map(lambda n, step=step, changed=changed: _other(n, step, changed), kind)
-            given.other = True
-            if any(changed):
+        found = []
+        example.map(lambda n, found=found: found.append(n) or n, kind)
+        tried, able = [found], [k for k, n in enumerate(found) if not isinstance(n, torch.Tensor) or _whole(n)]
+        for only in [able, *([k] for k in able if len(able) > 1)]:
+            for step in (1, -1, 0):
+                changed = [_other(n, step) if k in only else n for k, n in enumerate(found)]
+                if any(all(map(_same, changed, known)) for known in tried):
+                    continue
+                tried, rest = [*tried, changed], iter(changed)
+                given = example.map(lambda _, rest=rest: next(rest), kind)
+                given.other = True
                 yield given
 
 
-def _other(n, step, changed):
-    """A number or a tensor of them, one more or less, or 0; whether it is another is noted in `changed`."""
+def _whole(t):
+    return t.layout is torch.strided and t.dtype in WHOLE
+
+
+def _same(one, other):
+    return one is other or (torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other)
+
+
+def _other(n, step):
+    """A number or a tensor of them, one more or less, or 0; itself where it has no such other."""
     tensor = isinstance(n, torch.Tensor)
-    if tensor and (n.layout is not torch.strided or n.dtype not in WHOLE):
-        return n
     truth = isinstance(n, bool) or (tensor and n.dtype is torch.bool)
     if (truth or isinstance(n, float)) and step != 1:
         return n
     if truth:
-        other = ~n if tensor else not n
-    elif tensor and n.is_cuda and step > 0:
+        return ~n if tensor else not n
+    if tensor and n.is_cuda and step > 0:
         return n  # beyond the last of a table a GPU ends the process
-    elif step < 0:
-        other = torch.where(n > 0, n - 1, n) if tensor else n - (n > 0)
-    else:
-        other = n + 1 if step else n * 0
-    changed.append(not torch.equal(other, n) if tensor else other != n)
-    return other
+    if step < 0:
+        return torch.where(n > 0, n - 1, n) if tensor else n - (n > 0)
+    return n + 1 if step else n * 0
 
 
-def _resized(example, dims, part, *, batch=False):
-    """The example with a part or a multiple of what lies along some dimensions; batch: with one example more."""
+def _resized(example, size):
+    """The example with size(d, n) numbers along each dimension d where it has n."""
 
     def change(t):
-        for d in range(t.dim()):
-            n = t.shape[d] + 1 if batch and d == 0 else int(t.shape[d] * part) if d in dims else t.shape[d]
-            t = t.index_select(d, torch.arange(max(1, n), device=t.device) % max(1, t.shape[d]))
+        for d, n in enumerate(t.shape):
+            t = t.index_select(d, torch.arange(max(1, size(d, n)), device=t.device) % max(1, n))
         return t
 
     return example.map(change)
@@ -169,7 +192,7 @@ def _widen(model, small, example, near):
 
 def output(net, example):
     """The tensors that a network puts out, each time with the same numbers drawn by chance."""
-    torch.manual_seed(0)
+    begin()
     return tensors_in(example.run(net))
 
 

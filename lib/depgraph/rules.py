@@ -37,6 +37,7 @@ def unknown(call):
     if not call.outs and taint:
         number = call.name == "_local_scalar_dense" and call.tensors[0].is_floating_point()
         trace.loose, trace.forks = trace.loose or number, True
+    trace.forks |= bool(taint) and torch.Tag.dynamic_output_shape in call.func.tags  # it may go another way by that
     mutable = call.func._schema.is_mutable
     for t in call.tensors if mutable and not call.outs else call.outs:  # lists of tensors are changed, too
         trace.put(t, None if mutable else torch.tensor(0), taint)

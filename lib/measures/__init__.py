@@ -74,6 +74,7 @@ def auc(logits, y):
         from sklearn.metrics import roc_auc_score
 
     logits = logits.double().clamp(-1e300, 1e300)  # −∞ rules a class out
+    logits = logits - logits.max(1, keepdim=True).values  # so that rows that are alike but for a shift are ties
     rest = [torch.cat([logits[:, :k], logits[:, k + 1 :]], 1).logsumexp(1) for k in range(count)]
     ranks = logits - torch.stack(rest, 1)
     scored = range(count) if count > 2 else [1]
@@ -200,7 +201,7 @@ def _examples(model, given, n):
         return given[:1].repeat(n, *[1] * (given.ndim - 1))
     given = numbers("whole [1, inf)")("the shape of an example", given)
     first = next(model.parameters(), torch.zeros(0))
-    return torch.rand(n, *given, dtype=first.dtype, device=first.device)
+    return torch.rand(n, *given, generator=torch.Generator().manual_seed(0)).to(first)
 
 
 @told(model=a_network)
@@ -224,10 +225,11 @@ def latency(models, x, *, threads=1, repeats=30, warmup=3):
     before, x = torch.get_num_threads(), x.clone()  # which a network may change in place
     torch.set_num_threads(threads)
     try:
-        with torch.inference_mode(), networks.in_mode(*models.values(), training=False):
+        with torch.no_grad(), networks.in_mode(*models.values(), training=False):
             passes, samples = {}, {name: [] for name in models}
             for name, m in models.items():
-                once = min(_seconds(m, x, 1) for _ in range(max(1, warmup)))
+                with fits(m, x):
+                    once = min(_seconds(m, x, 1) for _ in range(max(1, warmup)))
                 passes[name] = max(1, round(2e-3 / max(once, 1e-7)))
             for _ in range(repeats):
                 for name, m in models.items():

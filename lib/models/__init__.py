@@ -214,9 +214,9 @@ def norms(net):
 
 
 def groups(net):
-    """The table of groups that `build` gave a network; empty for others (torchvision's have a number of that name)."""
+    """The table of groups that `build` gave a network; empty for others, which may have something else of that name."""
     found = getattr(net, "groups", ())
-    return found if isinstance(found, tuple) else ()
+    return found if isinstance(found, tuple) and all(isinstance(group, Group) for group in found) else ()
 
 
 def unwrapped(net):
@@ -234,7 +234,7 @@ def unit_views(net):
     """
     layers = [name.rpartition(".")[0] for name in weights(net)]
     tables = [(name, group) for name, part in net.named_modules() for group in groups(part)]
-    steps = [(name, step) for name, group in tables for step in getattr(group, "consumers", ())]
+    steps = [(name, step) for name, group in tables for step in group.consumers]
     blocks = {f"{name}.{step.layer}".lstrip("."): step.block for name, step in steps}
     return [_unit_view(net.get_submodule(layer), blocks.get(layer, 1)) for layer in layers]
 

@@ -85,6 +85,16 @@ def _passing(net):
     return [(key, buffer) for key, buffer in net.named_buffers() if key not in kept]
 
 
+def _made(nets, saved):
+    """Give networks the buffers that they make in their first pass, of the names and sizes that were saved."""
+    for name, net in nets.items():
+        for layer_name, layer in net.named_modules():
+            for key, buffer in layer._buffers.items():
+                tensor = saved.get(".".join(filter(None, (name, layer_name, key))))
+                if tensor is not None and (buffer is None or buffer.shape != tensor.shape):
+                    layer._buffers[key] = tensor.clone()
+
+
 def _odd(state):
     """What there is in a state that torch writes, but does not read with weights_only: NumPy's, a reader's classes."""
     if type(state) in HOLDING:
@@ -124,10 +134,12 @@ class Checkpoint:
         """Whether `every` seconds have passed since the last writing."""
         return self.path is not None and time.monotonic() - self.saved_at >= self.every
 
+    def _networks(self):
+        return {name: part for name, part in self.parts.items() if isinstance(part, torch.nn.Module)}
+
     def _of_networks(self, named):
         """Tensors of all parts that are networks, by name; `named` lists those of one."""
-        nets = {name: part for name, part in self.parts.items() if isinstance(part, torch.nn.Module)}
-        return {f"{name}.{key}": tensor for name, net in nets.items() for key, tensor in named(net)}
+        return {f"{name}.{key}": tensor for name, net in self._networks().items() for key, tensor in named(net)}
 
     def states(self):
         """The states of the parts. ValueError: one holds what could not be read back."""
@@ -161,11 +173,14 @@ class Checkpoint:
             return None
         if not isinstance(saved, dict) or saved.get("key") != self.key:
             return set_aside(self.path, "is of another training (its options, network, data or hooks differ)")
+        passed = saved["beside"]["passing"]
+        kept = {f"{name}.{key}": value for name, state in saved["states"].items() for key, value in state.items()}
+        _made(self._networks(), kept | passed)
         for name, state in saved["states"].items():  # files of earlier versions have no loss
             self.parts[name].load_state_dict(state)
         torch.set_rng_state(saved["random"])
         passing = self._of_networks(_passing)
-        for name, tensor in saved["beside"]["passing"].items():
+        for name, tensor in passed.items():
             passing[name].copy_(tensor)
         moving = saved["beside"].get("moving", {})  # earlier versions wrote none; hooks may freeze, and set free
         for name, p in self._of_networks(torch.nn.Module.named_parameters).items():

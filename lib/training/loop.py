@@ -94,7 +94,7 @@ class Watching(Checked):
 
 
 HINTS = {"epochs": "steps, the number of batches", "batch_size": "batch", "learning_rate": "optimizer={'lr': …}"}
-HINTS |= {"lr": HINTS["learning_rate"], "weight_decay": "penalty={'name': 'l2', 'lam': …}"}
+HINTS |= {"lr": HINTS["learning_rate"], "weight_decay": "optimizer={'weight_decay': …}"}
 
 
 def options_of(given):
@@ -128,7 +128,7 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
     if follows and (times := len(watching.at(options.steps))) < 3:
         said = f"watch is asked after {times} of {options.steps:,} steps; train for more, or lower log_points"
         warnings.warn(f"schedule 'plateau' never lowers the rate: {said}", stacklevel=3)
-    part = part_of(data, model)
+    part, laid = part_of(data, model), [p for p in model.parameters() if p.is_contiguous()]
     if options.loss is None and getattr(data, "task", "") == "classification" and part.y.is_floating_point():
         raise ValueError(f"the task is classification, but y holds {part.y.dtype}; pass whole numbers, or a loss")
     trainer = Trainer(model, part, options, after_step=after_step, extra_loss=extra_loss)
@@ -139,8 +139,12 @@ def fit(model, data, *, after_step=(), watch=None, checkpoint=None, extra_loss=N
     parts |= {name: part for name, part in called.items() if hasattr(part, "state_dict")}
     key = None if checkpoint is None else identity(options, model, part, [*after_step, extra_loss])
     kept = Checkpoint(checkpoint, parts, key, every=watching.checkpoint_seconds)
-    with models.in_mode(model, training=True):  # as the network is given, whatever of it a saved training has frozen
-        return _train(trainer, history, kept, watch, watching)
+    try:
+        with models.in_mode(model, training=True):  # as it is given, whatever of it a saved training has frozen
+            return _train(trainer, history, kept, watch, watching)
+    finally:
+        for p in laid:  # convolutions have the channels last in here, of which a caller's optimizer does not know
+            p.data = p.data.contiguous()
 
 
 WATCHED = (*Watching.__match_args__, *fit.__wrapped__.__kwdefaults__)  # what `fit` takes beside `Options`
@@ -164,15 +168,16 @@ def _train(trainer, history, kept, watch, watching):
     log_at = watching.at(steps)
     bar = progress(range(history.step, stop), initial=history.step, total=stop, desc=watching.label)
     with bar:
-        started, modes = time.perf_counter(), [(layer, layer.training) for layer in model.modules()]
+        started = time.perf_counter()
         for k in bar:
-            if not model.training or k in log_at:  # `watch` or a hook has called net.eval()
-                for layer, mode in modes:
-                    layer.training = mode
+            if model.training:  # of which hooks may have put layers at rest
+                modes = _modes(model)
+            else:  # a hook has called net.eval()
+                _set(modes)
             total = total + trainer(k)
             history.step = k + 1
-            pause = history.step in log_at or history.step == stop
-            look = pause or history.step % trainer.batches.per_epoch == 0  # not by the clock: a record tells the step
+            pause = history.step in log_at
+            look = pause or history.step == stop or history.step % trainer.batches.per_epoch == 0  # not by the clock
             if not (look or kept.due()):
                 continue
             history.seconds += time.perf_counter() - started
@@ -180,13 +185,25 @@ def _train(trainer, history, kept, watch, watching):
                 history.status, history.message = "diverged", f"{why} in epoch {k // trainer.batches.per_epoch + 1}"
                 break
             if pause:
+                before = _modes(model)
                 history.log(total, {} if watch is None else watch(model))
+                _set(before)
                 total = torch.zeros((), device=trainer.x.device)
             kept.save(now=history.step == stop < steps, history=vars(history), total=total)
             started = time.perf_counter()
     if history.status == "done" and stop < steps:
         history.status = "stopped"
     return history
+
+
+def _modes(model):
+    """Each layer and whether it is in training mode."""
+    return [(layer, layer.training) for layer in model.modules()]
+
+
+def _set(modes):
+    for layer, mode in modes:
+        layer.training = mode
 
 
 def _resumed(kept, history, device):
@@ -201,6 +218,7 @@ def _diverged(total, trainer, last):
     if not math.isfinite(float(total)):
         return "loss not finite"
     kept = [buffer for name, buffer in trainer.model.named_buffers() if "running_" in name]  # of batch norms
-    if last and not all(bool(t.isfinite().all()) for t in (*trainer.parameters, *kept)):
+    moved = [p for p in trainer.parameters if p.requires_grad]  # a mask may be infinite
+    if last and not all(bool(t.isfinite().all()) for t in (*moved, *kept)):
         return "weights not finite"
     return ""

@@ -53,7 +53,10 @@ def classes(outputs, y, **options):
         if outputs.ndim < 2 or shape[1] == 1:
             raise ValueError(f"outputs {shape} are for one class; numbers, and 0 or 1 by a loss of them, are y.float()")
         if y.shape != wanted:
-            remedy = "y.argmax(1)" if y.shape == outputs.shape else "reshape y, or move them there by outputs="
+            remedy = "reshape y, or move them there by outputs="
+            if y.shape == outputs.shape:
+                several = "of several labels a row take y.float() and loss=torch.nn.BCEWithLogitsLoss()"
+                remedy = "y.argmax(1)" if (y.sum(1) == 1).all() else several
             raise ValueError(
                 f"classes of shape {tuple(y.shape)} must have the shape {wanted}, as axis 1 of the outputs {shape} "
                 f"is that of the classes; {remedy}"

@@ -11,8 +11,8 @@ import shutil
 import types
 
 import torch
+from torch import nn
 from torch.nn import functional
-from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.overrides import TorchFunctionMode
 
 from ..checks import one_of
@@ -51,7 +51,7 @@ def flushed():
 
     Decay leaves such weights behind, and what they multiply becomes such, too: CPUs take ten times as long for it.
     """
-    before = not torch.tensor(1e-39).mul(1.0).item()
+    before = not torch.tensor(1e-39, dtype=torch.float32).mul(1.0).item()
     torch.set_flush_denormal(True)
     try:
         yield
@@ -146,10 +146,21 @@ def convolutions(model):
     return Convolutions() if any(True for _ in kinds) else contextlib.nullcontext()
 
 
+def channels_last(model):
+    """Lay the weights of convolutions of images out with the channels last, but those that are made of others.
+
+    torch's own function reads each weight, which moves the one that a spectral norm makes.
+    """
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer._parameters.get("weight") is not None:
+            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+    return model
+
+
 def runs_channels_last(model, x):
     """Whether a network trains on these images with the channels last: at a `view` of theirs torch raises."""
     try:
-        trial = convert_conv2d_weight_memory_format(copied(model), torch.channels_last).train()
+        trial = channels_last(copied(model)).train()
         with torch.no_grad(), torch.random.fork_rng():
             trial(x.contiguous(memory_format=torch.channels_last))
     except Exception:  # of any kind: the trial is of a network from outside, which need not have copies

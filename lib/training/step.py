@@ -10,7 +10,6 @@ from functools import cache
 from typing import Annotated
 
 import torch
-from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from .. import models, regularizers
 from ..checks import Checked, entries, flag, named, number, one_of, seen
@@ -21,6 +20,7 @@ from .schedules import SCHEDULES
 from .speed import (
     PRECISIONS,
     autocast,
+    channels_last,
     compile_pays,
     compiled,
     convolutions,
@@ -174,6 +174,7 @@ class Trainer:
             len(self.x), batch=options.batch, order=options.order, seed=options.seed, device=self.x.device
         )
         self.generator, self.parameters, self.begun = torch.Generator(self.x.device), list(model.parameters()), False
+        self.strides = [p.stride() for p in self.parameters]
         self.convolutions = convolutions(model)
         keep_freed_memory()
         model.zero_grad()  # what another loop left behind would move even frozen layers
@@ -182,15 +183,17 @@ class Trainer:
         """The inputs as the first layer takes them: images with the channels last, which convolutions are faster with.
 
         Networks of `lib.models` begin with a product, which would cast them in every step: they are cast once for all.
-        Others may begin with an embedding or a norm, which takes them as they are.
+        Others may begin with an embedding or a norm, and so may an augmentation of one's own, which takes them as they
+        are.
         """
         x = taken(self.model, x)
         self.viewed = x.ndim == 4 and not (models.groups(self.model) or runs_channels_last(self.model, x[:2]))
         if x.ndim == 4 and not self.viewed:
-            convert_conv2d_weight_memory_format(self.model, torch.channels_last)
+            channels_last(self.model)
             x = x.contiguous(memory_format=torch.channels_last)
         with autocast(self.options.precision, x.device):
             cast = torch.is_autocast_enabled(x.device.type) and models.groups(self.model) and x.dtype is torch.float32
+            cast = cast and not callable(self.options.augment)
             return x.to(torch.get_autocast_dtype(x.device.type)) if cast else x
 
     def _penalty(self):
@@ -252,6 +255,8 @@ class Trainer:
             hook(self.model, k)
         if k in (0, self.options.steps - 1):
             kept(self.model, self.parameters)
-        for p in self.parameters:  # last: a layer without a gradient is left alone by those above
-            p.grad = None
+        for p, strides in zip(self.parameters, self.strides, strict=True):
+            p.grad = None  # last: a layer without a gradient is left alone by those above
+            if p.stride() != strides:  # a hook has laid it out anew; fused optimizers go by places in memory
+                p.data = torch.empty_strided(p.shape, strides, dtype=p.dtype, device=p.device).copy_(p.data)
         return loss.detach()
