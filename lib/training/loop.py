@@ -78,7 +78,8 @@ class History:
 class Watching(Checked):
     """When a training is looked at: `watch(model) -> dict of numbers` is asked at `log_points` steps.
 
-    Of fewer steps only the last is asked at. until: stop after that many of the steps; a checkpoint is written there.
+    Of fewer steps only the last is asked at. until: stop after that many of the steps; a checkpoint is written there,
+    and then a point is logged that the training which goes on from there does not have.
     checkpoint_seconds: at most this much training is lost by a kill. label: what the progress bar is called.
     """
 
@@ -185,15 +186,22 @@ def _train(trainer, history, kept, watch, watching):
                 history.status, history.message = "diverged", f"{why} in epoch {k // trainer.batches.per_epoch + 1}"
                 break
             if pause:
-                before = _modes(model)
-                history.log(total, {} if watch is None else watch(model))
-                _set(before)
+                _log(history, total, watch, model)
                 total = torch.zeros((), device=trainer.x.device)
             kept.save(now=history.step == stop < steps, history=vars(history), total=total)
+            if history.step == stop and not pause:  # a point that the next sitting has not
+                _log(history, total, watch, model)
             started = time.perf_counter()
     if history.status == "done" and stop < steps:
         history.status = "stopped"
     return history
+
+
+def _log(history, total, watch, model):
+    """One point of the curves; `watch` leaves the modes of layers as they are."""
+    before = _modes(model)
+    history.log(total, {} if watch is None else watch(model))
+    _set(before)
 
 
 def _modes(model):
