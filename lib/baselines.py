@@ -32,7 +32,7 @@ class HardConcrete(nn.Linear):
 
     @told(layer=a_linear, keep="(0, 1)", factor="[0, inf)")
     def __init__(self, layer, *, keep, factor=1.0):
-        super().__init__(layer.in_features, layer.out_features, device=layer.weight.device)
+        super().__init__(layer.in_features, layer.out_features, device=layer.weight.device, dtype=layer.weight.dtype)
         self.weight, self.bias = layer.weight, layer.bias
         self.factor, start = factor, math.log(keep) - math.log1p(-keep)
         self.log_alpha = nn.Parameter(torch.normal(start, 0.01, (layer.in_features,)).to(layer.weight.device))
@@ -53,7 +53,7 @@ class HardConcrete(nn.Linear):
         if self.training:  # a gate that is far out would not come back: the authors' code keeps α in [0.01, 100]
             with torch.no_grad():
                 self.log_alpha.clamp_(math.log(1e-2), math.log(1e2))
-        return F.linear(x * self.gates(), self.weight, self.bias)
+        return F.linear(x * self.gates().to(x.dtype), self.weight, self.bias)
 
     def complexity(self):
         """The expected number of weights whose gate is open, times the layer's factor."""
@@ -61,7 +61,7 @@ class HardConcrete(nn.Linear):
 
     def plain(self):
         """The weights with the deterministic gates multiplied in; (out, in)."""
-        return self.weight * self.gates()
+        return self.weight * self.gates().to(self.weight.dtype)
 
 
 # --- sparse variational dropout (Molchanov, Ashukha & Vetrov 2017, arXiv 1701.05369) ------------------------------
@@ -93,7 +93,7 @@ class VariationalDropout(nn.Linear):
 
     @told(layer=a_linear, log_variance="[-80, 80]")
     def __init__(self, layer, *, log_variance):
-        super().__init__(layer.in_features, layer.out_features, device=layer.weight.device)
+        super().__init__(layer.in_features, layer.out_features, device=layer.weight.device, dtype=layer.weight.dtype)
         self.weight, self.bias = layer.weight, layer.bias
         self.log_variance = nn.Parameter(torch.full_like(layer.weight, log_variance).detach().flatten())
         self.total = total_divergence
@@ -107,7 +107,7 @@ class VariationalDropout(nn.Linear):
             return F.linear(x, self.plain(), self.bias)
         mean = wide(F.linear(x, self.weight, self.bias))
         variance = wide(F.linear(x.square(), self.log_variance.exp().view_as(self.weight)))
-        return mean + (variance + 1e-8).sqrt() * torch.randn_like(mean)
+        return (mean + (variance + 1e-8).sqrt() * torch.randn_like(mean)).to(self.weight.dtype)
 
     def complexity(self):
         """The divergence of all weights."""
@@ -206,7 +206,7 @@ def noisy(model, *, name, examples, compile=False, **options):
         raise TypeError(f"{name} knows linear layers only, {wrong[0]!r} is a {type(getattr(net, wrong[0])).__name__}")
     layers, weight = KINDS[name]([getattr(net, key) for key in places], options)
     for key, layer in zip(places, layers, strict=True):
-        setattr(net, key, layer)
+        setattr(net, key, layer.train(getattr(net, key).training))
         if compile and isinstance(layer, VariationalDropout):
             layer.total = compiled(total_divergence)
 

@@ -84,11 +84,11 @@ class Dynamics:
 
     def state_dict(self):
         """What a resumed training needs to know of the past."""
-        return {"first": self.first, "frames": self.frames, "frame_steps": self.frame_steps}
+        return {"first": {**self.first}, "frames": [*self.frames], "frame_steps": [*self.frame_steps]}
 
     def load_state_dict(self, state):
         """Take over a saved state."""
-        self.first, self.frames, self.frame_steps = state["first"], state["frames"], state["frame_steps"]
+        self.first, self.frames, self.frame_steps = {**state["first"]}, [*state["frames"]], [*state["frame_steps"]]
 
 
 @told(pruned=numbers("[0, 1]"), sizes=numbers("whole [1, inf)"))
@@ -118,7 +118,7 @@ def _reached(pruned, sizes):
 
 def _norms(model, group):
     """Norms of the incoming and outgoing weights of a group's units, two (width,)."""
-    ws = {name: w.detach() for name, w in models.weights(model).items()}
+    ws = {name: w.detach() for name, w in model.named_parameters()}  # those that are not pruned, too
     incoming = sum(ws[f"{s.layer}.weight"].flatten(1).square().sum(1) for s in group.producers)
     columns = [shrinking.columns(ws, s, group) for s in group.consumers]
     outgoing = sum(c.transpose(0, 1).flatten(1).square().sum(1) for c in columns)

@@ -177,13 +177,23 @@ def to_bytes(model, *, summed=True):
 
 
 def tensors_of(model):
-    """The state_dict of a network. ValueError: something in it is no tensor, or a sparse one."""
+    """The state_dict of a network. ValueError: something in it is no tensor, a sparse one, or made for it alone."""
     state = model.state_dict(keep_vars=True)
     if odd := [name for name, t in state.items() if not torch.is_tensor(t) or t.layout is not torch.strided]:
         kind = "a sparse tensor" if torch.is_tensor(state[odd[0]]) else "no tensor (extra state, quantised weights)"
         raise ValueError(
             f"{odd[0]!r} of {type(model).__name__} is {kind}, for which there is no place in a safetensors file; save "
             "it beside with torch.save, or the network as it was before sparse.to_csr"
+        )
+    own = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    if changed := [name for name, t in state.items() if own.get(name) is not t]:
+        raise ValueError(
+            f"{changed[0]!r} in the state_dict of {type(model).__name__} is none of its parameters and buffers "
+            "(a hook or a method of its own makes it), which load_into would take for one; save it by torch.save"
+        )
+    if lost := [name for name, _ in model.named_parameters(remove_duplicate=False) if name not in state]:
+        raise ValueError(
+            f"the state_dict of {type(model).__name__} lacks its parameter {lost[0]!r}; save that beside it"
         )
     return state
 

@@ -32,6 +32,9 @@ def shrink(model, *, fold=True, keep_one=False):
     keep_one: leave one silent unit where a layer died wholly, instead of ShrinkError.
     """
     model = models.unwrapped(model)
+    if hooked := [name for name, layer in model.named_modules() if models.intervened(layer)]:
+        what = f"{hooked[0]!r} has a hook or a forward of its own, which the smaller network would not have"
+        raise ShrinkError(f"{what}; remove it, or use {__package__}.depgraph.shrink(net, example)")
     state, causes = _settle(model, rule="exact" if fold else "zero")
     keep = {name: cause == 0 for name, cause in causes.items()}
     if empty := [name for name, kept in keep.items() if not kept.any()]:
@@ -46,7 +49,11 @@ def shrink(model, *, fold=True, keep_one=False):
     small.load_state_dict(_sliced(model, state, keep), assign=True)
     for name, p in small.named_parameters():
         p.requires_grad_(model.get_parameter(name).requires_grad)
-    return small.train(model.training)
+    for name, layer in small.named_modules():  # what no config says, and no output in eval mode tells
+        old = model.get_submodule(name)
+        layer.training = old.training
+        layer.__dict__ |= {key: vars(old)[key] for key in ("momentum", "prunable") if key in vars(old)}
+    return small
 
 
 @torch.no_grad()

@@ -158,8 +158,9 @@ class SparseLinear(nn.Module):
 def to_csr(model):
     """A copy whose fully connected layers compute with sparse matrices; same outputs to rounding.
 
-    Those with hooks stay, those of classes derived from nn.Linear, and those of an nn.TransformerEncoderLayer, which
-    reads their weights itself. ValueError: a weight is made before each call, or is neither float32 nor float64.
+    Those with hooks or a `forward` of their own stay, those of classes derived from nn.Linear, and those of an
+    nn.TransformerEncoderLayer, which reads their weights itself. ValueError: a weight is made before each call, or is
+    neither float32 nor float64.
     """
     copied, made = models.copied(model), {}
     blocks = [m for m in copied.modules() if isinstance(m, nn.TransformerEncoderLayer)]
@@ -168,7 +169,7 @@ def to_csr(model):
         if type(layer) is nn.Linear and layer not in within:
             if "weight" not in layer._parameters:
                 raise ValueError(models.MADE.format(f"{name}.weight".removeprefix(".")))
-            if layer._forward_hooks or layer._forward_pre_hooks:
+            if models.intervened(layer):
                 continue
             if layer.weight.dtype not in (torch.float32, torch.float64):
                 raise ValueError(f"to_csr: torch has no sparse product of {layer.weight.dtype}; call net.float() first")

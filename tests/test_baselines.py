@@ -209,3 +209,16 @@ def test_frozen_layers_stay_plain_and_as_they_are(kind):
     x = torch.randn(40, 64)
     with torch.no_grad():
         torch.testing.assert_close(plain(x), noisy.eval()(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_noisy_layers_have_the_mode_and_the_type_of_those_they_replace(kind, dtype):
+    net, x = mlp(30).to(dtype).eval(), torch.randn(9, 64, dtype=dtype)
+    noisy, extra = baselines.noisy(net, examples=100, **KINDS[kind])
+    assert not any(layer.training for layer in noisy.modules()) and torch.equal(noisy(x), noisy(x))
+    out = noisy.train()(x)
+    (out.float().sum() + extra(1.0)).backward()
+    assert out.dtype == dtype and all(p.grad is not None for p in noisy.parameters())
+    net.load_state_dict(baselines.folded(noisy))
+    assert {t.dtype for t in baselines.folded(noisy).values()} == {dtype}

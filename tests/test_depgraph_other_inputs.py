@@ -453,3 +453,71 @@ def test_what_is_no_network_of_ours_is_refused_with_a_remedy():
     hooked.i.register_forward_hook(lambda layer, x, h: kept.update(h=h) if layer is hooked.i else None)
     with pytest.raises(ShrinkError, match="a hook or a function in it holds the network itself, not its copy"):
         depgraph.shrink(hooked, X)
+
+
+def unit_interval(s, x):
+    assert x.min() >= 0 and x.max() <= 1
+    return s.o(F.relu(s.i(x)).mean(1) * x.shape[1] ** 0.5)
+
+
+def by_mask(s, x, mask):
+    h = F.relu(s.i(x))
+    return s.o(h.mean(1) if mask.all() else (h * mask[..., None]).sum(1) / mask.sum(1, keepdim=True) ** 0.5)
+
+
+LONG, MASK = torch.rand(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)
+PARTLY = MASK & (torch.arange(5) < 3)
+UNLIKE_NOISE = {
+    "numbers that are positive": (
+        lambda s, x: s.o(F.relu(s.i(x.log())).mean(1) * x.shape[1] ** 0.5),
+        LONG,
+        torch.rand(2, 6, 8),
+    ),
+    "numbers in an interval": (unit_interval, LONG, torch.rand(2, 6, 8)),
+    "a mask of some places": (by_mask, (LONG, MASK), (LONG, PARTLY)),
+    "a mask of whole numbers": (by_mask, (LONG, MASK.long()), (LONG, PARTLY.long())),
+    "a class alone": (
+        lambda s, x: s.o(F.relu(s.i(x)).mean(1) * x.shape[1] ** 0.5).argmax(1),
+        LONG[:1],
+        torch.randn(500, 50, 8),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNLIKE_NOISE)
+def test_constants_that_no_noise_shows_stay(name):
+    """As noise is refused or gives NaN, has no half of a mask, or changes no output of whole numbers."""
+    function, example, other = UNLIKE_NOISE[name]
+    assert agree(Call(function, **units()), example, other).i.out_features == 12
+
+
+def test_a_class_alone_lets_units_go_that_are_zero():
+    net = Call(lambda s, x: s.o(F.relu(s.i(x))).argmax(1), **units())
+    net.i.bias.data[HALF] = 0
+    assert agree(net, X, MORE).i.out_features == 6
+
+
+class Fading(nn.Module):
+    """A network that keeps a number from call to call."""
+
+    def __init__(self):
+        super().__init__()
+        self.i, self.o = units()["i"], units()["o"]
+        self.register_buffer("much", torch.ones(1))
+
+    def forward(self, x):
+        self.much = self.much * 0.9
+        return self.o(F.relu(self.i(x)) * self.much)
+
+
+def test_constants_that_change_from_call_to_call_stay():
+    net = Fading().eval()
+    small = depgraph.shrink(net, X)
+    assert small.i.out_features == 12 and small.much == net.much == 1, "no pass is left over in either"
+    with torch.no_grad():
+        assert all(torch.allclose(net(X), small(X), atol=1e-5) for _ in range(4))
+
+
+def test_lists_among_the_outputs_keep_their_length():
+    net = Call(lambda s, x: (s.o(F.relu(s.i(x))), F.relu(s.i(x)).std(0).tolist()), **units()).eval()
+    assert len(depgraph.shrink(net, X)(X)[1]) == 12

@@ -115,3 +115,16 @@ def test_what_has_no_groups_and_lists_of_other_lengths_are_refused():
         Dynamics(torch.nn.Linear(2, 2), steps=10)
     with pytest.raises(ValueError, match="a share for each layer between 3 sizes, got 1"):
         independent([0.5], [4, 3, 2])
+
+
+def test_a_state_is_of_its_moment():
+    net = models.build("mlp", widths=[8], inputs=5, outputs=3)
+    log = Dynamics(net, steps=4, frames=2)
+    state = log.state_dict()
+    with torch.no_grad():
+        net.fc1.weight[0] = 0
+    for step in range(4):
+        log(net, step)
+    assert not state["frames"] and not any(cause.any() for cause in state["first"].values())
+    net.prunable = ["fc1.weight"]
+    assert len(log.point(net)["pruned"]) == 1 and len(log.point(net)["fan_out"]) == 1

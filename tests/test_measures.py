@@ -258,3 +258,11 @@ def test_a_bin_counts_beyond_what_float32_counts_and_a_class_of_uint8_may_be_156
     assert max(measures.histogram(net)["counts"]) == 4096 * 4200 > 2**24
     y = torch.tensor([156, 3], dtype=torch.uint8)  # −100 as a uint8 is 156
     assert measures.accuracy(torch.nn.functional.one_hot(torch.tensor([0, 3]), 200).float(), y) == 0.5
+
+
+def test_logits_of_any_floating_type_are_split():
+    logits = torch.full((1, 3, 8, 8), -4.0)
+    logits[:, 0], logits[:, 1, 2:6, 2:6] = 0, 8
+    expected = measures.split(logits)[0]
+    for given in (logits.bfloat16(), logits.half(), logits.double(), logits.clone().requires_grad_()):
+        assert np.array_equal(measures.split(given)[0], expected)

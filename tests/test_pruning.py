@@ -448,3 +448,69 @@ def test_held_weights_are_those_that_a_network_has_now():
     net.load_state_dict({"0.weight": torch.ones(3, 4), "0.bias": torch.zeros(3)}, assign=True)
     hook(net, 7)
     assert int((net[0].weight == 0).sum()) == 6
+
+
+def test_weights_that_are_loaded_into_their_places_are_zeroed():
+    net = mlp(40)
+    hook = pruning.StochasticZeroing(net, steps=10, target=0.5, ramp=0.1, by="rank")
+    hook(net, 0)
+    net.load_state_dict({name: torch.randn_like(t) for name, t in net.state_dict().items()}, assign=True)
+    for step in range(1, 10):
+        hook(net, step)
+    assert zero_share(net) == pytest.approx(0.5, abs=0.01)
+    with pytest.raises(ValueError, match="made for other weights"):
+        hook(mlp(40), 10)
+
+
+def test_a_state_is_of_its_moment_and_of_its_network():
+    """Training on changes no state that was taken before, and one state may be gone back to again and again."""
+    net = mlp(40)
+    hook = pruning.StochasticZeroing(net, steps=1000, target=0.5, ramp=0.1)
+
+    def trained(begin, end):
+        for step in range(begin, end):
+            for w in models.weights(net).values():
+                w.data.add_(0.05)
+            hook(net, step)
+        return {name: t.clone() for name, t in net.state_dict().items()}
+
+    before, state = trained(0, 290), hook.state_dict()  # new thresholds are drawn after it
+    found = []
+    for _ in range(3):
+        found.append(trained(290, 320))
+        net.load_state_dict(before)
+        hook.load_state_dict(state)
+    assert all(torch.equal(found[0][name], other[name]) for other in found for name in other)
+    with pytest.raises(ValueError, match="state of a zeroing of other weights"):
+        pruning.StochasticZeroing(mlp(40, 30), steps=10, target=0.5).load_state_dict(state)
+
+
+def test_gradual_pruning_holds_what_it_had_of_a_layer_that_was_frozen_for_a_while():
+    net = mlp(40)
+    hook = pruning.GradualMagnitude(net, steps=10, final=0.5, every=1)
+    hook(net, 5)
+    gone = net.fc1.weight == 0
+    net.fc1.requires_grad_(False)
+    hook(net, 8)
+    net.fc1.requires_grad_(True)
+    hook.finished = True  # no new draw
+    net.fc1.weight.data.add_(0.3)
+    hook(net, 9)
+    assert gone.any() and torch.equal(net.fc1.weight == 0, gone)
+
+
+@pytest.mark.parametrize("wrap", [torch.nn.DataParallel, lambda net: torch.nn.Sequential(torch.nn.Identity(), net)])
+def test_a_filter_takes_its_batch_norm_along_in_a_wrapped_network_too(wrap):
+    net = models.build("ct_cnn", widths=[3, 4])
+    wrapped = wrap(net)
+    with torch.no_grad():
+        net.conv1.weight[0] = 0
+    pruning.StochasticZeroing(wrapped, steps=10, target=0.1)(wrapped, 0)
+    assert net.norm1.weight.tolist() == [0, 1, 1]
+
+
+def test_units_of_which_a_part_is_not_prunable_are_named():
+    net = mlp(40)
+    net.prunable = ["fc1.weight"]
+    with pytest.raises(ValueError, match=r"part of whose weights, fc2\.weight, net\.prunable leaves out"):
+        pruning.units(net, [3])

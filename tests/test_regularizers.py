@@ -365,3 +365,26 @@ def test_a_penalty_without_weights_is_refused():
     with pytest.raises(ValueError, match="needs weights and was given none; see lib.models.weights"):
         reg.bind({"name": "gl", "lam": 1.0}, [])
     assert reg.bind(None, [])[0]() == 0
+
+
+def test_norms_that_a_term_acts_on_have_to_be_given():
+    penalty, w = {"name": "l2", "lam": 1.0, "norms": True}, torch.ones(2, 2)
+    with pytest.raises(ValueError, match=r"give them as norms=lib\.models\.norms\(net\)"):
+        reg.bind(penalty, [w])
+    assert reg.bind(penalty, [w], norms=[])[0]() == 4
+
+
+def test_autograd_finds_the_gradient_within_no_grad_too():
+    w = torch.ones(2, 2, requires_grad=True)
+    w.grad = torch.zeros_like(w)
+    with torch.no_grad():
+        reg.bind({"name": "l1", "lam": 1.0}, [w], autograd=True)[1]()
+    assert (w.grad == 1).all()
+
+
+@pytest.mark.parametrize("step", [-0.1, math.nan, math.inf])
+def test_a_proximal_step_is_a_learning_rate(step):
+    w = torch.ones(2, 2)
+    with pytest.raises(ValueError, match="a proximal step takes the learning rate"):
+        reg.bind({"name": "l1", "lam": 1.0, "prox": True}, [w])[2](step)
+    assert (w == 1).all()

@@ -360,3 +360,26 @@ def test_weights_that_are_made_of_others_are_loaded_into_any_layer(layer, tmp_pa
     net, given = fresh(), torch.randint(9, (4,)) if isinstance(layer, nn.Embedding) else torch.randn(4, 8)
     (tmp_path / "net.safetensors").write_bytes(saving.to_bytes(net))
     assert torch.equal(saving.load_into(fresh(), tmp_path / "net.safetensors")(given), net(given))
+
+
+class Renamed(nn.Linear):
+    def state_dict(self, *args, **kwargs):
+        return {f"its_{name}": t for name, t in super().state_dict(*args, **kwargs).items()}
+
+
+class Part(nn.Linear):
+    def state_dict(self, *args, **kwargs):
+        return {name: t for name, t in super().state_dict(*args, **kwargs).items() if name != "bias"}
+
+
+def test_a_state_dict_that_is_not_what_the_network_has_is_refused():
+    doubled = nn.Linear(4, 3)
+    doubled.register_state_dict_post_hook(lambda net, state, *_: state.update(weight=state["weight"] * 2))
+    for net, message in (
+        (doubled, "'weight' in the state_dict of Linear is none of its parameters"),
+        (Renamed(4, 3), "'its_weight' in the state_dict of Renamed"),
+        (Part(4, 3), "lacks its parameter 'bias'"),
+    ):
+        for write in (saving.to_bytes, sparse.to_bytes):
+            with pytest.raises(ValueError, match=message):
+                write(net)

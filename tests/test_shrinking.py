@@ -345,3 +345,25 @@ def test_count_after_a_flatten_is_by_channel():
 def test_a_network_from_outside_is_sent_to_depgraph(call):
     with pytest.raises(shrinking.ShrinkError, match=r"Sequential was not made by models.build .* lib.depgraph.shrink"):
         call(torch.nn.Sequential(torch.nn.Linear(3, 2)))
+
+
+def test_what_no_config_says_goes_along():
+    net = models.build("ct_cnn", widths=[3, 4])
+    net.prunable, net.norm1.momentum = ["conv2.weight"], None
+    net.norm1.eval()
+    with torch.no_grad():
+        net.conv1.weight[0], net.norm1.bias[0] = 0, 0
+    small = shrinking.shrink(net)
+    assert small.config["widths"] == [2, 4] and list(models.weights(small)) == ["conv2.weight"]
+    assert small.training and not small.norm1.training and small.norm1.momentum is None and small.norm2.momentum == 0.1
+
+
+def test_a_network_with_a_hook_or_another_forward_is_refused():
+    net = models.build("ct_cnn", widths=[3, 4])
+    handle = net.act1.register_forward_hook(lambda layer, given, out: out * 2)
+    with pytest.raises(shrinking.ShrinkError, match="'act1' has a hook or a forward of its own"):
+        shrinking.shrink(net)
+    handle.remove()
+    net.conv1.forward = lambda x, was=net.conv1.forward: was(x) + 1
+    with pytest.raises(shrinking.ShrinkError, match="'conv1' has a hook or a forward of its own"):
+        shrinking.shrink(net)

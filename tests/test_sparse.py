@@ -173,3 +173,10 @@ def test_weights_that_are_made_before_each_call_and_sparse_ones_are_refused():
     prune.l1_unstructured(net[1], "weight", 0.5)
     with pytest.raises(ValueError, match="'1.weight' is made before each call .*; end that first"):
         sparse.to_csr(net)
+
+
+def test_a_layer_with_a_forward_of_its_own_stays():
+    net, x = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 2)), torch.randn(3, 6)
+    net[0].forward = lambda x, was=net[0].forward: 3 * was(x)
+    csr = sparse.to_csr(net)
+    assert torch.allclose(csr(x), net(x), atol=1e-5) and type(csr[1]) is sparse.SparseLinear

@@ -81,9 +81,12 @@ def silence(trace, chosen, tensors):
             weight.index_fill_(axis, columns.nonzero().flatten().to(weight.device), 0)
 
 
-def doubt(trace, removed):
-    """Stop relying on constants, first on those that are not zero, then on zeros too; whether one removed was one."""
-    for least in (0.0, -1.0):
+def doubt(trace, removed, sizes=(0.0, -1.0)):
+    """Stop relying on constants larger than the first of these sizes that one removed was; whether there is one.
+
+    That is on those that are not zero, and then on zeros, too.
+    """
+    for least in sizes:
         found = [reader.value.abs() > least for reader in trace.readers]
         if any((removed[reader.inputs] & high).any() for reader, high in zip(trace.readers, found, strict=True)):
             for reader, high in zip(trace.readers, found, strict=True):

@@ -7,7 +7,7 @@ import torch
 from ..shrinking import ShrinkError
 from . import slicing
 from .classes import Classes
-from .passes import OUTPUT, alone, batched, first_line, quiet, tensors_in
+from .passes import OUTPUT, alone, batched, first_line, quiet, tensors_in, unchanged
 from .shadows import Param
 from .trace import Read, TooLong, Trace
 
@@ -61,7 +61,7 @@ class Network:
         try:
             for t in given.tensors():
                 trace.put(t, torch.tensor(trace.classes.fixed("the network's input")), torch.tensor(True))
-            with quiet(), batched(given.tensors()), trace, Read(trace):
+            with quiet(), unchanged(model), batched(given.tensors()), trace, Read(trace):
                 found = tensors_in(model(*given.args, **given.kwargs))
             if not found and not training:
                 raise ShrinkError(f"{self.name} returned no tensor on the example")
@@ -89,14 +89,10 @@ class Network:
             return
         uses, known = {p: p.uses for p in trace.params}, list(trace.readers)
         seen, noted = len(trace.classes.log), len(trace.records)
-        kept = {t: t.clone() for t in self.tensors.values() if not isinstance(t, torch.nn.Parameter)}
         if self._pass(self.work, trace, True) is None:
             self.modes = [False, True]
         else:
             del trace.classes.log[seen:], trace.records[noted:]
-        for tensor, value in kept.items():  # training moves the statistics of norms
-            if tensor.layout is torch.strided and not torch.equal(tensor, value):
-                tensor.copy_(value)
         added = [r for r in trace.readers[len(known) :] if r.weight is not None and not uses[r.weight]]
         for reader in added:
             reader.matrix = None

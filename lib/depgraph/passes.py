@@ -137,6 +137,22 @@ def drawing():
         np.random.set_state(states[1])  # noqa: NPY002
 
 
+@contextlib.contextmanager
+def unchanged(net):
+    """Buffers that a pass within it changes are as before afterwards; gives a function that tells whether one is."""
+    held = [(layer._buffers, name, t) for layer in net.modules() for name, t in layer._buffers.items()]
+    held = [(*place, t, t.clone()) for *place, t in held if t is not None and t.layout is torch.strided]
+
+    def changed():
+        return [entry for entry in held if entry[0].get(entry[1]) is not entry[2] or not torch.equal(*entry[2:])]
+
+    try:
+        yield changed
+    finally:
+        for buffers, name, t, was in changed():
+            buffers[name] = t.copy_(was)
+
+
 def begin():
     """Have numbers drawn by chance begin anew; within `drawing`."""
     torch.manual_seed(0)

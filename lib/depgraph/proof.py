@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from .passes import Within, begin, first_line, quiet, tensors_in
+from .passes import Within, begin, first_line, quiet, tensors_in, unchanged
 from .trace import TooLong
 
 CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -17,11 +17,14 @@ DRAWS = 8  # of noise, for a network that goes one way or another by what it see
 MANY = 8  # times the examples, for a network that goes another way when there are more
 PATIENCE = 10  # seconds of a pass with another whole number
 WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+UNSEEN = "no output is a float other than zero"
 LARGE = 200_000  # numbers of an input from which on it is not tried where it is longer than the example
 
 
 def difference(model, small, example, trace):
     """What is wrong with the outputs of the second of two networks, which are float64 afterwards at times, or nothing.
+
+    UNSEEN: they are alike, but whole numbers, zeros or none, which a wrong network may give as well.
 
     Those of float32, float16 and bfloat16 are compared in float64, but where they draw random numbers. They may
     differ by 1e-5 of the largest number that differs (float64: 1e-10, shorter types: two of their steps), and by ten
@@ -32,9 +35,10 @@ def difference(model, small, example, trace):
     small.eval()
     kinds = {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()}
     bound, single = max((CLOSE.get(kind, 1e-1) for kind in kinds), default=1e-5), bool(kinds) and kinds <= WIDENED
+    seen = False
     with quiet():
-        trials = enumerate([example, *_trials(example, DRAWS if trace.forks else 1)])
-        runs = [_run(model, given) for k, given in trials if not _over(trace, k)]
+        trials = enumerate([(example,), *_trials(example, DRAWS if trace.forks else 1)])
+        runs = [_run(model, *given) for k, given in trials if not _over(trace, k)]
         wide = single and not trace.draws and runs[0] and _widen(model, small, *runs[0])
         if wide:
             bound = max(1e-5, *(2 * torch.finfo(kind).eps for kind in kinds))
@@ -45,6 +49,7 @@ def difference(model, small, example, trace):
                 break
             given = given.double() if wide else given
             expected = output(model, given) if single else near
+            seen |= any(a.any() for a in expected if a.is_floating_point() or a.is_complex())
             try:
                 found = output(small, given)
             except Exception as failure:
@@ -52,7 +57,7 @@ def difference(model, small, example, trace):
             for triple in zip(expected, found, near, strict=True):
                 if wrong := apart(*triple, bound):
                     return wrong + _where(given, example)
-    return None
+    return None if seen else UNSEEN
 
 
 def _over(trace, k):
@@ -64,7 +69,7 @@ def _over(trace, k):
 
 
 def _trials(example, draws):
-    """Inputs to compare on, as far as the network takes them."""
+    """Inputs to compare on, and what takes their place where the network does not take them or gives NaN."""
     draw = torch.Generator().manual_seed(1)
 
     def noise(t):
@@ -78,17 +83,19 @@ def _trials(example, draws):
     def numbers(t):
         return noise(t) if t.is_floating_point() else t
 
-    yield from (example.map(noise), example.map(numbers))
+    yield from ((example.map(noise),), (example.map(numbers),))
     for k in range(1, draws):
-        yield example.map(lambda t, k=k: noise(t) * 2.0 ** (k % 5 - 2) + (-1) ** k if t.is_floating_point() else t)
-    yield from others(example)
+        yield (example.map(lambda t, k=k: noise(t) * 2.0 ** (k % 5 - 2) + (-1) ** k if t.is_floating_point() else t),)
+    yield from ((given,) for given in others(example))
+    yield (_partly(example, draw),)
     sizes = [(lambda d, n, part=part: n + 1 if d == 0 else int(n * part) if d > 1 else n) for part in (0.5, 1)]
     sizes.append(lambda d, n: n // 2 if d == 1 else n)
     numel = sum(t.numel() for t in example.tensors())
     for dims, part in ((range(2, 6), 2), ((1,), 2), ((0,), MANY)):
         if numel * part < LARGE:
             sizes.append(lambda d, n, dims=dims, part=part: n * part if d in dims else n)
-    yield from (given.map(numbers) for given in (*(_resized(example, size) for size in sizes), *longer(example)))
+    sized = (*(_resized(example, size) for size in sizes), *longer(example))
+    yield from ((given.map(numbers), given) for given in sized)
 
 
 def longer(example):
@@ -126,6 +133,18 @@ def others(example):
                 yield given
 
 
+def _partly(example, draw):
+    """The example with half the places of each tensor of whole numbers 0, and half its truths the other."""
+
+    def change(t):
+        half = torch.rand(t.shape, generator=draw).to(t.device) < 0.5
+        return torch.where(half, t, _other(t, t.dtype is torch.bool)) if _whole(t) else t
+
+    given = example.map(change)
+    given.other = True
+    return given
+
+
 def _whole(t):
     return t.layout is torch.strided and t.dtype in WHOLE
 
@@ -160,13 +179,15 @@ def _resized(example, size):
     return example.map(change)
 
 
-def _run(net, given):
-    """Inputs and a network's outputs on them, or None where it does not take them."""
-    try:
-        with Within(PATIENCE) if given.other else contextlib.nullcontext():
-            return given, output(net, given)
-    except Exception:
-        return None
+def _run(net, *given):
+    """The first of these inputs that give a network no NaN, else the last it takes, and its outputs; None: none."""
+    found = None
+    for inputs in given:
+        with contextlib.suppress(Exception), Within(PATIENCE) if inputs.other else contextlib.nullcontext():
+            found = inputs, output(net, inputs)
+            if not any(t.isnan().any() for t in found[1]):
+                break
+    return found
 
 
 def _where(given, example):
@@ -191,9 +212,14 @@ def _widen(model, small, example, near):
 
 
 def output(net, example):
-    """The tensors that a network puts out, each time with the same numbers drawn by chance."""
+    """The tensors that a network puts out, each time with the same numbers drawn by chance.
+
+    Of two calls where the first changes a buffer, as one that it keeps for the next; buffers are then as before.
+    """
     begin()
-    return tensors_in(example.run(net))
+    with unchanged(net) as changed:
+        found = tensors_in(example.run(net))
+        return found + tensors_in(example.run(net)) if changed() else found
 
 
 def apart(a, b, near, bound):

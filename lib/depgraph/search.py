@@ -11,7 +11,7 @@ from . import judge, slicing
 from .classes import Mismatch
 from .network import Network
 from .passes import Example, first_line, refuse
-from .proof import difference
+from .proof import UNSEEN, difference
 from .records import parting, parts
 from .trace import TooLong
 
@@ -75,6 +75,8 @@ class Search:
         except TooLong:
             raise network.late("compared with the smaller one") from None
         self.doubted = bool(wrong)
+        if wrong == UNSEEN:  # constants stay that are not zero: of what is zero everywhere none is wrong
+            return not judge.doubt(self.trace, self.dead, [0.0])
         if wrong and not judge.doubt(self.trace, self.dead):
             names = [p.name.rpartition(".")[0] for p in self.trace.params if p.slots and self.removed[p.slots[0]].any()]
             raise ShrinkError(

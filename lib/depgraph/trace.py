@@ -69,7 +69,10 @@ class Trace(Shadows, TorchDispatchMode):
 
 
 class Read(TorchFunctionMode):
-    """Notes in a trace where numbers are read back by no operation, so that they may choose the way of the pass."""
+    """Notes in a trace where numbers are read back by no operation: they may choose the way of the pass.
+
+    What is read as a list stays as wide as it is, as it may be put out.
+    """
 
     def __init__(self, trace):
         super().__init__()
@@ -77,6 +80,8 @@ class Read(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         self.trace.forks |= func in (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__)
+        if func is torch.Tensor.tolist:
+            self.trace.pin(args[0], "read as a list")
         return func(*args, **(kwargs or {}))
 
 

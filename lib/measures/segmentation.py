@@ -33,7 +33,8 @@ def split(logits, *, smallest=5):
     if logits.isnan().any():
         raise ValueError("split: logits are NaN, so that there is nothing to part; the network has diverged")
     maps = []
-    for chances in logits.softmax(1).cpu().numpy():
+    wide = torch.promote_types(logits.dtype, torch.float32)  # NumPy knows no bfloat16
+    for chances in logits.detach().softmax(1, dtype=wide).cpu().numpy():
         interior = chances[1]
         seeds = ndimage.label(interior > 0.5)[0]
         seeds[(np.bincount(seeds.ravel()) < smallest)[seeds]] = 0

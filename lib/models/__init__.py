@@ -224,6 +224,22 @@ def unwrapped(net):
     return getattr(net, "_orig_mod", net)
 
 
+def place(net, name):
+    """The layer that has a parameter, and the name that it has there."""
+    layer, _, name = name.rpartition(".")
+    return net.get_submodule(layer), name
+
+
+def intervened(layer):
+    """Whether something comes before, after or instead of what the layer's class computes."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer))
+
+
+def replaced(places):
+    """Whether a layer has another tensor now than the one of (layer, name, tensor), as where weights were loaded."""
+    return any(getattr(layer, name) is not w for layer, name, w in places)
+
+
 def unit_views(net):
     """A function for each entry of `weights(net)` that shows such a tensor with one input unit per index of axis 1.
 

@@ -37,7 +37,8 @@ class GradualMagnitude:
             ws = models.weights(model)
             moved = zip(ws.items(), models.trained(ws.values()), strict=True)
             ws = {name: w for (name, w), moves in moved if moves}
-            self.masks = smallest(ws, self.sparsity(t), of.scope) if ws else {}
+            drawn = smallest(ws, self.sparsity(t), of.scope) if ws else {}
+            self.masks = (self.masks or {}) | drawn  # layers that are frozen for now keep theirs
             self.held, self.finished = hold(self.masks), t >= of.end
         if self.held:
             self.held(model, step)

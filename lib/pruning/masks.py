@@ -54,6 +54,9 @@ def units(model, widths):
     ws, groups, widths = prunable(model), models.groups(model), UnitsOptions(widths=widths).widths
     if len(groups) != len(widths) or not groups:
         raise ValueError(f"units takes a width for each of the {len(groups)} groups of the network, got {widths!r}")
+    layers = [s.layer for group in groups for s in group.producers + group.depthwise + group.consumers]
+    if left := [name for name in layers if f"{name}.weight" not in ws]:
+        raise ValueError(f"units prunes whole units, part of whose weights, {left[0]}.weight, net.prunable leaves out")
     masks = {name: torch.ones_like(w, dtype=torch.bool) for name, w in ws.items()}
     for group, width in zip(groups, widths, strict=True):
         checks.number(f"units: the width of {group.name!r}", width, f"[1, {group.width}]", whole=True)
@@ -92,17 +95,13 @@ def hold(masks):
     """
     bound = {}
 
-    def replaced():
-        return any(getattr(layer, name) is not w for (layer, name), w in zip(bound["at"], bound["ws"], strict=True))
-
     @torch.no_grad()
     def hook(model, step):
-        if bound.get("model") is not model or step == 0 or replaced():  # weights may have been loaded since
+        if bound.get("model") is not model or step == 0 or models.replaced(bound["at"]):  # as by load_state_dict
             ws = _masked(model, masks)
             bound.update(model=model, ws=[ws[name] for name in masks])
             bound["masks"] = [torch.empty_like(ws[name]).copy_(mask) for name, mask in masks.items()]
-            at = [name.rpartition(".")[::2] for name in masks]
-            bound["at"] = [(model.get_submodule(layer), name) for layer, name in at]
+            bound["at"] = [(*models.place(model, name), ws[name]) for name in masks]
         moved = models.trained(bound["ws"])
         ws, kept = ([t for t, moves in zip(bound[key], moved, strict=True) if moves] for key in ("ws", "masks"))
         if ws:

@@ -41,8 +41,8 @@ class StochasticZeroing:
         self.options = ZeroingOptions.of(options, "stochastic zeroing")
         self.steps = checks.number("stochastic zeroing: steps", steps, "[1, inf)", whole=True)
         self.seed = seed = checks.number("stochastic zeroing: seed", seed, "[0, 9e18]", whole=True)
-        self.ws, self.norms, self.model = prunable(model), _norms(model), None
-        self.tensors = [*self.ws.values(), *(p for _, norm in self.norms for p in norm.parameters())]
+        self.ws, self.model, self.at = prunable(model), None, []
+        self._hold(model)
         self.scale, self.target = (self.options.for_each(name, self.ws) for name in ("scale", "target"))
         device = next(iter(self.ws.values())).device
         self.generator = torch.Generator(device).manual_seed(seed)
@@ -54,11 +54,8 @@ class StochasticZeroing:
 
     @torch.no_grad()
     def __call__(self, model, step):
-        if self.model is not model:
-            now = models.weights(model)
-            if not all(now.get(name) is w for name, w in self.ws.items()):
-                raise ValueError("zeroing was made for other weights; make it of the network that is trained")
-            self.model = model
+        if self.model is not model or models.replaced(self.at):
+            self._bind(model)
         fresh(step, self.draws)
         done, every = step / self.steps, self.options.every
         moved = {id(t) for t, moves in zip(self.tensors, models.trained(self.tensors), strict=True) if moves}
@@ -78,6 +75,21 @@ class StochasticZeroing:
             for p in norm.parameters():
                 if id(p) in moved:
                     p.mul_(alive)
+
+    def _hold(self, model):
+        """Take the batch norms behind the weights."""
+        self.norms = _norms(model)
+        self.tensors = [*self.ws.values(), *(p for _, norm in self.norms for p in norm.parameters())]
+
+    def _bind(self, model):
+        """Take the weights that a network has now: those of a first call, or loaded ones in their places."""
+        now = models.weights(model)
+        same = [now[name] is w for name, w in self.ws.items() if name in now and now[name].shape == w.shape]
+        if len(same) < len(self.ws) or not (all(same) or self.model is model):
+            raise ValueError("zeroing was made for other weights; make it of the network that is trained")
+        self.model, self.ws = model, {name: now[name] for name in self.ws}
+        self.at = [(*models.place(model, name), w) for name, w in self.ws.items()]
+        self._hold(model)
 
     def _draw(self, ws, progress, *, control):
         if self.draws % USES == 0:
@@ -151,13 +163,16 @@ class StochasticZeroing:
     def state_dict(self):
         """What a resumed training needs to go on with the same draws."""
         generators = {"generator": self.generator.get_state(), "offsets": self.offsets.get_state()}
-        return generators | {"table": self.table, "draws": self.draws, "s": self.s, "masks": self.masks}
+        return generators | {"table": self.table.clone(), "draws": self.draws, "s": {**self.s}, "masks": self.masks}
 
     def load_state_dict(self, state):
-        """Take over a saved state."""
+        """Take over a saved state. ValueError: it is that of another network's zeroing."""
+        if state["s"].keys() != self.s.keys() or state["table"].shape != self.table.shape:
+            raise ValueError("this is the state of a zeroing of other weights; make one of the network that it was for")
         self.generator.set_state(state["generator"])
         self.offsets.set_state(state["offsets"])
         self.table, self.draws, self.s, self.masks = (state[key] for key in ("table", "draws", "s", "masks"))
+        self.table, self.s = self.table.clone(), {**self.s}  # the state stays its owner's
 
 
 def _in_range(sizes):
@@ -169,5 +184,6 @@ def _in_range(sizes):
 
 def _norms(model):
     """(layer, batch norm behind it) for all layers of a network with groups that have one."""
-    steps = [s for group in models.groups(model) for s in group.producers + group.depthwise if s.norm]
-    return [(model.get_submodule(step.layer), model.get_submodule(step.norm)) for step in steps]
+    nets = [net for net in model.modules() if models.groups(net) and models.unwrapped(net) is net]
+    steps = [(net, s) for net in nets for group in net.groups for s in group.producers + group.depthwise if s.norm]
+    return [(net.get_submodule(step.layer), net.get_submodule(step.norm)) for net, step in steps]

@@ -1,5 +1,6 @@
 """What a penalty, given as plain data, does to given weights: its value, its gradient, its proximal step."""
 
+import math
 import warnings
 from functools import partial
 
@@ -12,7 +13,7 @@ from .terms import HEAVIEST, PENALTIES, layer_factors, resolve
 
 
 @told(autograd=bool)
-def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
+def bind(penalty, ws, *, norms=None, views=None, transform=None, autograd=False):
     """The functions ``value() -> scalar``, ``add_gradient_()`` and ``prox_(step)`` of a penalty on given tensors.
 
     ``add_gradient_`` adds the terms without ``prox`` to every ``w.grad``; ``prox_(step)`` applies the proximal
@@ -29,6 +30,9 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
         raise ValueError(f"a penalty needs weights and was given none; {remedy}")
     if views and len(views) != len(ws):
         raise ValueError(f"views must have a function for each of the {len(ws)} weights, got {len(views)}")
+    if norms is None and any(term.get("norms") for term in resolved):
+        raise ValueError(f"a term with norms acts on batch norms, too; give them as norms={models.__name__}.norms(net)")
+    norms = norms or ()
     terms = [_Term(term, ws, len(norms)) for term in resolved]
     tensors = [*ws, *norms] if any(term.get("norms") for term in resolved) else ws
     seen = _Seen(views or (), len(tensors))
@@ -52,6 +56,7 @@ def bind(penalty, ws, *, norms=(), views=None, transform=None, autograd=False):
         add(seen.views_of([None if g is None else w.detach() for w, g in zip(tensors, grads, strict=True)]), shown)
         seen.write_back(shown, grads)
 
+    @torch.enable_grad()
     def add_by_autograd_():
         shown = seen.views_of(_moved(tensors))
         total = sum(term.value(shown) for term in terms if not term.proximal)
@@ -71,6 +76,8 @@ def _prox_(terms, seen, tensors, step):
     """Apply the proximal operators of terms, at one step, to those of the tensors that training moves."""
     if not terms:
         return
+    if not 0 <= step < math.inf:
+        raise ValueError(f"a proximal step takes the learning rate, a number in [0, inf), got {step!r}")
     moved = _moved(tensors)
     shown = seen.views_of([None if w is None else w.detach() for w in moved])
     for term in terms:
