@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from judging import judged
 
-from companion import claims, runs
+from companion import claims
 from companion.claims import p2, p2_competitors, withdrawn
 from lib import models
 
@@ -371,6 +371,9 @@ def test_published_points_are_compared_at_no_smaller_compression():
     assert p2_competitors.error_at(ours, 300).mean() == pytest.approx(0.066, abs=0.001)
 
 
-def test_the_rule_of_competitors_names_the_case_that_the_records_lack():
-    tried = {record["config"]["case"]["penalty"] for record in runs.committed("p2_lenet5_mnist").values()}
-    assert tried == {"none", "ℓ2", p2.METHOD} and "but ℓ1 on LeNet-5" in claims.CLAIMS["P2.5"].rule
+def test_a_competitor_trained_here_that_ours_does_not_reach_is_no_case():
+    ours = chains({12: -0.004, 30: -0.002, 56: 0.0, 68: 0.001})
+    beyond = competitor(0.02, 90)
+    assert "sparse VD 90×" not in p2_competitors.compares_well(pd.concat([ours, beyond]))[1]
+    reached = chains({12: -0.004, 30: -0.002, 56: 0.0, 100: 0.001})
+    assert "sparse VD 90× (trained here, ours 100×)" in p2_competitors.compares_well(pd.concat([reached, beyond]))[1]

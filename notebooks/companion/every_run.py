@@ -23,6 +23,7 @@ NOTEBOOKS = {  # how the names of experiments begin: the notebook that made them
     "p2_penalty": "10_l0_penalty",
     "p2_lenet": "11_l0_lenet",
     "p2_competitors": "12_l0_competitors",
+    "p2_equal": "12_l0_competitors",
     "p2_vgg16_cifar10": "13_l0_vgg16",
     "p2_hundredfold": "15_l0_hundredfold",
     "p2_": "14_l0_full_size",

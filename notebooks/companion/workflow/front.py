@@ -11,7 +11,7 @@ GALLERY = {  # notebook/figure: what to look at
     "05_partial_optimal_structure/demo": "Units that survive a long training, from two starting widths",
     "10_l0_penalty/histograms": "Where the weights end: ℓ0 leaves few, and those large",
     "11_l0_lenet/frontier": "Error against compression, published points as stars",
-    "12_l0_competitors/competitors": "ℓ0 + ℓ2 beside four other methods",
+    "12_l0_competitors/competitors": "ℓ0 + ℓ2 beside ℓ1 and four other methods",
     "20_node_dynamics/removed_against_pruned": "More nodes fall than zeros in random places would fell",
     "21_mlp_stochastic/accuracy_and_nodes": "Half of the nodes gone, and what controls say",
     "23_unet_stochastic/instances": "Cells found by a U-Net before and after",
