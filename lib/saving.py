@@ -142,6 +142,7 @@ def load_into(model, path):
     beside = {key for key, _ in model.named_buffers()} - model.state_dict().keys()  # made with persistent=False
     known = {key: tensor for key, tensor in state.items() if key not in beside}
     _refuse(known, model, f"{path} does not fit {type(model).__name__}", resized=True)
+    model.train("training" in about)  # in each mode a network may have other weights, as one that merges LoRA
     held = {}
     for key, tensor in state.items():
         path, _, name = key.rpartition(".")
@@ -173,6 +174,7 @@ def to_bytes(model, *, summed=True):
     groups = {name: layer.groups for name, layer in model.named_modules() if grouped(layer)}
     about = {"groups": json.dumps(groups)} if groups else {}
     about |= {"sum": _sum_of_tensors(state, about.get("groups", ""))} if summed else {}
+    about |= {"training": "True"} if summed and model.training else {}
     return safetensors.torch.save(state, about or None)
 
 

@@ -383,3 +383,27 @@ def test_a_state_dict_that_is_not_what_the_network_has_is_refused():
         for write in (saving.to_bytes, sparse.to_bytes):
             with pytest.raises(ValueError, match=message):
                 write(net)
+
+
+class Merging(nn.Linear):
+    """A layer that has a change of its weights beside them in training, and in them otherwise."""
+
+    def __init__(self):
+        super().__init__(4, 3)
+        self.change, self.merged = nn.Parameter(torch.randn(3, 4)), False
+
+    def train(self, mode=True):
+        if self.merged == mode:
+            self.weight.data += self.change.data * (-1) ** mode
+            self.merged = not mode
+        return super().train(mode)
+
+    def forward(self, x):
+        return super().forward(x) if self.merged else super().forward(x) + x @ self.change.T
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_weights_that_hang_on_the_mode_come_back(training, tmp_path):
+    net, x = Merging().train(training), torch.randn(2, 4)
+    (tmp_path / "net.safetensors").write_bytes(saving.to_bytes(net))
+    torch.testing.assert_close(saving.load_into(Merging(), tmp_path / "net.safetensors")(x), net(x))
