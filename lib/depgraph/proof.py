@@ -87,7 +87,8 @@ def _trials(example, draws):
     for k in range(1, draws):
         yield (example.map(lambda t, k=k: noise(t) * 2.0 ** (k % 5 - 2) + (-1) ** k if t.is_floating_point() else t),)
     yield from ((given,) for given in others(example))
-    yield (_partly(example, draw),)
+    if any(map(_whole, example.tensors())):
+        yield (_partly(example, draw),)
     sizes = [(lambda d, n, part=part: n + 1 if d == 0 else int(n * part) if d > 1 else n) for part in (0.5, 1)]
     sizes.append(lambda d, n: n // 2 if d == 1 else n)
     numel = sum(t.numel() for t in example.tensors())
