@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from companion.claims.p2 import CHOOSING, METHOD, accuracy, by_network, by_ratio, published_frontier
-from companion.claims.rules import INCONCLUSIVE, SEEDS, Lacking, enough, graded, holm, interval, sided
+from companion.claims.p2 import METHOD, accuracy, by_network, by_ratio, published_frontier
+from companion.claims.rules import INCONCLUSIVE, Lacking, enough, graded, holm, interval, sided
 
 SIMILAR = 0.97  # of the other's compression: 56× is held against 57.2×
 PIPELINES = {METHOD: METHOD, "ℓ1": "ℓ1", "ℓ2": "ℓ2", "none": "no penalty"}
@@ -20,20 +20,9 @@ def compares_well(table, similar=SIMILAR):
     verdict = graded(not lost and won >= len(found) / 2, won > lost)
     verdict = INCONCLUSIVE if won == lost == 0 else verdict
     lower, higher = sum(d.high < 0 for d in found.values()), sum(d.low > 0 for d in found.values())
-    left = comparisons(table[table["seed"] != CHOOSING], similar=similar)
-    left = {name: difference for name, difference in left if difference.n >= SEEDS}
-    fresh = holm(list(left.values()))
-    won_left = [name for name, side in zip(left, fresh, strict=True) if side == -1]
-    words.append(
-        f"without the seed that chose the settings, where {SEEDS} others are left: {len(won_left)} won "
-        f"({', '.join(won_left) or 'none'}), {fresh.count(1)} lost of {len(fresh)}"
-    )
     if "ℓ1" in set(table["penalty"]):
-        there = table[(table["net"] + " on " + table["data"]).isin(by_network(table, "ℓ1"))]
-        on_these = {f"{name}, on the networks that have ℓ1": name for name in (METHOD, "ℓ1")}
-        for name, of in on_these.items():
-            sides = holm([d for _, d in comparisons(there, of, similar)])
-            words.append(f"{name}: {sides.count(-1)} won, {sides.count(1)} lost of {len(sides)}")
+        sides = holm([d for _, d in comparisons(table, "ℓ1", similar)])
+        words.append(f"ℓ1 in the place of {METHOD}: {sides.count(-1)} won, {sides.count(1)} lost of {len(sides)}")
     lead = f"error in points, ours − theirs: {won} won, {lost} lost of {len(found)} "
     lead += f"({lower} and {higher} if each stood alone)"
     return verdict, "; ".join([lead, *words])
@@ -59,7 +48,8 @@ def comparisons(table, of=METHOD, similar=SIMILAR):
         group = group[tried == tried.max()]
         compression = 1 / (1 - group["sparsity"].mean())
         theirs = 1 - group.set_index("seed")["test_accuracy"]
-        if (stages := mine.get(f"{net} on {data}")) is not None:
+        stages = mine.get(f"{net} on {data}", pd.DataFrame())
+        if len(stages) and stages["ratio"].max() >= similar * compression:
             ours = error_at(stages, compression, similar)
             yield f"{method} {compression:.0f}× (trained here, {ours.name})", interval(ours - theirs)
     most = published.groupby("network")["compression"].max()
