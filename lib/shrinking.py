@@ -32,9 +32,6 @@ def shrink(model, *, fold=True, keep_one=False):
     keep_one: leave one silent unit where a layer died wholly, instead of ShrinkError.
     """
     model = models.unwrapped(model)
-    if hooked := [name for name, layer in model.named_modules() if models.intervened(layer)]:
-        what = f"{hooked[0]!r} has a hook or a forward of its own, which the smaller network would not have"
-        raise ShrinkError(f"{what}; remove it, or use {__package__}.depgraph.shrink(net, example)")
     state, causes = _settle(model, rule="exact" if fold else "zero")
     keep = {name: cause == 0 for name, cause in causes.items()}
     if empty := [name for name, kept in keep.items() if not kept.any()]:
@@ -47,9 +44,14 @@ def shrink(model, *, fold=True, keep_one=False):
     with torch.device("meta"):
         small = models.build(**{**model.config, "widths": [int(kept.sum()) for kept in keep.values()]})
     small.load_state_dict(_sliced(model, state, keep), assign=True)
+    return _trained_alike(small, model)
+
+
+def _trained_alike(small, model):
+    """A network with the modes and what else another one, of the same layers, has that no config says."""
     for name, p in small.named_parameters():
         p.requires_grad_(model.get_parameter(name).requires_grad)
-    for name, layer in small.named_modules():  # what no config says, and no output in eval mode tells
+    for name, layer in small.named_modules():
         old = model.get_submodule(name)
         layer.training = old.training
         layer.__dict__ |= {key: vars(old)[key] for key in ("momentum", "prunable") if key in vars(old)}
@@ -214,7 +216,13 @@ def _zero_rows(weight):
 
 
 def _sliced(model, state, keep):
-    """The kept rows and columns of a state dict, each tensor where the model has it. ShrinkError: norms are folded."""
+    """The kept rows and columns of a state dict, each tensor where the model has it.
+
+    ShrinkError: norms are folded, or a layer computes something else than its class does.
+    """
+    if hooked := [name for name, layer in model.named_modules() if models.intervened(layer)]:
+        what = f"{hooked[0]!r} has a hook or a forward of its own, which the smaller network would not have"
+        raise ShrinkError(f"{what}; remove it, or use {__package__}.depgraph.shrink(net, example)")
     if getattr(model, "folded", ()):
         raise ShrinkError("an inference form is not shrunk; take the network that it was made of, then make a form")
     rows, columns = {}, {}
