@@ -150,7 +150,7 @@ def unchanged(net):
         yield changed
     finally:
         for buffers, name, t, was in changed():
-            buffers[name] = t.copy_(was)
+            buffers[name] = t if torch.equal(t, was) else t.copy_(was)
 
 
 def begin():

@@ -42,7 +42,7 @@ class StochasticZeroing:
         self.steps = checks.number("stochastic zeroing: steps", steps, "[1, inf)", whole=True)
         self.seed = seed = checks.number("stochastic zeroing: seed", seed, "[0, 9e18]", whole=True)
         self.ws, self.model, self.at = prunable(model), None, []
-        self._hold(model)
+        self._take_norms(model)
         self.scale, self.target = (self.options.for_each(name, self.ws) for name in ("scale", "target"))
         device = next(iter(self.ws.values())).device
         self.generator = torch.Generator(device).manual_seed(seed)
@@ -76,7 +76,7 @@ class StochasticZeroing:
                 if id(p) in moved:
                     p.mul_(alive)
 
-    def _hold(self, model):
+    def _take_norms(self, model):
         """Take the batch norms behind the weights."""
         self.norms = _norms(model)
         self.tensors = [*self.ws.values(), *(p for _, norm in self.norms for p in norm.parameters())]
@@ -89,7 +89,7 @@ class StochasticZeroing:
             raise ValueError("zeroing was made for other weights; make it of the network that is trained")
         self.model, self.ws = model, {name: now[name] for name in self.ws}
         self.at = [(*models.place(model, name), w) for name, w in self.ws.items()]
-        self._hold(model)
+        self._take_norms(model)
 
     def _draw(self, ws, progress, *, control):
         if self.draws % USES == 0:

@@ -32,7 +32,7 @@ def bind(penalty, ws, *, norms=None, views=None, transform=None, autograd=False)
         raise ValueError(f"views must have a function for each of the {len(ws)} weights, got {len(views)}")
     if norms is None and any(term.get("norms") for term in resolved):
         raise ValueError(f"a term with norms acts on batch norms, too; give them as norms={models.__name__}.norms(net)")
-    norms = norms or ()
+    norms = () if norms is None else norms
     terms = [_Term(term, ws, len(norms)) for term in resolved]
     tensors = [*ws, *norms] if any(term.get("norms") for term in resolved) else ws
     seen = _Seen(views or (), len(tensors))
