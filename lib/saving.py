@@ -187,15 +187,12 @@ def tensors_of(model):
             f"{odd[0]!r} of {type(model).__name__} is {kind}, for which there is no place in a safetensors file; save "
             "it beside with torch.save, or the network as it was before sparse.to_csr"
         )
-    own = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
-    if changed := [name for name, t in state.items() if own.get(name) is not t]:
+    held = dict(model.named_parameters(remove_duplicate=False))
+    own = held | dict(model.named_buffers(remove_duplicate=False))
+    if changed := [name for name in state | held if own.get(name) is not state.get(name)]:
         raise ValueError(
-            f"{changed[0]!r} in the state_dict of {type(model).__name__} is none of its parameters and buffers "
-            "(a hook or a method of its own makes it), which load_into would take for one; save it by torch.save"
-        )
-    if lost := [name for name, _ in model.named_parameters(remove_duplicate=False) if name not in state]:
-        raise ValueError(
-            f"the state_dict of {type(model).__name__} lacks its parameter {lost[0]!r}; save that beside it"
+            f"{changed[0]!r} is another in the state_dict of {type(model).__name__} than in the network (a hook or a "
+            "method of its own makes it), which load_into does not undo; save it by torch.save"
         )
     return state
 

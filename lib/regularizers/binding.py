@@ -25,14 +25,7 @@ def bind(penalty, ws, *, norms=None, views=None, transform=None, autograd=False)
     ``add_gradient_`` warns once where no weight has a gradient.
     """
     ws, resolved = matrices("ws", ws), resolve(penalty)
-    if resolved and not ws:
-        remedy = f"see {models.__name__}.weights for which are prunable"
-        raise ValueError(f"a penalty needs weights and was given none; {remedy}")
-    if views and len(views) != len(ws):
-        raise ValueError(f"views must have a function for each of the {len(ws)} weights, got {len(views)}")
-    if norms is None and any(term.get("norms") for term in resolved):
-        raise ValueError(f"a term with norms acts on batch norms, too; give them as norms={models.__name__}.norms(net)")
-    norms = () if norms is None else norms
+    norms = _fitting(resolved, ws, views, norms)
     terms = [_Term(term, ws, len(norms)) for term in resolved]
     tensors = [*ws, *norms] if any(term.get("norms") for term in resolved) else ws
     seen = _Seen(views or (), len(tensors))
@@ -65,6 +58,18 @@ def bind(penalty, ws, *, norms=None, views=None, transform=None, autograd=False)
 
     proximal = [term for term in terms if term.proximal]
     return value, add_by_autograd_ if autograd else add_gradient_, partial(_prox_, proximal, seen, tensors)
+
+
+def _fitting(terms, ws, views, norms):
+    """The batch norms' vectors. ValueError: what terms act on is lacking, or does not fit."""
+    if terms and not ws:
+        remedy = f"see {models.__name__}.weights for which are prunable"
+        raise ValueError(f"a penalty needs weights and was given none; {remedy}")
+    if views and len(views) != len(ws):
+        raise ValueError(f"views must have a function for each of the {len(ws)} weights, got {len(views)}")
+    if norms is None and any(term.get("norms") for term in terms):
+        raise ValueError(f"a term with norms acts on batch norms, too; give them as norms={models.__name__}.norms(net)")
+    return () if norms is None else norms
 
 
 def _moved(tensors):
