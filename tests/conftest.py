@@ -15,6 +15,7 @@ from lib.data import files
 from lib.data.sources import PATHS
 
 torch.set_num_threads(1)
+torch.zeros((), requires_grad=True).backward()  # after an export to ONNX the first one would forbid forks to train
 
 
 @pytest.fixture(autouse=True)
