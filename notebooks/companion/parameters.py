@@ -17,6 +17,7 @@ PARAMETERS = re.compile(r"^profile = ", re.MULTILINE)
 INJECTED = "# Parameters\n"  # the first line of the cell that papermill adds
 PARTS = ("all", "train", "timing")
 EVERY_NOTEBOOK = {"profile": PROFILES, "part": PARTS, "seeds": (1, 1000), "first_seed": (0, 10**6)}
+FRESH = 10**7  # beyond every seed that a parameter may name
 
 
 class ParameterError(settings.OneLine, ValueError):
@@ -45,6 +46,10 @@ class Setup:
     def first(self, most):
         """Those of the seeds to run that are among so many first ones of the batch: of what takes long."""
         return [seed for seed in self.seeds if seed - self.shown_seed < most]
+
+    def fresh(self, times):
+        """Seeds that nothing else has, which judge what others chose: so many for each of the seeds to run."""
+        return [FRESH + times * seed + k for seed in self.seeds for k in range(times)]
 
     @property
     def setting(self):
