@@ -415,8 +415,17 @@ def test_pruned_networks_are_judged_at_the_penalty_that_validation_prefers():
         for seed in range(3)
     ]
     lines.append(lines[0] | {"lam": 0.0, "validation_accuracy": 2.0})
-    found, evidence = claims.p1.generalises(pd.DataFrame(lines))
+    table = pd.DataFrame(lines)
+    found, evidence = claims.p1.generalises(table, fresh=False)
     assert found == "reproduced" and "a, gap smaller by +1.10" in evidence
+    with pytest.raises(claims.Lacking, match="fresh seeds"):
+        claims.p1.generalises(table)
+    new = table.assign(fresh=True, seed=100 + table["seed"], validation_accuracy=0.5)
+    worse = new.assign(test_accuracy=new["test_accuracy"] - 0.1 * (new["extent"] == "partial"))
+    judged = pd.concat([table, worse])
+    found, evidence = claims.p1.generalises(judged)
+    assert found == "not reproduced" and "a, gap smaller by -8.90" in evidence and "3 seeds" in evidence
+    assert claims.p1.generalises(judged, fresh=False) == claims.p1.generalises(table, fresh=False)
 
 
 @pytest.mark.parametrize(("lost", "verdict"), [(0.02, "not reproduced"), (0.0, "reproduced")])

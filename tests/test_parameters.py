@@ -46,6 +46,13 @@ def test_a_shard_keeps_more_of_the_seed_of_which_the_render_shows_more(notebook)
     assert check(shard, profile="paper", part="train", seeds=1, first_seed=1).shown_seed == 0
 
 
+def test_shards_share_the_fresh_seeds_which_no_parameter_may_name(notebook):
+    whole = check(seeds=3).fresh(4)
+    assert len(set(whole)) == 12 and min(whole) > parameters.EVERY_NOTEBOOK["first_seed"][1] + 1000
+    shards = [check(seeds=1, first_seed=k).fresh(4) for k in range(3)]
+    assert sum(shards, []) == whole  # noqa: RUF017 as there are three
+
+
 def test_defaults_give_the_committed_figures(notebook):
     setup = check()
     assert setup.default and setup.title == "" and setup.figures == notebook / "figures" / "01_name"

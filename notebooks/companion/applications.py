@@ -187,19 +187,6 @@ class Application:
         unsampled = apart._without_sampling(sampled, suffix)
         return sampled + unsampled if unsampled else []
 
-    def fresh(self, choices, seeds):
-        """Zeroing with L2 at the settings chosen, and the dense network, at seeds of their own: network → seeds.
-
-        An experiment of its own. Test images are scored in final stages alone.
-        """
-        apart, found = replace(self, at_end=True), []
-        for network, mine in seeds.items():
-            for seed in mine:
-                setting = choices[network]["L2"]
-                found.append(apart.zeroed(network, seed, "L2", *setting, suffix="_fresh"))
-                found.append(apart.dense(network, seed, suffix="_fresh"))
-        return found
-
     def _sampled(self, choices, seeds, suffix=""):
         """Zeroing with L2 at the settings chosen, for every seed."""
         settings = [(network, seed, "L2", *mine["L2"]) for network, mine in choices.items() for seed in seeds]

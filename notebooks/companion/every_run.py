@@ -140,7 +140,8 @@ def _method(experiment, case, stage):
 
 
 def _setting(config, case, stage):
-    told = [f"{'λ' if key == 'lam' else key} {value}" for key, value in case.items() if key not in KNOWN]
+    words = {"lam": "λ", "fresh": "fresh seeds"}
+    told = [words.get(key, key) + f" {value}" * (value is not True) for key, value in case.items() if key not in KNOWN]
     told += [f"{config['data']['subset']:,} examples"] if config["data"].get("subset") else []
     if config["experiment"].endswith("_sensitivity"):  # its settings differ in how it is zeroed alone
         told += [f"{key} {value}" for key, value in config["stages"][0]["zeroing"].items() if key != "target"]
