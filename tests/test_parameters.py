@@ -71,7 +71,10 @@ def test_the_seeds_are_those_asked_for_and_two_at_most_at_quick(notebook):
     [
         ({}, []),
         ({"seeds": 3, "part": "train"}, []),
-        ({"profile": "quick", "names": ["b"]}, ["changed `profile = 'quick'`, `names = ['b']`.", "grids of its own"]),
+        (
+            {"profile": "quick", "names": ["b"]},
+            ["changed `profile = 'quick'`, `names = ['b']`.", "two seeds at most", "grids of its own"],
+        ),
         ({"profile": "paper"}, ["This call changed `profile = 'paper'`."]),
     ],
 )

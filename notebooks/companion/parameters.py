@@ -163,8 +163,10 @@ def banner(setup):
         f"to `{where}`, are its own. The texts, above all *Reading the committed runs*, speak of the committed runs "
         "and need not fit."
     )
+    if setup.profile == "quick":
+        text += " `quick` runs two seeds at most."
     if setup.profile == "quick" and setup.changed:
-        text += " Where `quick` has small data, widths or grids of its own, they take the place of those given."
+        text += " Where it has small data, widths or grids of its own, they take the place of those given."
     display(Markdown(text))
 
 
