@@ -165,8 +165,8 @@ def banner(setup):
     )
     if setup.profile == "quick":
         text += " `quick` runs two seeds at most."
-    if setup.profile == "quick" and setup.changed:
-        text += " Where it has small data, widths or grids of its own, they take the place of those given."
+        if setup.changed:
+            text += " Where it has small data, widths or grids of its own, they take the place of those given."
     display(Markdown(text))
 
 

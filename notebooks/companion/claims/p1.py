@@ -209,12 +209,11 @@ def better_classified(table):
     return improves(chosen(down_to_none(table), **SETTINGS, score="validation_accuracy"), "accuracy")
 
 
-CUT = {"case": ["data", "extent"], "among": ["lam"], "score": "validation_accuracy"}
-
-
 def chosen_cut(table):
-    """The tuned stages of every data set and extent at the λ > 0 that is best on validation after the tuning."""
-    return chosen(table[(table["stage"] == "tuned") & (table["lam"] > 0)], **CUT)
+    """The λ > 0 of every data set and extent that is best on validation after the tuning: data, extent, lam."""
+    tuned = table[(table["stage"] == "tuned") & (table["lam"] > 0)]
+    best = chosen(tuned, case=["data", "extent"], among=["lam"], score="validation_accuracy")
+    return best[["data", "extent", "lam"]].drop_duplicates()
 
 
 def generalises(table, fresh=True):
@@ -224,12 +223,11 @@ def generalises(table, fresh=True):
     """
     tuned = table[table["stage"] == "tuned"]
     tuned = tuned.assign(gap=tuned["test_accuracy"] - tuned["train_accuracy"])  # a larger one is a gain
-    judged = tuned.get("fresh", pd.Series(False, tuned.index)).eq(True)
-    best = chosen_cut(tuned[~judged])
-    if fresh and not judged.any():
+    later = tuned.get("fresh", pd.Series(False, tuned.index)).eq(True)
+    settings = chosen_cut(tuned[~later])
+    if fresh and not later.any():
         raise Lacking("fresh seeds")
-    if fresh:
-        best = tuned[judged].merge(best[["data", "extent", "lam"]].drop_duplicates())
+    best = tuned[later == fresh].merge(settings)
     found = {
         f"{name}, {measure}": paired(group, column, by="extent", of="partial", against="full")
         for name, group in best.groupby("data", sort=True)

@@ -167,20 +167,25 @@ def _at(lines):
     return "" if pd.isna(strength) else f" at α_ℓ0 {strength:g}"
 
 
-def effective_when_small(table, margin=MNIST, choosing=CHOOSING):
-    """P2.2: the largest compression at which the error is hardly above the plain dense network's.
+def small_network(group, plain, margin=MNIST, choosing=CHOOSING):
+    """What P2.2 asks of one network: `effective` of the chains of a penalty against the plain dense one, and its costs.
 
     choosing: the seed that chose the coefficients and is not judged by.
     """
-    plain, verdicts, words = by_network(table, "none"), [], []
-    networks = {name: group[group["seed"] != choosing] for name, group in by_network(table).items()}
+    judged = by_ratio(group[group["seed"] != choosing], "gradual", "tuned")
+    found = costs(judged, plain[plain["stage"] == "dense"])
+    return *effective(found, margin), found
+
+
+def effective_when_small(table, margin=MNIST, choosing=CHOOSING):
+    """P2.2: for each network the largest compression at which it errs hardly more, by `small_network`."""
+    plain, networks, verdicts, words = by_network(table, "none"), by_network(table), [], []
     if len(networks) < NETWORKS:
         raise Lacking(f"{NETWORKS} networks and data sets")
     if missing := networks.keys() - plain.keys():  # its runs have diverged
         raise Lacking(f"{min(missing)} without a penalty")
     for name, group in networks.items():
-        found = costs(by_ratio(group, "gradual", "tuned"), plain[name][plain[name]["stage"] == "dense"])
-        verdict, best = effective(found, margin)
+        verdict, best, found = small_network(group, plain[name], margin, choosing)
         verdicts.append(verdict)
         upto = f"largest effective compression {best:g}×" if best > 1 else "shown to be effective nowhere"
         words.append(f"{name}: {upto} ({_listed(found)})")
